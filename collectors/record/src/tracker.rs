@@ -1,0 +1,350 @@
+//! The position of one file: the contiguous prefix that is settled.
+//!
+//! Guarantee: [`Tracker::position`] never passes a byte whose record is unconfirmed, nor a loss whose declaration
+//! is unconfirmed. Receipts may settle in any order.
+//!
+//! It works by holds. Whoever is responsible for bytes (a batch under way, a partial line that waits for its end,
+//! a loss not yet declared) holds the position at its first byte. The position is the lowest hold, or the
+//! end of what has been attributed when nothing is held. The cost is per batch, not per record.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::{LossReason, Span};
+
+/// Which positions have changed since they were last written down; wakes whoever writes them.
+#[derive(Debug, Default)]
+pub struct Changes {
+    state: Mutex<Pending>,
+    woken: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Pending {
+    keys: Vec<u64>,
+    bytes: u64,
+}
+
+impl Changes {
+    /// An empty list.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    fn mark(&self, key: u64) {
+        self.state.lock().keys.push(key);
+    }
+
+    fn moved(&self, bytes: u64) {
+        let mut state = self.state.lock();
+        state.bytes += bytes;
+        self.woken.notify_one();
+    }
+
+    /// Waits until `patience` is over, or until positions have moved by `bytes` in all; then takes the keys of
+    /// the trackers that changed. Each key comes once until its tracker's [`Tracker::checkpoint`] is read.
+    pub fn wait(&self, patience: Duration, bytes: u64) -> Vec<u64> {
+        let deadline = Instant::now() + patience;
+        let mut state = self.state.lock();
+        while state.bytes < bytes {
+            if self.woken.wait_until(&mut state, deadline).timed_out() {
+                break;
+            }
+        }
+        state.bytes = 0;
+        std::mem::take(&mut state.keys)
+    }
+
+    /// Ends a [`Changes::wait`] at once.
+    pub fn wake(&self) {
+        self.moved(u64::MAX / 2);
+    }
+}
+
+/// Bytes of a file that will never be delivered, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LostSpan {
+    /// The bytes.
+    pub span: Span,
+    /// The reason.
+    pub reason: LossReason,
+}
+
+/// Tracks what of one file is settled.
+#[derive(Debug)]
+pub struct Tracker {
+    key: u64,
+    changes: Arc<Changes>,
+    changed: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    end: u64,
+    sequence: u64,
+    /// (first byte, sequence) of each hold, and whether its receipt was abandoned.
+    holds: BTreeMap<(u64, u64), bool>,
+    abandoned: usize,
+    lost: Vec<(LostSpan, Hold)>,
+}
+
+impl State {
+    fn position(&self) -> u64 {
+        self.holds.first_key_value().map_or(self.end, |(&(start, _), _)| start)
+    }
+}
+
+impl Tracker {
+    /// A tracker whose bytes before `position` are settled already. `key` is what `changes` will name it by.
+    #[must_use]
+    pub fn new(key: u64, position: u64, changes: &Arc<Changes>) -> Arc<Self> {
+        Arc::new(Tracker {
+            key,
+            changes: Arc::clone(changes),
+            changed: AtomicBool::new(false),
+            state: Mutex::new(State { end: position, ..State::default() }),
+        })
+    }
+
+    /// The contiguous settled prefix, in bytes.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.state.lock().position()
+    }
+
+    /// The position, to be written down; the next change marks this tracker in its [`Changes`] again.
+    #[must_use]
+    pub fn checkpoint(&self) -> u64 {
+        self.changed.store(false, Ordering::Release);
+        self.position()
+    }
+
+    /// Whether nothing is held: everything attributed is settled.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.state.lock().holds.is_empty()
+    }
+
+    /// Holds the position at `start`.
+    #[must_use]
+    pub fn hold(self: &Arc<Self>, start: u64) -> Hold {
+        let mut state = self.state.lock();
+        self.hold_locked(&mut state, start)
+    }
+
+    fn hold_locked(self: &Arc<Self>, state: &mut State, start: u64) -> Hold {
+        state.sequence += 1;
+        let key = (start, state.sequence);
+        state.holds.insert(key, false);
+        Hold { tracker: Arc::clone(self), key, released: false }
+    }
+
+    /// Says that every byte before `end` now belongs to a hold or is settled. Take the holds first.
+    pub fn attribute(&self, end: u64) {
+        self.update(|state| state.end = state.end.max(end));
+    }
+
+    /// Declares bytes lost. The position stays before them until the declaration itself is confirmed: whoever
+    /// writes statements fetches the losses and their holds with [`Tracker::take_lost`].
+    pub fn lose(self: &Arc<Self>, span: Span, reason: LossReason) {
+        let mut state = self.state.lock();
+        if let Some((last, _)) = state.lost.last_mut()
+            && last.reason == reason
+            && last.span.end == span.start
+        {
+            last.span.end = span.end;
+            return;
+        }
+        let hold = self.hold_locked(&mut state, span.start);
+        state.lost.push((LostSpan { span, reason }, hold));
+    }
+
+    /// How many separate losses wait to be declared.
+    #[must_use]
+    pub fn undeclared(&self) -> usize {
+        self.state.lock().lost.len()
+    }
+
+    /// The losses not yet declared, and the holds that keep the position before them.
+    #[must_use]
+    pub fn take_lost(&self) -> (Vec<LostSpan>, Vec<Hold>) {
+        std::mem::take(&mut self.state.lock().lost).into_iter().unzip()
+    }
+
+    /// When receipts were abandoned: forgets them and returns the position from which to read again.
+    #[must_use]
+    pub fn take_rewind(&self) -> Option<u64> {
+        let mut state = self.state.lock();
+        if state.abandoned == 0 {
+            return None;
+        }
+        let position = state.position();
+        state.holds.retain(|_, abandoned| !*abandoned);
+        state.abandoned = 0;
+        state.end = position;
+        Some(position)
+    }
+
+    fn update(&self, change: impl FnOnce(&mut State)) {
+        let moved = {
+            let mut state = self.state.lock();
+            let before = state.position();
+            change(&mut state);
+            state.position().saturating_sub(before)
+        };
+        if moved > 0 {
+            if !self.changed.swap(true, Ordering::AcqRel) {
+                self.changes.mark(self.key);
+            }
+            self.changes.moved(moved);
+        }
+    }
+}
+
+/// Keeps a tracker's position at or before its first byte, until it is released. Dropping it unreleased
+/// abandons it: the position stays, and the collector is told to read again.
+#[derive(Debug)]
+pub struct Hold {
+    tracker: Arc<Tracker>,
+    key: (u64, u64),
+    released: bool,
+}
+
+impl Hold {
+    /// The tracker it holds.
+    #[must_use]
+    pub fn tracker(&self) -> &Arc<Tracker> {
+        &self.tracker
+    }
+
+    /// The byte it holds the position at.
+    #[must_use]
+    pub fn start(&self) -> u64 {
+        self.key.0
+    }
+
+    /// Lets the position pass.
+    pub fn release(mut self) {
+        self.released = true;
+        let key = self.key;
+        self.tracker.update(|state| {
+            state.holds.remove(&key);
+        });
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        let mut state = self.tracker.state.lock();
+        if let Some(abandoned) = state.holds.get_mut(&self.key) {
+            *abandoned = true;
+            state.abandoned += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tracker() -> (Arc<Tracker>, Arc<Changes>) {
+        let changes = Changes::new();
+        (Tracker::new(7, 0, &changes), changes)
+    }
+
+    #[test]
+    fn the_position_waits_for_the_first_hold_whatever_is_released_after_it() {
+        let (tracker, _changes) = tracker();
+        let first = tracker.hold(0);
+        let second = tracker.hold(10);
+        tracker.attribute(20);
+        second.release();
+        assert_eq!(tracker.position(), 0);
+        first.release();
+        assert_eq!(tracker.position(), 20);
+    }
+
+    #[test]
+    fn a_change_is_marked_once_until_it_is_read() {
+        let (tracker, changes) = tracker();
+        tracker.attribute(1);
+        tracker.attribute(2);
+        assert_eq!(changes.wait(Duration::ZERO, u64::MAX), [7]);
+        tracker.attribute(3);
+        assert!(changes.wait(Duration::ZERO, u64::MAX).is_empty());
+        assert_eq!(tracker.checkpoint(), 3);
+        tracker.attribute(4);
+        assert_eq!(changes.wait(Duration::ZERO, u64::MAX), [7]);
+    }
+
+    #[test]
+    fn an_undeclared_loss_holds_the_position() {
+        let (tracker, _changes) = tracker();
+        tracker.lose(Span { start: 5, end: 8 }, LossReason::Quota);
+        tracker.lose(Span { start: 8, end: 9 }, LossReason::Quota);
+        tracker.attribute(20);
+        assert_eq!(tracker.position(), 5);
+        let (lost, holds) = tracker.take_lost();
+        assert_eq!(lost, [LostSpan { span: Span { start: 5, end: 9 }, reason: LossReason::Quota }]);
+        assert_eq!(tracker.position(), 5);
+        holds.into_iter().for_each(Hold::release);
+        assert_eq!(tracker.position(), 20);
+    }
+
+    #[test]
+    fn an_abandoned_hold_asks_for_a_rewind_to_the_position() {
+        let (tracker, _changes) = tracker();
+        let first = tracker.hold(0);
+        let second = tracker.hold(10);
+        tracker.attribute(20);
+        first.release();
+        drop(second);
+        assert_eq!(tracker.position(), 10);
+        assert_eq!(tracker.take_rewind(), Some(10));
+        assert_eq!(tracker.take_rewind(), None);
+        assert_eq!(tracker.position(), 10);
+    }
+
+    proptest! {
+        /// The model: a byte is settled when every batch that covers it is confirmed; the position is the number
+        /// of leading settled bytes.
+        #[test]
+        fn the_position_is_the_contiguous_confirmed_prefix(
+            sizes in prop::collection::vec(1_u64..50, 1..40),
+            order in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
+        ) {
+            let (tracker, _changes) = tracker();
+            let total: u64 = sizes.iter().sum();
+            let mut settled = vec![false; usize::try_from(total).expect("small")];
+            let mut open = Vec::new();
+            let mut start = 0;
+            for size in sizes {
+                let hold = tracker.hold(start);
+                tracker.attribute(start + size);
+                open.push((hold, start, start + size));
+                start += size;
+            }
+            for index in order {
+                if open.is_empty() {
+                    break;
+                }
+                let (hold, from, to) = open.swap_remove(index.index(open.len()));
+                hold.release();
+                settled[from as usize..to as usize].fill(true);
+                let expected = settled.iter().take_while(|s| **s).count() as u64;
+                prop_assert_eq!(tracker.position(), expected);
+            }
+        }
+    }
+}
