@@ -1,1 +1,3 @@
-//! Under construction.
+//! The taffrail daemon and its command.
+
+pub mod config;

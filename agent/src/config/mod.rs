@@ -1,0 +1,140 @@
+//! The configuration: one YAML file, every key optional, the environment over it.
+//!
+//! [`load`] returns a configuration that has been checked: past this point values are valid. A mistake is refused
+//! with its file, line and column, the nearest known name and the remedy. Every key's default stands beside its
+//! field; the reference page is generated from the same types ([`shape`]).
+
+mod env;
+mod error;
+mod fields;
+mod guide;
+mod nearest;
+mod output;
+mod read;
+mod redact;
+mod sections;
+pub mod shape;
+pub mod units;
+mod validate;
+
+use std::fmt;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use env::PREFIX;
+pub use error::{ConfigError, Given, Place, Problem};
+pub use fields::Fields;
+pub use nearest::nearest;
+pub use output::{Discard, Output};
+pub use read::load;
+pub use redact::{MASK, is_secret};
+pub use sections::{HttpConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig, StateConfig, TapConfig};
+
+mod placeholder {
+    //! Sections whose crates do not declare them yet.
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    macro_rules! section {
+        ($($name:ident),*) => {$(
+            /// A section without keys yet.
+            #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+            #[serde(default, deny_unknown_fields)]
+            pub struct $name {}
+        )*};
+    }
+    section!(LogsConfig, DockerConfig, KafkaConfig, FileConfig, EnvelopeConfig);
+}
+pub use placeholder::{DockerConfig, EnvelopeConfig, FileConfig, KafkaConfig, LogsConfig};
+
+/// Where the configuration is looked for when no `--config` is given.
+pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
+
+/// The whole configuration.
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The machine this agent runs on, and what goes on everything it sends.
+    pub node: NodeConfig,
+    /// Container and file logs.
+    pub logs: LogsConfig,
+    /// Containers of a Docker engine.
+    pub docker: DockerConfig,
+    /// Where records go.
+    pub output: Output,
+    /// How records are written.
+    pub envelope: EnvelopeConfig,
+    /// Where the agent remembers what has been confirmed.
+    pub state: StateConfig,
+    /// What lies between reading and confirmation.
+    pub pipeline: PipelineConfig,
+    /// Metrics and health over HTTP.
+    pub http: HttpConfig,
+    /// The socket that `taffrail tap` and `taffrail ledger` talk to.
+    pub tap: TapConfig,
+    /// The agent's own log.
+    pub log: LogConfig,
+}
+
+impl fmt::Debug for Config {
+    /// Without secrets.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Config({})", self.redacted())
+    }
+}
+
+impl Config {
+    /// Every value in force, secrets masked.
+    #[must_use]
+    pub fn redacted(&self) -> serde_json::Value {
+        let mut value = serde_json::to_value(self).unwrap_or_default();
+        redact::redact(&mut value);
+        value
+    }
+
+    /// The directory for everything the agent keeps.
+    #[must_use]
+    pub fn state_directory(&self) -> PathBuf {
+        self.state.directory.clone().unwrap_or_else(default_state_directory)
+    }
+
+    /// The socket of `tap` and `ledger`.
+    #[must_use]
+    pub fn tap_socket(&self) -> PathBuf {
+        self.tap.socket.clone().unwrap_or_else(|| self.state_directory().join("tap.sock"))
+    }
+
+    /// This node's name: as configured, else `NODE_NAME`, else the host's name.
+    #[must_use]
+    pub fn node_name(&self) -> String {
+        if !self.node.name.is_empty() {
+            return self.node.name.clone();
+        }
+        let given = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
+        given.unwrap_or_else(host_name)
+    }
+}
+
+/// The environment as far as it is text; what is not cannot be an override.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+fn default_state_directory() -> PathBuf {
+    let system = PathBuf::from("/var/lib/taffrail");
+    if nix::unistd::geteuid().is_root() {
+        return system;
+    }
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = set("XDG_STATE_HOME").or_else(|| Some(set("HOME")?.join(".local/state")));
+    user.map_or(system, |base| base.join("taffrail"))
+}

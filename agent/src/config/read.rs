@@ -1,0 +1,116 @@
+//! From text to values: the file, then the environment over it, then the types.
+
+use std::path::Path;
+
+use serde::de::DeserializeSeed;
+use serde_json::{Map, Value};
+
+use super::Config;
+use super::env::{Override, overrides};
+use super::error::{ConfigError, Given, Place, Problem};
+use super::guide::{Guide, TRIPPED};
+use super::shape::Shape;
+use super::validate::validate;
+
+/// A configuration file's text and where it lies.
+struct File<'a> {
+    path: &'a Path,
+    text: String,
+}
+
+/// Reads the configuration: defaults, over them the file at `path`, over that the overrides among `variables`.
+///
+/// # Errors
+/// [`ConfigError`] with every problem found, each with its place and remedy.
+pub fn load(
+    path: Option<&Path>,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    let file = path.map(read_file).transpose()?;
+    let shape = Shape::of::<Config>();
+    let mut problems = Vec::new();
+    let mut value = Value::Object(Map::new());
+    match file.as_ref().map(|file| parse(file, &shape, None)) {
+        Some(Ok(written)) => value = written,
+        Some(Err(problem)) => problems.push(problem),
+        None => {}
+    }
+    let overrides = overrides(&shape, variables).unwrap_or_else(|more| {
+        problems.extend(more);
+        Vec::new()
+    });
+    if !problems.is_empty() {
+        return Err(ConfigError::Invalid(problems));
+    }
+    let config = typed(&value, &overrides).map_err(|message| {
+        // Such a message begins with the key.
+        let key = message.split('`').nth(1).unwrap_or_default();
+        let given = given(key, file.as_ref(), &shape, &overrides);
+        ConfigError::Invalid(vec![Problem { given, message }])
+    })?;
+    let found = validate(&config).into_iter().map(|invalid| Problem {
+        given: given(&invalid.key, file.as_ref(), &shape, &overrides),
+        message: invalid.to_string(),
+    });
+    let problems: Vec<Problem> = found.collect();
+    if problems.is_empty() { Ok(config) } else { Err(ConfigError::Invalid(problems)) }
+}
+
+fn read_file(path: &Path) -> Result<File<'_>, ConfigError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+    Ok(File { path, text })
+}
+
+fn parse(file: &File<'_>, shape: &Shape, trip: Option<&str>) -> Result<Value, Problem> {
+    let guide = Guide { shape, path: "", root: shape, trip };
+    let parsed = serde_saphyr::with_deserializer_from_str(&file.text, |yaml| guide.deserialize(yaml));
+    parsed.map_err(|error| {
+        let message = message(&error);
+        let (line, column) = error.location().map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
+        let keys_only = message.starts_with("unknown key");
+        let place = Place::new(file.path.to_owned(), &file.text, (line, column), keys_only);
+        Problem { given: Given::File(place), message }
+    })
+}
+
+/// The error's own words, without the place and the excerpt that its display adds.
+pub(super) fn message(error: &serde_saphyr::Error) -> String {
+    match error.without_snippet() {
+        serde_saphyr::Error::Message { msg, .. } => msg.clone(),
+        serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => {
+            format!("key `{key}` is written twice; keep one")
+        }
+        other => {
+            let text = other.to_string();
+            let end = text.find(" at line ").unwrap_or(text.len());
+            text.lines().next().map_or(String::new(), |line| line[..end.min(line.len())].to_owned())
+        }
+    }
+}
+
+/// Makes the typed configuration.
+fn typed(value: &Value, overrides: &[Override]) -> Result<Config, String> {
+    let mut value = value.clone();
+    overrides.iter().for_each(|one| one.apply(&mut value));
+    serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+/// Where the value of `key` came from.
+fn given(key: &str, file: Option<&File<'_>>, shape: &Shape, overrides: &[Override]) -> Given {
+    if let Some(one) = overrides.iter().rev().find(|one| one.touches(key)) {
+        return Given::Variable(one.variable.clone());
+    }
+    let Some(file) = file else { return Given::Default };
+    // The nearest key that is really written: the key itself, its table, or the table around that.
+    let mut key = key;
+    loop {
+        match parse(file, shape, Some(key)) {
+            Err(Problem { given, message }) if message == TRIPPED => return given,
+            _ => match key.rfind(['.', '[']) {
+                Some(end) => key = &key[..end],
+                None => return Given::Default,
+            },
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! What the types do not say: bounds, and rules between values.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use tracing_subscriber::EnvFilter;
+
+use super::Config;
+use super::units::{ByteSize, Period};
+
+/// A value that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Invalid {
+    /// Its dotted key.
+    pub(super) key: String,
+    /// What is wrong with it and what to write instead.
+    pub(super) remedy: String,
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`: {}", self.key, self.remedy)
+    }
+}
+
+fn invalid(key: impl Into<String>, remedy: impl Into<String>) -> Invalid {
+    Invalid { key: key.into(), remedy: remedy.into() }
+}
+
+/// Everything that is wrong with `config`.
+pub(super) fn validate(config: &Config) -> Vec<Invalid> {
+    let mut found = Vec::new();
+    found.extend(node(config));
+    found.extend(bounds(config));
+    found.extend(paths(config));
+    found.extend(log_level(&config.log.level));
+    found
+}
+
+fn node(config: &Config) -> Vec<Invalid> {
+    let text = |key: &str, text: &str| {
+        text.contains(|c: char| c.is_control() || c.is_whitespace()).then(|| {
+            invalid(key, format!("`{}` contains white space; write a name without", text.escape_debug()))
+        })
+    };
+    let mut found: Vec<Invalid> = Vec::new();
+    found.extend(text("node.name", &config.node.name));
+    found.extend(text("node.cluster", &config.node.cluster));
+    for (index, (name, _)) in config.node.fields.0.iter().enumerate() {
+        let key = format!("node.fields.{name}");
+        let segment = |s: &str| {
+            !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'))
+        };
+        if !name.split('.').all(segment) {
+            let remedy =
+                format!("`{name}` is not a field name; write letters, digits, `_` and `-` between dots");
+            found.push(invalid(key, remedy));
+        } else if let Some((other, _)) = config.node.fields.0[..index].iter().find(|(o, _)| overlap(o, name))
+        {
+            let remedy = format!("it and `{other}` cannot both be there: one would be inside the other");
+            found.push(invalid(key, remedy));
+        }
+    }
+    found
+}
+
+/// Whether one dotted name is the other or lies within it.
+fn overlap(a: &str, b: &str) -> bool {
+    let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
+    long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn bounds(config: &Config) -> Vec<Invalid> {
+    let (state, pipeline, http) = (&config.state, &config.pipeline, &config.http);
+    let millis = |n| Period(Duration::from_millis(n));
+    let checks = [
+        period("state.checkpoint_interval", state.checkpoint_interval, millis(10), millis(60_000)),
+        size("state.checkpoint_bytes", state.checkpoint_bytes, ByteSize(64 << 10), ByteSize(1 << 30)),
+        size("pipeline.memory", pipeline.memory, ByteSize(1 << 20), ByteSize(64 << 30)),
+        period("pipeline.drain_timeout", pipeline.drain_timeout, millis(0), millis(3_600_000)),
+        period("http.collector_timeout", http.collector_timeout, millis(100), millis(300_000)),
+        (http.container_series > 100_000).then(|| {
+            let remedy = format!(
+                "`{}` series are more than Prometheus likes; write at most 100000",
+                http.container_series
+            );
+            invalid("http.container_series", remedy)
+        }),
+    ];
+    checks.into_iter().flatten().collect()
+}
+
+fn period(key: &str, value: Period, min: Period, max: Period) -> Option<Invalid> {
+    let remedy = || format!("`{value}` is out of bounds; write a duration between {min} and {max}");
+    (value < min || value > max).then(|| invalid(key, remedy()))
+}
+
+fn size(key: &str, value: ByteSize, min: ByteSize, max: ByteSize) -> Option<Invalid> {
+    let remedy = || format!("`{value}` is out of bounds; write a size between {min} and {max}");
+    (value < min || value > max).then(|| invalid(key, remedy()))
+}
+
+fn paths(config: &Config) -> Vec<Invalid> {
+    let mut found = Vec::new();
+    let mut absolute = |key: &str, path: &Path| {
+        if !path.is_absolute() {
+            found.push(invalid(
+                key,
+                format!("`{}` is not an absolute path; begin it with `/`", path.display()),
+            ));
+        }
+    };
+    if let Some(directory) = &config.state.directory {
+        absolute("state.directory", directory);
+    }
+    if let Some(socket) = &config.tap.socket {
+        absolute("tap.socket", socket);
+    }
+    let socket = config.tap_socket();
+    let length = socket.as_os_str().len();
+    if length > LONGEST_SOCKET {
+        let remedy = format!(
+            "`{}` has {length} bytes and a socket's path can have {LONGEST_SOCKET}; set a shorter one",
+            socket.display()
+        );
+        found.push(invalid("tap.socket", remedy));
+    }
+    found
+}
+
+/// The kernel takes 108 bytes with the final NUL; the agent binds under a name four bytes longer first.
+const LONGEST_SOCKET: usize = 103;
+
+fn log_level(level: &str) -> Option<Invalid> {
+    let words = ["error", "warn", "info", "debug", "trace", "off"];
+    let each = level.split(',').map(str::trim);
+    let bad = each.map(|part| part.rsplit('=').next().unwrap_or(part)).find(|level| !words.contains(level));
+    let broken = bad.is_some() || EnvFilter::try_new(level).is_err();
+    broken.then(|| {
+        let remedy = format!("`{level}` is not a level; write error, warn, info, debug or trace, or `info,taffrail_kafka=debug`");
+        invalid("log.level", remedy)
+    })
+}

@@ -1,0 +1,194 @@
+//! Bad configurations are refused with their place and a remedy; good ones mean what they say.
+
+use std::time::Duration;
+
+use taffrail::config::{Config, Output, load};
+
+fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
+    let directory = tempfile::tempdir().expect("directory");
+    let path = directory.path().join("t.yaml");
+    std::fs::write(&path, text).expect("written");
+    let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    load(Some(&path), variables)
+        .map_err(|error| error.to_string().replace(&path.display().to_string(), "t.yaml"))
+}
+
+#[test]
+fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
+    for (text, message) in [
+        ("htpp: {}\n", "1:1: unknown key `htpp`; did you mean `http`?"),
+        ("http:\n  lisen: 1\n", "2:3: unknown key `lisen` in `http`; did you mean `listen`?"),
+        ("listen: 127.0.0.1:1\n", "1:1: unknown key `listen`; there is `http.listen`"),
+        ("tap:\n  zzz: 1\n", "2:3: unknown key `zzz` in `tap`; known here: `socket`"),
+        (
+            "http:\n  listen: localhost\n",
+            "2:11: `http.listen` takes an address and port such as `127.0.0.1:9126`, not `localhost`",
+        ),
+        ("http:\n  enabled: maybe\n", "2:12: `http.enabled` takes true or false, not the text `maybe`"),
+        ("http: true\n", "1:7: `http` takes keys of its own, not `true`"),
+        (
+            "http:\n  container_series: -1\n",
+            "2:21: `http.container_series` is `-1`; it must be between 0 and 4294967295",
+        ),
+        (
+            "http:\n  container_series: many\n",
+            "2:21: `http.container_series` takes a whole number, not `many`",
+        ),
+        (
+            "pipeline:\n  memory: lots\n",
+            "2:11: `pipeline.memory`: `lots` is not a size; write bytes as `16 MiB`, `500 kB` or `1048576`",
+        ),
+        (
+            "pipeline:\n  memory: 12 KiB\n",
+            "2:3: `pipeline.memory`: `12 KiB` is out of bounds; write a size between 1 MiB and 64 GiB",
+        ),
+        (
+            "pipeline:\n  memory:\n",
+            "2:9: `pipeline.memory` has no value; it takes a size such as `16 MiB`, or leave the key out for its default",
+        ),
+        (
+            "pipeline:\n  drain_timeout: 10\n",
+            "2:18: `pipeline.drain_timeout`: `10` is not a duration; write it with its unit, as `200ms`, `10s` or `5m`",
+        ),
+        (
+            "log:\n  format: jsn\n",
+            "2:11: `log.format` takes one of `auto`, `json`, `text`, not `jsn`; did you mean `json`?",
+        ),
+        (
+            "log:\n  level: loud\n",
+            "2:3: `log.level`: `loud` is not a level; write error, warn, info, debug or trace, or `info,taffrail_kafka=debug`",
+        ),
+        (
+            "node:\n  fields:\n    a.b: x\n    a: y\n",
+            "4:5: `node.fields.a`: it and `a.b` cannot both be there: one would be inside the other",
+        ),
+        (
+            "node:\n  fields:\n    'a..b': x\n",
+            "3:5: `node.fields.a..b`: `a..b` is not a field name; write letters, digits, `_` and `-` between dots",
+        ),
+        ("node:\n  fields: [a]\n", "2:11: `node.fields` takes keys of its own, not a list"),
+        ("node:\n  name: 'a b'\n", "2:3: `node.name`: `a b` contains white space; write a name without"),
+        ("output:\n  discard: {}\n  file: {}\n", "1:1: `output` names `file` and `discard`; keep one"),
+        ("output:\n  kafak: {}\n", "2:3: unknown key `kafak` in `output`; did you mean `kafka`?"),
+        (
+            "state:\n  directory: var/lib\n",
+            "2:3: `state.directory`: `var/lib` is not an absolute path; begin it with `/`",
+        ),
+        ("http:\n  enabled: true\n  enabled: false\n", "3:3: key `enabled` is written twice; keep one"),
+        ("http:\n\tenabled: true\n", "2:2: tabs disallowed within this context (block indentation)"),
+        ("- http\n", "1:1: the configuration takes keys of its own, not a list"),
+    ] {
+        let error = with(text, &[]).expect_err(text);
+        assert_eq!(error.lines().next(), Some(format!("t.yaml:{message}").as_str()), "{text:?}");
+    }
+}
+
+#[test]
+fn the_place_is_shown_with_a_caret_below_it() {
+    let error = with("# x\nhttp:\n  enabled: maybe\n", &[]).expect_err("refused");
+    assert!(error.ends_with("maybe`\n   |\n 3 |   enabled: maybe\n   |            ^"), "{error}");
+}
+
+#[test]
+fn what_may_be_a_secret_is_not_shown() {
+    for text in
+        ["pasword: hunter2\n", "output:\n  kafka:\n    sasl_pasword: hunter2\n", "password: hunter2\n"]
+    {
+        let error = with(text, &[]).expect_err(text);
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+}
+
+#[test]
+fn a_mistake_in_the_environment_is_refused_with_the_variable() {
+    for (variable, value, file, message) in [
+        ("TAFFRAIL_HTPP__LISTEN", "x", "", "unknown key `htpp`; did you mean `http`?"),
+        ("TAFFRAIL_HTTP__LISEN", "x", "", "unknown key `lisen` in `http`; did you mean `listen`?"),
+        (
+            "TAFFRAIL_HTTP__LISTEN",
+            "x",
+            "",
+            "`http.listen` takes an address and port such as `127.0.0.1:9126`, not `x`",
+        ),
+        (
+            "TAFFRAIL_HTTP__LISTEN__PORT",
+            "1",
+            "",
+            "`http.listen` has no keys of its own, so there is no `http.listen.port`",
+        ),
+        (
+            "TAFFRAIL_PIPELINE__MEMORY",
+            "1 KiB",
+            "pipeline:\n  memory: 8 MiB\n",
+            "`pipeline.memory`: `1 KiB` is out of bounds; write a size between 1 MiB and 64 GiB",
+        ),
+        (
+            "TAFFRAIL_OUTPUT__DISCARD",
+            "{}",
+            "output:\n  file:\n",
+            "`output` names `file` and `discard`; keep one",
+        ),
+        ("TAFFRAIL_NODE__FIELDS", "{a: 1", "", "unclosed bracket '{'"),
+        (
+            "TAFFRAIL_HTTP__ENABLED",
+            "",
+            "",
+            "`http.enabled` has no value; it takes true or false, or leave the key out for its default",
+        ),
+    ] {
+        let error = with(file, &[(variable, value)]).expect_err(variable);
+        assert_eq!(error, format!("variable {variable}: {message}"));
+    }
+}
+
+#[test]
+fn all_problems_are_said_at_once() {
+    let text = "pipeline:\n  memory: 1 B\n  drain_timeout: 2h\nlog:\n  level: loud\n";
+    let error = with(text, &[]).expect_err("three problems");
+    assert_eq!(error.matches("t.yaml:").count(), 3, "{error}");
+}
+
+#[test]
+fn an_empty_file_and_empty_sections_are_the_defaults() {
+    for text in ["", "# nothing\n", "---\n", "http:\nnode:\n  # name: x\n"] {
+        assert_eq!(with(text, &[]).expect(text), Config::default(), "{text:?}");
+    }
+    assert_eq!(load(None, []).expect("no file"), Config::default());
+}
+
+#[test]
+fn text_stays_as_it_was_written() {
+    let config = with("node:\n  cluster: 0123\n  fields:\n    b: yes\n    a: 1.50\n", &[]).expect("read");
+    assert_eq!(config.node.cluster, "0123");
+    let fields = [("b", "yes"), ("a", "1.50")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(config.node.fields.0, fields);
+}
+
+#[test]
+fn the_environment_goes_over_the_file_typed_by_its_key() {
+    let variables = [
+        ("taffrail_http__Listen", "127.0.0.1:0"),
+        ("TAFFRAIL_HTTP__ENABLED", "false"),
+        ("TAFFRAIL_NODE__CLUSTER", "0123"),
+        ("TAFFRAIL_NODE__FIELDS", "{b.c: 07}"),
+        ("TAFFRAIL_NODE__FIELDS__IDC", "ams1"),
+        ("TAFFRAIL_OUTPUT__DISCARD", ""),
+        ("TAFFRAIL_PIPELINE__DRAIN_TIMEOUT", "3s"),
+        ("TAFFRAIL_PORT", "tcp://10.0.0.1:9126"),
+        ("TAFFRAIL_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let config = with("node:\n  cluster: file\nhttp:\n  container_series: 7\n", &variables).expect("read");
+    assert_eq!((config.http.enabled, config.http.listen.port(), config.http.container_series), (false, 0, 7));
+    assert_eq!(config.node.cluster, "0123");
+    assert_eq!(config.node.fields.0.len(), 2);
+    assert_eq!(config.pipeline.drain_timeout.0, Duration::from_secs(3));
+    assert_eq!(config.output.name(), "discard");
+}
+
+#[test]
+fn what_is_printed_can_be_read_back() {
+    let config = with("http:\n  container_series: 7\nnode:\n  fields:\n    a.b: x\n", &[]).expect("read");
+    let printed = serde_json::to_string(&config.redacted()).expect("printed");
+    assert_eq!(with(&printed, &[]).expect("read back"), config);
+    assert!(matches!(config.output, Output::File(_)));
+}
