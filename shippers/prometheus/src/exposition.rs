@@ -1,0 +1,290 @@
+//! Samples as text.
+//!
+//! Samples of one family always come out together under one HELP and TYPE, in whatever order collectors write
+//! them and however many write the same family.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+
+use taffrail_record::{Family, Kind, Samples, Series};
+
+/// The two text formats that Prometheus reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Text format 0.0.4.
+    #[default]
+    Text,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The best of what an `Accept` header asks for; the text format when it asks for neither.
+    #[must_use]
+    pub fn negotiate(accept: &str) -> Format {
+        let mut best = (Format::Text, 0.0);
+        for range in accept.split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let format = match parts.next() {
+                Some("application/openmetrics-text") => Format::OpenMetrics,
+                Some("text/plain" | "text/*" | "*/*") => Format::Text,
+                _ => continue,
+            };
+            let quality = parts.find_map(|part| part.strip_prefix("q=")?.parse().ok()).unwrap_or(1.0);
+            if quality > best.1 {
+                best = (format, quality);
+            }
+        }
+        best.0
+    }
+
+    /// The `Content-Type` of an answer in this format.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Format::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Takes samples, gives text.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    sections: Vec<Section>,
+    by_name: HashMap<&'static str, usize>,
+    current: Option<usize>,
+}
+
+#[derive(Debug)]
+struct Section {
+    family: &'static Family,
+    /// The sample lines; they are the same in both formats.
+    lines: String,
+}
+
+impl Exposition {
+    /// Without samples.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the samples of `other`.
+    pub fn append(&mut self, other: Exposition) {
+        for section in other.sections {
+            let index = self.section(section.family);
+            self.sections[index].lines.push_str(&section.lines);
+        }
+        self.current = None;
+    }
+
+    /// The text. A family without samples is left out.
+    #[must_use]
+    pub fn render(&self, format: Format) -> String {
+        let size: usize = self.sections.iter().map(|section| section.lines.len() + 200).sum();
+        let mut text = String::with_capacity(size);
+        for section in self.sections.iter().filter(|section| !section.lines.is_empty()) {
+            header(&mut text, section.family, format);
+            text.push_str(&section.lines);
+        }
+        if format == Format::OpenMetrics {
+            text.push_str("# EOF\n");
+        }
+        text
+    }
+
+    fn section(&mut self, family: &'static Family) -> usize {
+        *self.by_name.entry(family.name).or_insert_with(|| {
+            self.sections.push(Section { family, lines: String::new() });
+            self.sections.len() - 1
+        })
+    }
+
+    /// The lines of the current family. A sample before any family has no name to go by and is dropped.
+    fn lines(&mut self) -> Option<(&'static Family, &mut String)> {
+        let section = self.sections.get_mut(self.current?)?;
+        Some((section.family, &mut section.lines))
+    }
+}
+
+impl Samples for Exposition {
+    fn family(&mut self, family: &'static Family) {
+        self.current = Some(self.section(family));
+    }
+
+    fn sample(&mut self, values: &[&str], value: f64) {
+        let Some((family, lines)) = self.lines() else { return };
+        debug_assert_eq!(family.labels.len(), values.len(), "{}", family.name);
+        lines.push_str(family.name);
+        for (index, (label, text)) in family.labels.iter().zip(values).enumerate() {
+            lines.push(if index == 0 { '{' } else { ',' });
+            lines.push_str(label);
+            lines.push_str("=\"");
+            escape(lines, text, true);
+            lines.push('"');
+        }
+        lines.push_str(if family.labels.is_empty() { " " } else { "} " });
+        number(lines, value);
+    }
+
+    fn series(&mut self, series: &Series, value: f64) {
+        let Some((_, lines)) = self.lines() else { return };
+        lines.push_str(series.as_str());
+        lines.push(' ');
+        number(lines, value);
+    }
+}
+
+fn header(text: &mut String, family: &Family, format: Format) {
+    let (name, kind) = match (format, family.kind, family.name.strip_suffix("_total")) {
+        (_, Kind::Gauge, _) => (family.name, "gauge"),
+        (Format::Text, Kind::Counter, _) => (family.name, "counter"),
+        (Format::OpenMetrics, Kind::Counter, Some(base)) => (base, "counter"),
+        // OpenMetrics wants `_total` on every counter; what has another name is left untyped.
+        (Format::OpenMetrics, Kind::Counter, None) => (family.name, "unknown"),
+    };
+    let _ = write!(text, "# HELP {name} ");
+    escape(text, family.help, format == Format::OpenMetrics);
+    let _ = write!(text, "\n# TYPE {name} {kind}\n");
+}
+
+/// Escapes backslash and newline, and quotes where the text stands in quotes.
+fn escape(out: &mut String, text: &str, quotes: bool) {
+    for character in text.chars() {
+        match character {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '"' if quotes => out.push_str("\\\""),
+            other => out.push(other),
+        }
+    }
+}
+
+/// Writes the value and ends the line.
+fn number(out: &mut String, value: f64) {
+    // Whole numbers that a float holds exactly are most of all values, and much cheaper to write as such.
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    let _ = match value {
+        value if value.fract() == 0.0 && value.abs() < EXACT => writeln!(out, "{}", value as i64),
+        value if value.is_nan() => writeln!(out, "NaN"),
+        f64::INFINITY => writeln!(out, "+Inf"),
+        f64::NEG_INFINITY => writeln!(out, "-Inf"),
+        value if value.abs() >= 1e21 || value.abs() < 1e-7 => writeln!(out, "{value:e}"),
+        value => writeln!(out, "{value}"),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static BYTES: Family = Family {
+        name: "x_bytes_total",
+        kind: Kind::Counter,
+        help: "Bytes \"read\"\nor \\ not.",
+        labels: &["pod"],
+    };
+    static LEVEL: Family = Family { name: "x_level", kind: Kind::Gauge, help: "Level.", labels: &[] };
+    static ODD: Family = Family { name: "x_odd", kind: Kind::Counter, help: "Odd.", labels: &[] };
+    static EMPTY: Family = Family { name: "x_empty", kind: Kind::Gauge, help: "Empty.", labels: &[] };
+
+    fn exposition() -> Exposition {
+        let mut exposition = Exposition::new();
+        exposition.family(&BYTES);
+        exposition.sample(&["a\"b\\c\nd"], 3.0);
+        exposition.family(&LEVEL);
+        exposition.sample(&[], 0.25);
+        exposition.family(&BYTES);
+        exposition.series(&Series::new(&BYTES, &["second"]), 1e300);
+        exposition.family(&ODD);
+        exposition.sample(&[], f64::INFINITY);
+        exposition.family(&EMPTY);
+        exposition
+    }
+
+    #[test]
+    fn families_come_out_whole_with_one_header_each() {
+        assert_eq!(
+            exposition().render(Format::Text),
+            "# HELP x_bytes_total Bytes \"read\"\\nor \\\\ not.\n\
+             # TYPE x_bytes_total counter\n\
+             x_bytes_total{pod=\"a\\\"b\\\\c\\nd\"} 3\n\
+             x_bytes_total{pod=\"second\"} 1e300\n\
+             # HELP x_level Level.\n\
+             # TYPE x_level gauge\n\
+             x_level 0.25\n\
+             # HELP x_odd Odd.\n\
+             # TYPE x_odd counter\n\
+             x_odd +Inf\n"
+        );
+    }
+
+    #[test]
+    fn open_metrics_names_counters_without_total_and_ends_in_eof() {
+        assert_eq!(
+            exposition().render(Format::OpenMetrics),
+            "# HELP x_bytes Bytes \\\"read\\\"\\nor \\\\ not.\n\
+             # TYPE x_bytes counter\n\
+             x_bytes_total{pod=\"a\\\"b\\\\c\\nd\"} 3\n\
+             x_bytes_total{pod=\"second\"} 1e300\n\
+             # HELP x_level Level.\n\
+             # TYPE x_level gauge\n\
+             x_level 0.25\n\
+             # HELP x_odd Odd.\n\
+             # TYPE x_odd unknown\n\
+             x_odd +Inf\n\
+             # EOF\n"
+        );
+    }
+
+    #[test]
+    fn appended_samples_join_their_families() {
+        let mut first = exposition();
+        let mut second = Exposition::new();
+        second.family(&LEVEL);
+        second.sample(&[], -1.0);
+        first.append(second);
+        let text = first.render(Format::Text);
+        assert_eq!(text.matches("# TYPE x_level").count(), 1);
+        assert!(text.contains("x_level 0.25\nx_level -1\n"), "{text}");
+    }
+
+    #[test]
+    fn the_accept_header_chooses_the_format() {
+        for (accept, format) in [
+            ("", Format::Text),
+            ("*/*", Format::Text),
+            ("application/json", Format::Text),
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.2",
+                Format::OpenMetrics,
+            ),
+            (
+                "application/openmetrics-text; version=1.0.0; q=0.5, text/plain;version=0.0.4;q=0.9",
+                Format::Text,
+            ),
+            ("application/openmetrics-text;q=0", Format::Text),
+        ] {
+            assert_eq!(Format::negotiate(accept), format, "{accept}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_written_as_both_formats_read_them() {
+        for (value, text) in [
+            (0.0, "0\n"),
+            (-3.0, "-3\n"),
+            (1_700_000_000.123, "1700000000.123\n"),
+            (9_007_199_254_740_993.0, "9007199254740992\n"),
+            (1e21, "1e21\n"),
+            (1.5e-9, "1.5e-9\n"),
+            (f64::NAN, "NaN\n"),
+            (f64::NEG_INFINITY, "-Inf\n"),
+        ] {
+            let mut out = String::new();
+            number(&mut out, value);
+            assert_eq!(out, text);
+        }
+    }
+}

@@ -1,0 +1,308 @@
+//! One scrape: every collector is asked, none can spoil it for the others.
+//!
+//! Collectors are asked one after the other on a thread of their own. When one does not answer in time its thread
+//! is left behind, the rest are asked on a new one, and it is not asked again until it has come back, so a
+//! collector that hangs costs one thread and one deadline, once.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use taffrail_record::{Ask, AskError, Family, Kind, Samples};
+
+use crate::{Exposition, Format};
+
+/// What every scrape says about itself.
+pub static FAMILIES: &[Family] = &[
+    Family {
+        name: "taffrail_scrape_collector_success",
+        kind: Kind::Gauge,
+        help: "Whether the collector could read everything that this machine has.",
+        labels: &["collector"],
+    },
+    Family {
+        name: "taffrail_scrape_collector_duration_seconds",
+        kind: Kind::Gauge,
+        help: "How long the collector took in this scrape.",
+        labels: &["collector"],
+    },
+];
+
+/// Asks a fixed list of collectors.
+pub struct Scraper {
+    collectors: Vec<Arc<Asked>>,
+    patience: Duration,
+}
+
+struct Asked {
+    ask: Arc<dyn Ask>,
+    /// Calls that were given up and have not come back.
+    hung: AtomicUsize,
+    /// Whether the last scrape failed: trouble is logged when it begins and when it ends.
+    failing: AtomicBool,
+}
+
+/// How one call ended.
+struct Answer {
+    /// Nothing when the collector did not come back in one piece.
+    samples: Option<Exposition>,
+    failure: Option<String>,
+    took: Duration,
+}
+
+const RUNNING: u8 = 0;
+const DONE: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
+/// What the thread that asks sends for each collector: that it begins, then the answer.
+enum Said {
+    Begins(Arc<AtomicU8>),
+    Answers(Answer),
+}
+
+impl Scraper {
+    /// Asks `collectors` in this order, each for at most `patience`.
+    #[must_use]
+    pub fn new(collectors: Vec<Arc<dyn Ask>>, patience: Duration) -> Self {
+        let asked = |ask| Arc::new(Asked { ask, hung: AtomicUsize::new(0), failing: AtomicBool::new(false) });
+        Scraper { collectors: collectors.into_iter().map(asked).collect(), patience }
+    }
+
+    /// Asks those whose name is in `wanted`, all when it is empty, and writes their samples. Blocks.
+    #[must_use]
+    pub fn scrape(&self, format: Format, wanted: &[String]) -> String {
+        let chosen =
+            |asked: &&Arc<Asked>| wanted.is_empty() || wanted.iter().any(|name| name == asked.ask.name());
+        let chosen: Vec<Arc<Asked>> = self.collectors.iter().filter(chosen).cloned().collect();
+        let mut text = Exposition::new();
+        let mut results: Vec<(&'static str, f64, Duration)> = Vec::new();
+        for (asked, answer) in chosen.iter().zip(self.ask_all(&chosen)) {
+            asked.note(answer.failure.as_deref());
+            results.push((asked.ask.name(), f64::from(u8::from(answer.failure.is_none())), answer.took));
+            if let Some(samples) = answer.samples {
+                text.append(samples);
+            }
+        }
+        text.family(&FAMILIES[0]);
+        results.iter().for_each(|(name, success, _)| text.sample(&[name], *success));
+        text.family(&FAMILIES[1]);
+        results.iter().for_each(|(name, _, took)| text.sample(&[name], took.as_secs_f64()));
+        text.render(format)
+    }
+
+    fn ask_all(&self, chosen: &[Arc<Asked>]) -> Vec<Answer> {
+        let mut answers = Vec::new();
+        while answers.len() < chosen.len() {
+            let (sender, receiver) = channel();
+            let rest = chosen[answers.len()..].to_vec();
+            let spawned =
+                thread::Builder::new().name("scrape".to_owned()).spawn(move || ask_each(&rest, &sender));
+            if let Err(error) = spawned {
+                answers.push(Answer::failed(format!("cannot start a thread: {error}"), Duration::ZERO));
+                continue;
+            }
+            self.listen(&receiver, chosen, &mut answers);
+        }
+        answers
+    }
+
+    /// Takes answers until all are there or one collector is given up.
+    fn listen(&self, receiver: &Receiver<Said>, chosen: &[Arc<Asked>], answers: &mut Vec<Answer>) {
+        while answers.len() < chosen.len() {
+            let Ok(Said::Begins(state)) = receiver.recv() else { return answers.push(Answer::gone()) };
+            let said = match receiver.recv_timeout(self.patience) {
+                Ok(said) => Ok(said),
+                Err(_) if give_up(&state) => {
+                    chosen[answers.len()].hung.fetch_add(1, Ordering::AcqRel);
+                    let failure = format!("no answer within {:?}", self.patience);
+                    return answers.push(Answer::failed(failure, self.patience));
+                }
+                // It finished in this very moment.
+                Err(_) => receiver.recv(),
+            };
+            let Ok(Said::Answers(answer)) = said else { return answers.push(Answer::gone()) };
+            answers.push(answer);
+        }
+    }
+}
+
+/// Claims the call as given up; false when it is done.
+fn give_up(state: &AtomicU8) -> bool {
+    state.compare_exchange(RUNNING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// Asks one after the other until nobody listens any more.
+fn ask_each(chosen: &[Arc<Asked>], sender: &Sender<Said>) {
+    for asked in chosen {
+        let state = Arc::new(AtomicU8::new(RUNNING));
+        if sender.send(Said::Begins(Arc::clone(&state))).is_err() {
+            return;
+        }
+        let answer = asked.call();
+        if state.swap(DONE, Ordering::AcqRel) == GIVEN_UP {
+            asked.hung.fetch_sub(1, Ordering::AcqRel);
+            return;
+        }
+        if sender.send(Said::Answers(answer)).is_err() {
+            return;
+        }
+    }
+}
+
+impl Asked {
+    fn call(&self) -> Answer {
+        if self.hung.load(Ordering::Acquire) > 0 {
+            return Answer::failed("still busy with an earlier scrape".to_owned(), Duration::ZERO);
+        }
+        let start = Instant::now();
+        let mut samples = Exposition::new();
+        let result = catch_unwind(AssertUnwindSafe(|| self.ask.ask(&mut samples)));
+        let took = start.elapsed();
+        match result {
+            // What a machine does not have is not a failure.
+            Ok(Ok(()) | Err(AskError::Absent(_))) => Answer { samples: Some(samples), failure: None, took },
+            Ok(Err(error)) => Answer { samples: Some(samples), failure: Some(error.to_string()), took },
+            Err(panic) => Answer::failed(format!("panicked: {}", panic_text(&*panic)), took),
+        }
+    }
+
+    fn note(&self, failure: Option<&str>) {
+        let collector = self.ask.name();
+        match (failure, self.failing.swap(failure.is_some(), Ordering::AcqRel)) {
+            (Some(error), false) => tracing::warn!(collector, error, "metrics are missing from scrapes"),
+            (None, true) => tracing::info!(collector, "metrics are complete again"),
+            _ => {}
+        }
+    }
+}
+
+impl Answer {
+    fn gone() -> Answer {
+        Answer::failed("the thread that asked it ended".to_owned(), Duration::ZERO)
+    }
+
+    fn failed(failure: String, took: Duration) -> Answer {
+        Answer { samples: None, failure: Some(failure), took }
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::SyncSender;
+
+    use parking::Gate;
+
+    use super::*;
+
+    mod parking {
+        //! A gate that a test opens.
+        use std::sync::{Condvar, Mutex};
+
+        #[derive(Default)]
+        pub(super) struct Gate(Mutex<bool>, Condvar);
+
+        impl Gate {
+            pub(super) fn open(&self) {
+                *self.0.lock().unwrap() = true;
+                self.1.notify_all();
+            }
+
+            pub(super) fn pass(&self) {
+                let mut open = self.0.lock().unwrap();
+                while !*open {
+                    open = self.1.wait(open).unwrap();
+                }
+            }
+        }
+    }
+
+    static UP: [Family; 1] = [Family { name: "x_up", kind: Kind::Gauge, help: "Up.", labels: &["of"] }];
+
+    enum Does {
+        Well,
+        Absent,
+        Fails,
+        Panics,
+        Hangs(Arc<Gate>, SyncSender<()>),
+    }
+
+    struct Fake(&'static str, Does);
+
+    impl Ask for Fake {
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn families(&self) -> &'static [Family] {
+            &UP
+        }
+
+        fn ask(&self, samples: &mut dyn Samples) -> Result<(), AskError> {
+            samples.family(&UP[0]);
+            samples.sample(&[self.0], 1.0);
+            match &self.1 {
+                Does::Well => Ok(()),
+                Does::Absent => Err(AskError::Absent("no such thing".to_owned())),
+                Does::Fails => Err(AskError::Failed { what: "/proc/x".to_owned(), source: "denied".into() }),
+                Does::Panics => panic!("on purpose"),
+                Does::Hangs(gate, back) => {
+                    gate.pass();
+                    back.send(()).expect("heard");
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    fn success(text: &str, name: &str) -> Option<bool> {
+        let series = format!("taffrail_scrape_collector_success{{collector=\"{name}\"}} ");
+        text.lines().find_map(|line| line.strip_prefix(&series)).map(|value| value == "1")
+    }
+
+    #[test]
+    fn a_collector_that_fails_or_panics_does_not_spoil_the_others() {
+        let fakes = [("a", Does::Fails), ("b", Does::Panics), ("c", Does::Well), ("d", Does::Absent)];
+        let fakes = fakes.map(|(name, does)| Arc::new(Fake(name, does)) as Arc<dyn Ask>);
+        let text = Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, &[]);
+        let successes = ["a", "b", "c", "d"].map(|name| success(&text, name));
+        assert_eq!(successes, [Some(false), Some(false), Some(true), Some(true)], "{text}");
+        assert!(text.contains("x_up{of=\"a\"} 1\nx_up{of=\"c\"} 1\nx_up{of=\"d\"} 1\n"), "{text}");
+        assert_eq!(text.matches("taffrail_scrape_collector_duration_seconds{").count(), 4);
+    }
+
+    #[test]
+    fn only_the_wanted_collectors_are_asked() {
+        let fakes = ["a", "b"].map(|name| Arc::new(Fake(name, Does::Well)) as Arc<dyn Ask>);
+        let text =
+            Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, &["b".to_owned()]);
+        assert_eq!((success(&text, "a"), success(&text, "b")), (None, Some(true)));
+    }
+
+    #[test]
+    fn a_collector_that_hangs_is_given_up_and_asked_again_when_it_has_come_back() {
+        let gate = Arc::new(Gate::default());
+        let (back, came_back) = std::sync::mpsc::sync_channel(2);
+        let hangs = Arc::new(Fake("a", Does::Hangs(Arc::clone(&gate), back))) as Arc<dyn Ask>;
+        let scraper = Scraper::new(vec![hangs, Arc::new(Fake("b", Does::Well))], Duration::from_millis(20));
+        for _ in 0..3 {
+            let text = scraper.scrape(Format::Text, &[]);
+            assert_eq!((success(&text, "a"), success(&text, "b")), (Some(false), Some(true)), "{text}");
+        }
+        gate.open();
+        came_back.recv().expect("the one call that hung");
+        while scraper.collectors[0].hung.load(Ordering::Acquire) > 0 {
+            thread::yield_now();
+        }
+        let scraper = Scraper { patience: Duration::from_secs(60), ..scraper };
+        assert_eq!(success(&scraper.scrape(Format::Text, &[]), "a"), Some(true));
+    }
+}
