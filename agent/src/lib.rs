@@ -1,3 +1,4 @@
 //! The taffrail daemon and its command.
 
 pub mod config;
+pub mod verify;

@@ -1,0 +1,221 @@
+//! The report for people: one line a file, what is wrong below it, a verdict at the end.
+
+use std::fmt::Write as _;
+
+use super::report::{FileReport, Ranges, Report, State};
+
+/// More files than this, and those that are complete and unrepeated are only counted.
+const LISTED: usize = 40;
+/// How many ranges are named; `--json` names more.
+const RANGES: usize = 5;
+
+/// The report as text that ends in the verdict. `all` lists every file, however many there are.
+#[must_use]
+pub(super) fn render(report: &Report, all: bool) -> String {
+    let dull = |file: &&FileReport| !all && report.files.len() > LISTED && is_dull(file);
+    let shown: Vec<&FileReport> = report.files.iter().filter(|file| !dull(file)).collect();
+    let mut text = table(&shown);
+    let hidden = report.files.len() - shown.len();
+    if hidden > 0 {
+        let _ = writeln!(
+            text,
+            "{} more files are complete, without repeats (--all lists them)",
+            grouped(hidden as u64)
+        );
+    }
+    for trouble in &report.unreadable {
+        let _ = writeln!(text, "could not be read: {trouble}");
+    }
+    if report.foreign > 0 {
+        let _ = writeln!(text, "{} messages were neither records nor statements", grouped(report.foreign));
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text.push_str(&report.verdict);
+    text.push('\n');
+    text
+}
+
+fn is_dull(file: &FileReport) -> bool {
+    file.state == State::Complete && file.repeated.bytes == 0 && file.lost.is_empty()
+}
+
+fn table(files: &[&FileReport]) -> String {
+    const HEAD: [&str; 7] = ["STATE", "RECORDS", "BYTES", "REPEATED", "MISSING", "LOST", "FILE"];
+    if files.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<[String; 7]> = files.iter().map(|file| row(file)).collect();
+    let mut widths = HEAD.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = line(&HEAD.map(str::to_owned), &widths);
+    for (row, file) in rows.iter().zip(files) {
+        text.push_str(&line(row, &widths));
+        details(&mut text, file);
+    }
+    text
+}
+
+fn row(file: &FileReport) -> [String; 7] {
+    let name = match file.path.as_str() {
+        "" => file.fingerprint.as_str(),
+        path => path,
+    };
+    [
+        file.state.as_str().to_owned(),
+        grouped(file.delivered.records),
+        grouped(file.delivered.bytes),
+        grouped(file.repeated.records),
+        grouped(file.missing.bytes),
+        grouped(file.lost_bytes()),
+        if file.owner.is_empty() { name.to_owned() } else { format!("{} {name}", file.owner) },
+    ]
+}
+
+/// Text to the left, numbers to the right.
+fn line(cells: &[String; 7], widths: &[usize; 7]) -> String {
+    let mut text = format!("{:<width$}", cells[0], width = widths[0]);
+    for (cell, width) in cells.iter().zip(widths).take(6).skip(1) {
+        let _ = write!(text, "  {cell:>width$}");
+    }
+    let _ = writeln!(text, "  {}", cells[6]);
+    text
+}
+
+fn details(text: &mut String, file: &FileReport) {
+    let mut say = |what: &str, ranges: &Ranges| {
+        if ranges.count > 0 {
+            let _ = writeln!(text, "    {what}: {}", named(ranges));
+        }
+    };
+    say("missing", &file.missing);
+    say("not confirmed yet", &file.pending);
+    say("repeated", &file.repeated_ranges);
+    if file.overlapping > 0 {
+        let _ = writeln!(text, "    {} records were there in part before", grouped(file.overlapping));
+    }
+    for (reason, bytes) in &file.lost {
+        let _ = writeln!(text, "    lost: {} bytes, {reason}", grouped(*bytes));
+    }
+    if !file.conflicts.is_empty() {
+        let offsets: Vec<String> = file.conflicts.iter().take(RANGES).map(u64::to_string).collect();
+        let count = file.conflicts.len();
+        let _ =
+            writeln!(text, "    {count} records came again with other content, at {}", offsets.join(", "));
+    }
+    if file.beyond > 0 {
+        let size = file.size.unwrap_or(0);
+        let _ = writeln!(text, "    {} bytes lie beyond its stated end at {size}", grouped(file.beyond));
+    }
+    if file.state == State::Open || file.state == State::Unstated {
+        let _ =
+            writeln!(text, "    {}: without a gap from {} to {}", file.state.as_str(), file.from, file.tiled);
+    }
+}
+
+fn named(ranges: &Ranges) -> String {
+    let named: Vec<String> =
+        ranges.ranges.iter().take(RANGES).map(|[start, end]| format!("{start}..{end}")).collect();
+    let more = ranges.count - named.len();
+    let rest = if more > 0 { format!(" and {more} more ranges") } else { String::new() };
+    format!("{} bytes, {}{rest}", grouped(ranges.bytes), named.join(" "))
+}
+
+/// The line that says it all.
+#[must_use]
+pub(super) fn verdict(report: &Report) -> String {
+    let files = report.files.len();
+    let word = match report.files.iter().map(|file| file.state).max() {
+        None => "nothing to verify",
+        Some(State::Conflicting) => "conflicting",
+        Some(State::Missing) => "missing",
+        Some(_) if !report.unreadable.is_empty() => "not all could be read",
+        Some(State::Unstated) if report.in_state(State::Unstated) == files => "without a gap, but unstated",
+        Some(State::Unstated | State::Open) => "complete so far",
+        Some(State::Complete) => "complete",
+    };
+    let states = [State::Open, State::Unstated, State::Missing, State::Conflicting];
+    let counted: Vec<String> = states
+        .into_iter()
+        .filter(|state| report.in_state(*state) > 0)
+        .map(|state| format!("{} {}", report.in_state(state), state.as_str()))
+        .collect();
+    let counted = if counted.is_empty() { String::new() } else { format!(" ({})", counted.join(", ")) };
+    let mut text = format!(
+        "{word}: {files} {}{counted}, {} records, {}, {} missing, {} repeated, {} lost",
+        if files == 1 { "file" } else { "files" },
+        report.delivered.records,
+        bytes(report.delivered.bytes),
+        amount(report.missing),
+        report.repeated.records,
+        amount(report.lost_bytes()),
+    );
+    if report.conflicts > 0 {
+        let _ = write!(text, ", {} in conflict", report.conflicts);
+    }
+    text
+}
+
+fn amount(count: u64) -> String {
+    if count == 0 { "0".to_owned() } else { bytes(count) }
+}
+
+/// A number of bytes in the unit that suits it.
+#[must_use]
+pub(super) fn bytes(count: u64) -> String {
+    const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
+    if count < 1000 {
+        return format!("{count} B");
+    }
+    let mut value = count as f64 / 1000.0;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    let decimals = usize::from(value < 9.95);
+    format!("{value:.decimals$} {}", UNITS[unit])
+}
+
+/// A number with its thousands apart.
+#[must_use]
+pub(super) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_for_people() {
+        for (count, expected) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (9949, "9.9 kB"),
+            (213_400_000, "213 MB"),
+            (999_600, "1.0 MB"),
+        ] {
+            assert_eq!(bytes(count), expected);
+        }
+        for (number, expected) in
+            [(0, "0"), (999, "999"), (1000, "1,000"), (877_159, "877,159"), (1_000_000, "1,000,000")]
+        {
+            assert_eq!(grouped(number), expected);
+        }
+    }
+}
