@@ -1,0 +1,57 @@
+//! The one list of shippers: from the configuration's `output` to something that ships.
+
+use std::sync::Arc;
+
+use taffrail_discard::DiscardShipper;
+use taffrail_file::FileShipper;
+use taffrail_kafka::KafkaShipper;
+use taffrail_record::{Ask, BufferPool, Ship};
+
+use crate::config::{Config, Output};
+
+/// A shipper and its counters.
+pub struct Made {
+    /// The shipper.
+    pub ship: Box<dyn Ship>,
+    /// Its counters.
+    pub metrics: Arc<dyn Ask>,
+}
+
+/// Why the pipeline cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OutputError {
+    /// The shipper cannot be made from its configuration.
+    #[error("output {name}: {source}")]
+    Shipper {
+        /// The key under `output`.
+        name: &'static str,
+        /// The cause.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The system grants no thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+}
+
+/// Makes the configured shipper.
+///
+/// # Errors
+/// When its settings do not work: a directory that cannot be written, a property that librdkafka refuses.
+pub fn make_shipper(config: &Config, pool: &Arc<BufferPool>) -> Result<Made, OutputError> {
+    let envelope = config.envelope.clone();
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OutputError::Shipper { name: config.output.name(), source };
+    Ok(match &config.output {
+        Output::Kafka(kafka) => {
+            let shipper = KafkaShipper::new(kafka, envelope, Arc::clone(pool)).map_err(|e| failed(e.into()))?;
+            Made { metrics: shipper.metrics(), ship: Box::new(shipper) }
+        }
+        Output::File(file) => {
+            let shipper = FileShipper::new(file, envelope, Arc::clone(pool)).map_err(|e| failed(e.into()))?;
+            Made { metrics: shipper.metrics(), ship: Box::new(shipper) }
+        }
+        Output::Discard(_) => {
+            let shipper = DiscardShipper::new(envelope, Arc::clone(pool));
+            Made { metrics: shipper.metrics(), ship: Box::new(shipper) }
+        }
+    })
+}

@@ -1,0 +1,161 @@
+//! Which records somebody wants to see.
+
+use regex::bytes::{Regex, RegexBuilder};
+use serde::{Deserialize, Serialize};
+use taffrail_record::{Batch, Origin, Record};
+
+/// A filter; what is not set matches everything.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// The namespace.
+    pub namespace: Option<Name>,
+    /// The pod; for a container without one, the container.
+    pub pod: Option<Name>,
+    /// The container.
+    pub container: Option<Name>,
+    /// What the message contains.
+    pub grep: Option<Regex>,
+}
+
+/// A filter as it is asked for: the query of `/tap`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wanted {
+    /// Name or pattern of the namespace.
+    pub namespace: Option<String>,
+    /// Name, beginning or pattern of the pod.
+    pub pod: Option<String>,
+    /// Name or pattern of the container.
+    pub container: Option<String>,
+    /// Regular expression on the message.
+    pub grep: Option<String>,
+}
+
+/// A filter that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("`{pattern}` is not a regular expression: {source}")]
+pub struct FilterError {
+    pattern: String,
+    source: regex::Error,
+}
+
+/// A name: as it stands, with `*` for anything, or the beginning of the name up to a `-`, since that is how
+/// Kubernetes names what a Deployment or a DaemonSet makes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Name(String);
+
+impl From<&str> for Name {
+    fn from(pattern: &str) -> Self {
+        Name(pattern.to_owned())
+    }
+}
+
+impl Name {
+    fn matches(&self, name: &str) -> bool {
+        if self.0.contains('*') {
+            return wildcard(self.0.as_bytes(), name.as_bytes());
+        }
+        name.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+}
+
+/// `*` stands for any bytes. In time proportional to the product of both lengths, since the pipeline waits.
+fn wildcard(pattern: &[u8], name: &[u8]) -> bool {
+    let (mut p, mut n) = (0, 0);
+    // Where the last `*` was, and how much of the name it stands for so far ends where.
+    let mut star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match (pattern.get(p), star) {
+            (Some(b'*'), _) => {
+                star = Some((p, n));
+                p += 1;
+            }
+            (Some(byte), _) if *byte == name[n] => (p, n) = (p + 1, n + 1),
+            (_, Some((at, end))) => {
+                star = Some((at, end + 1));
+                (p, n) = (at + 1, end + 1);
+            }
+            _ => return false,
+        }
+    }
+    pattern[p..].iter().all(|byte| *byte == b'*')
+}
+
+impl Filter {
+    /// The filter that is asked for.
+    ///
+    /// # Errors
+    /// [`FilterError`] when `grep` is not a regular expression.
+    pub fn new(wanted: &Wanted) -> Result<Self, FilterError> {
+        let name = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(Name::from);
+        // A megabyte is plenty for a person's expression and keeps a hostile one from taking the node's memory.
+        let regex = |text: &String| RegexBuilder::new(text).size_limit(1 << 20).build();
+        let grep = wanted
+            .grep
+            .as_ref()
+            .map(|text| regex(text).map_err(|source| FilterError { pattern: text.clone(), source }));
+        Ok(Filter {
+            namespace: name(&wanted.namespace),
+            pod: name(&wanted.pod),
+            container: name(&wanted.container),
+            grep: grep.transpose()?,
+        })
+    }
+
+    /// Whether any record of this origin may match.
+    pub(super) fn wants(&self, origin: &Origin) -> bool {
+        let [namespace, pod, container] = origin.names();
+        let is = |name: &Option<Name>, value: &str| name.as_ref().is_none_or(|name| name.matches(value));
+        let pod = if pod.is_empty() { container } else { pod };
+        is(&self.namespace, namespace) && is(&self.pod, pod) && is(&self.container, container)
+    }
+
+    /// Whether this record's message matches.
+    pub(super) fn matches(&self, batch: &Batch, record: &Record) -> bool {
+        self.grep.as_ref().is_none_or(|grep| grep.is_match(batch.body(record)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::tests::batch;
+    use super::*;
+
+    #[test]
+    fn names_match_whole_by_beginning_or_by_pattern() {
+        for (pattern, name, matches) in [
+            ("web", "web", true),
+            ("web", "web-7d9f-x2", true),
+            ("web", "website", false),
+            ("web-7d9f-x2", "web-7d9f-x2", true),
+            ("*site", "website", true),
+            ("w*b*", "web-1", true),
+            ("w*z", "web", false),
+            ("*", "", true),
+            ("*a*b*", "xxaxxbxx", true),
+            ("*a*b", "xxaxxbxx", false),
+            ("a*", "a", true),
+            ("web", "", false),
+        ] {
+            assert_eq!(Name::from(pattern).matches(name), matches, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn a_container_without_a_pod_is_found_by_its_own_name() {
+        let filter = Filter { pod: Some("db".into()), ..Filter::default() };
+        assert!(filter.wants(&batch(["", "", "db"], &[]).origin));
+        assert!(!filter.wants(&batch(["ns", "web", "db"], &[]).origin));
+    }
+
+    #[test]
+    fn grep_is_a_regular_expression_on_bytes() {
+        let wanted = Wanted { grep: Some("a.c$".to_owned()), ..Wanted::default() };
+        let filter = Filter::new(&wanted).expect("valid");
+        let batch = batch(["", "", "c"], &["abc", "abcd"]);
+        let matches: Vec<bool> = batch.records.iter().map(|record| filter.matches(&batch, record)).collect();
+        assert_eq!(matches, [true, false]);
+        let wanted = Wanted { grep: Some("(".to_owned()), ..Wanted::default() };
+        assert!(Filter::new(&wanted).expect_err("no expression").to_string().starts_with("`(` is not"));
+    }
+}
