@@ -1,0 +1,176 @@
+//! What the answers say, apart from how they travel.
+
+use std::io::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde::{Deserialize, Serialize};
+use taffrail_record::ShipStatus;
+
+use crate::components::{Component, Components, State};
+
+/// The supervisor beats every few seconds; after this long without it the process is worth restarting.
+const SILENCE: Duration = Duration::from_secs(60);
+/// Smaller answers are not worth compressing.
+const WORTH_COMPRESSING: usize = 1024;
+
+/// Whether the supervisor has given a sign of life lately.
+pub(super) fn alive(silence: Duration) -> Result<(), String> {
+    if silence <= SILENCE {
+        return Ok(());
+    }
+    Err(format!("the supervisor has given no sign of life for {} s\n", silence.as_secs()))
+}
+
+/// Whether the agent does its work, and if not, why.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Readiness {
+    /// Whether every component runs and no shipper is in trouble.
+    pub ready: bool,
+    /// What is wrong, for people.
+    pub reasons: Vec<String>,
+    /// Every component.
+    pub components: Vec<serde_json::Value>,
+    /// Every shipper.
+    pub shippers: Vec<Shipper>,
+}
+
+/// A shipper's state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shipper {
+    /// Its name.
+    pub name: String,
+    /// What troubles it, if anything.
+    pub trouble: Option<String>,
+}
+
+impl Readiness {
+    pub(super) fn of(components: &Components, ship_status: &[(String, Arc<ShipStatus>)]) -> Readiness {
+        let components = components.snapshot();
+        let shipper = |(name, status): &(String, Arc<ShipStatus>)| Shipper {
+            name: name.clone(),
+            trouble: status.get(),
+        };
+        let shippers: Vec<Shipper> = ship_status.iter().map(shipper).collect();
+        let mut reasons: Vec<String> = components.iter().filter_map(not_running).collect();
+        if components.is_empty() {
+            reasons.push("nothing has been started yet".to_owned());
+        }
+        let troubles = shippers.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.trouble.as_ref()?)));
+        reasons.extend(troubles);
+        let components =
+            components.iter().filter_map(|component| serde_json::to_value(component).ok()).collect();
+        Readiness { ready: reasons.is_empty(), reasons, components, shippers }
+    }
+}
+
+fn not_running(component: &Component) -> Option<String> {
+    if component.state == State::Running {
+        return None;
+    }
+    let error = component.last_error.as_ref().map_or(String::new(), |error| format!(": {error}"));
+    Some(format!("{} is {} for {:.0} s{error}", component.name, component.state, component.for_seconds))
+}
+
+/// The names in `collect[]=a&collect[]=b`.
+pub(super) fn wanted_collectors(query: &str) -> Vec<String> {
+    let names = query.split('&').filter_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (key == "collect[]" || key.eq_ignore_ascii_case("collect%5b%5d")).then(|| value.to_owned())
+    });
+    names.collect()
+}
+
+/// Whether `Accept-Encoding` names gzip and does not refuse it.
+pub(super) fn takes_gzip(accept: &str) -> bool {
+    accept.split(',').any(|coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        let gzip = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("gzip"));
+        gzip && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+/// The body compressed, when the client takes it and it is worth it.
+pub(super) fn compressed(body: Vec<u8>, gzip: bool) -> (Vec<u8>, Option<HeaderValue>) {
+    if !gzip || body.len() < WORTH_COMPRESSING {
+        return (body, None);
+    }
+    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
+    match encoder.write_all(&body).and_then(|()| encoder.finish()) {
+        Ok(small) => (small, Some(HeaderValue::from_static("gzip"))),
+        Err(_) => (body, None),
+    }
+}
+
+/// The page for people who come with a browser.
+pub(super) fn index(node: &str) -> String {
+    let escaped = node.replace('&', "&amp;").replace('<', "&lt;");
+    let links = [
+        ("/metrics", "metrics, for Prometheus"),
+        ("/healthz", "whether the process is alive"),
+        ("/readyz", "whether everything runs, and why not"),
+        ("/-/config", "the configuration in force, without secrets"),
+    ];
+    let links: String = links
+        .iter()
+        .map(|(path, what)| format!("<li><a href=\"{path}\">{path}</a>: {what}</li>\n"))
+        .collect();
+    format!(
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>taffrail on {escaped}</title></head>\n\
+         <body><h1>taffrail on {escaped}</h1>\n<p>Version {}</p>\n<ul>\n{links}\
+         <li><code>POST /-/reload</code>: read the configuration again</li>\n</ul>\n\
+         <p>Records and the ledger: <code>taffrail tap</code> and <code>taffrail ledger</code> on the node.</p>\n\
+         </body></html>\n",
+        env!("CARGO_PKG_VERSION")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn readiness_names_every_reason() {
+        let components = Components::new();
+        assert!(!Readiness::of(&components, &[]).ready, "nothing runs yet");
+        components.set("logs", State::Running);
+        let status = ShipStatus::well();
+        let shippers = [("kafka".to_owned(), Arc::clone(&status))];
+        assert!(Readiness::of(&components, &shippers).ready);
+        status.trouble("topic `logs` does not exist; create it");
+        components.fail("logs", crate::components::Cause::Panic, "index out of bounds");
+        let readiness = Readiness::of(&components, &shippers);
+        assert_eq!(
+            readiness.reasons,
+            ["logs is backoff for 0 s: index out of bounds", "kafka: topic `logs` does not exist; create it"]
+        );
+    }
+
+    #[test]
+    fn gzip_is_used_when_it_is_taken() {
+        for (accept, takes) in [
+            ("", false),
+            ("gzip", true),
+            ("deflate, gzip;q=0.5", true),
+            ("gzip;q=0", false),
+            ("identity", false),
+        ] {
+            assert_eq!(takes_gzip(accept), takes, "{accept}");
+        }
+    }
+
+    #[test]
+    fn collectors_are_chosen_as_in_node_exporter() {
+        assert_eq!(wanted_collectors("collect[]=a&x=1&collect%5B%5D=b"), ["a", "b"]);
+        assert!(wanted_collectors("").is_empty());
+    }
+
+    #[test]
+    fn a_silent_supervisor_is_not_healthy() {
+        assert!(alive(Duration::from_secs(59)).is_ok());
+        assert!(alive(Duration::from_secs(61)).is_err());
+    }
+}

@@ -1,0 +1,227 @@
+//! What the agent shows: metrics and health over TCP, records and the ledger over a Unix socket.
+//!
+//! One thread serves both. Nothing here can hold up the pipeline: scrapes run on threads of their own, and
+//! listeners that are too slow miss records. TCP listens on loopback unless configured otherwise; what is
+//! sensitive, the records themselves, is only on the socket, which its owner alone can open.
+
+mod answers;
+mod requests;
+mod routes;
+mod socket;
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use taffrail_prometheus::Scraper;
+use taffrail_record::{Ask, Budget, Ledger, ShipStatus};
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+
+use crate::components::Components;
+use crate::config::Config;
+use crate::ledger_metrics::LedgerMetrics;
+use crate::reload::Reload;
+use crate::tap::TapHub;
+pub use answers::{Readiness, Shipper};
+pub use requests::FAMILIES as REQUEST_FAMILIES;
+use requests::Requests;
+pub use socket::SocketError;
+
+/// What can be seen of a running agent.
+pub struct Surface {
+    /// Where every byte is.
+    pub ledger: Arc<Ledger>,
+    /// Memory between reading and confirmation.
+    pub budget: Arc<Budget>,
+    /// What `/metrics` asks, besides what the surface knows itself (ledger, components, tap, reload, requests).
+    pub asks: Vec<Arc<dyn Ask>>,
+    /// What troubles each shipper, by its name.
+    pub ship_status: Vec<(String, Arc<ShipStatus>)>,
+    /// How each part is doing.
+    pub components: Arc<Components>,
+    /// Live records.
+    pub tap: Arc<TapHub>,
+    /// The configuration in force.
+    pub config: Arc<ArcSwap<Config>>,
+    /// The way to reload.
+    pub reload: Arc<Reload>,
+}
+
+/// Why the agent cannot be seen.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address}: {source}; set http.listen to a free address, or http.enabled to false"
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The socket cannot be made.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The thread cannot be started.
+    #[error("cannot start the thread that serves HTTP: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A served surface; dropping it ends the serving.
+pub struct Handle {
+    address: Option<SocketAddr>,
+    socket: Option<PathBuf>,
+    stop: watch::Sender<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What every handler works with.
+struct Shared {
+    surface: Surface,
+    scraper: Scraper,
+    requests: Arc<Requests>,
+    stop: watch::Receiver<bool>,
+}
+
+/// Serves `surface` at `listen` and at the Unix socket `socket`, each when it is given.
+///
+/// # Errors
+/// [`ServeError`]; then nothing is served.
+pub fn serve(
+    surface: Surface,
+    listen: Option<SocketAddr>,
+    socket: Option<&Path>,
+) -> Result<Handle, ServeError> {
+    let tcp = listen.map(bind).transpose()?;
+    let address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
+    let unix = socket.map(socket::bind).transpose()?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
+    let (stop, stopped) = watch::channel(false);
+    let shared = Arc::new(shared(surface, stopped));
+    let run = move || run(&runtime, &shared, tcp, unix);
+    let thread =
+        std::thread::Builder::new().name("http".to_owned()).spawn(run).map_err(ServeError::Thread)?;
+    Ok(Handle { address, socket: socket.map(Path::to_owned), stop, thread: Some(thread) })
+}
+
+fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    let listener = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        Ok(listener)
+    });
+    listener.map_err(|source| ServeError::Listen { address, source })
+}
+
+fn shared(surface: Surface, stop: watch::Receiver<bool>) -> Shared {
+    let requests = Arc::new(Requests::new());
+    let http = surface.config.load().http.clone();
+    let ledger = LedgerMetrics::new(
+        Arc::clone(&surface.ledger),
+        Arc::clone(&surface.budget),
+        usize::try_from(http.container_series).unwrap_or(usize::MAX),
+    );
+    let mut asks: Vec<Arc<dyn Ask>> = vec![
+        Arc::new(ledger),
+        Arc::clone(&surface.components) as _,
+        Arc::clone(&surface.tap) as _,
+        Arc::clone(&surface.reload) as _,
+        Arc::new(requests.ask()),
+    ];
+    asks.extend(surface.asks.iter().cloned());
+    let scraper = Scraper::new(asks, http.collector_timeout.0);
+    Shared { surface, scraper, requests, stop }
+}
+
+fn run(runtime: &Runtime, shared: &Arc<Shared>, tcp: Option<TcpListener>, unix: Option<UnixListener>) {
+    runtime.block_on(async {
+        let tcp = tcp.map(tokio::net::TcpListener::from_std);
+        let unix = unix.map(tokio::net::UnixListener::from_std);
+        let over_tcp = async {
+            if let Some(Ok(listener)) = tcp {
+                listen(
+                    axum::serve(listener, routes::public(shared)).with_graceful_shutdown(until(shared)),
+                    "TCP",
+                )
+                .await;
+            }
+        };
+        let over_unix = async {
+            if let Some(Ok(listener)) = unix {
+                listen(
+                    axum::serve(listener, routes::private(shared)).with_graceful_shutdown(until(shared)),
+                    "socket",
+                )
+                .await;
+            }
+        };
+        // A client that keeps its connection open must not keep the agent from ending.
+        let both = futures_util::future::join(over_tcp, over_unix);
+        let late = async {
+            until(shared).await;
+            tokio::time::sleep(GRACE).await;
+        };
+        futures_util::future::select(std::pin::pin!(both), std::pin::pin!(late)).await;
+    });
+}
+
+/// How long open requests may take to end.
+const GRACE: Duration = Duration::from_millis(500);
+
+async fn listen(serving: impl IntoFuture<Output = std::io::Result<()>>, over: &str) {
+    if let Err(error) = serving.await {
+        tracing::error!("serving over {over} ended: {error}");
+    }
+}
+
+/// Completes when the handle is stopped or dropped.
+fn until(shared: &Shared) -> impl Future<Output = ()> + Send + 'static {
+    let mut stop = shared.stop.clone();
+    async move {
+        let _ = stop.wait_for(|stopped| *stopped).await;
+    }
+}
+
+impl Handle {
+    /// The address that is really listened on: with port 0 configured, the one the kernel gave.
+    #[must_use]
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.address
+    }
+
+    /// Ends the serving: requests under way may finish within half a second, the socket is removed.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let _ = self.stop.send(true);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        if let Some(socket) = self.socket.take() {
+            let _ = std::fs::remove_file(socket);
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The routes of both listeners, for tests that need no connection.
+impl Shared {
+    fn counted(self: &Arc<Self>, router: Router<Arc<Shared>>) -> Router {
+        let layer = axum::middleware::from_fn_with_state(Arc::clone(self), requests::count);
+        router.layer(layer).with_state(Arc::clone(self))
+    }
+}

@@ -1,0 +1,131 @@
+//! Which path answers what.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Query, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::stream;
+use taffrail_prometheus::Format;
+
+use super::Shared;
+use super::answers::{self, Readiness, alive};
+use crate::ledger_report::LedgerReport;
+use crate::tap::{Filter, Wanted};
+
+type Here = State<Arc<Shared>>;
+
+/// What anybody who reaches the address may see.
+pub(super) fn public(shared: &Arc<Shared>) -> Router {
+    let router = Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/-/config", get(config))
+        .route("/-/reload", post(reload));
+    shared.counted(router.fallback(not_found))
+}
+
+/// What only the socket's owner may see.
+pub(super) fn private(shared: &Arc<Shared>) -> Router {
+    let router = Router::new()
+        .route("/tap", get(tap))
+        .route("/ledger", get(ledger))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz));
+    shared.counted(router.fallback(not_found))
+}
+
+async fn index(State(shared): Here) -> Html<String> {
+    Html(answers::index(&shared.surface.config.load().node_name()))
+}
+
+async fn not_found() -> (StatusCode, &'static str) {
+    (StatusCode::NOT_FOUND, "not found; / lists what is here\n")
+}
+
+async fn metrics(State(shared): Here, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let format = Format::negotiate(text(header::ACCEPT));
+    let gzip = answers::takes_gzip(text(header::ACCEPT_ENCODING));
+    let wanted = answers::wanted_collectors(query.as_deref().unwrap_or_default());
+    let scrape = move || {
+        let body = shared.scraper.scrape(format, &wanted).into_bytes();
+        answers::compressed(body, gzip)
+    };
+    let Ok((body, encoding)) = tokio::task::spawn_blocking(scrape).await else {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the scrape broke off\n").into_response();
+    };
+    let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
+    if let Some(encoding) = encoding {
+        response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+    }
+    response
+}
+
+async fn healthz(State(shared): Here) -> (StatusCode, String) {
+    match alive(shared.surface.components.silence()) {
+        Ok(()) => (StatusCode::OK, "ok\n".to_owned()),
+        Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason),
+    }
+}
+
+async fn readyz(State(shared): Here) -> Response {
+    let readiness = Readiness::of(&shared.surface.components, &shared.surface.ship_status);
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(readiness)).into_response()
+}
+
+async fn config(State(shared): Here, headers: HeaderMap) -> Response {
+    let redacted = shared.surface.config.load().redacted();
+    let json =
+        headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"application/json"));
+    if json {
+        return axum::Json(redacted).into_response();
+    }
+    match serde_saphyr::to_string(&redacted) {
+        Ok(yaml) => ([(header::CONTENT_TYPE, "application/yaml")], yaml).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+async fn reload(State(shared): Here) -> (StatusCode, String) {
+    let reload = Arc::clone(&shared.surface.reload);
+    match tokio::task::spawn_blocking(move || reload.run()).await {
+        Ok(Ok(done)) => (StatusCode::OK, format!("{done}\n")),
+        Ok(Err(error)) => {
+            (StatusCode::BAD_REQUEST, format!("refused, the old configuration stays: {error}\n"))
+        }
+        Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off\n".to_owned()),
+    }
+}
+
+async fn ledger(State(shared): Here) -> axum::Json<LedgerReport> {
+    let node = shared.surface.config.load().node_name();
+    axum::Json(LedgerReport::new(node, &shared.surface.ledger))
+}
+
+/// Records as NDJSON until the client or the agent ends.
+async fn tap(State(shared): Here, Query(wanted): Query<Wanted>) -> Response {
+    let filter = match Filter::new(&wanted) {
+        Ok(filter) => filter,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
+    };
+    let listener = match shared.surface.tap.listen(filter) {
+        Ok(listener) => listener,
+        Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
+    };
+    let lines = stream::unfold((listener, shared.stop.clone()), |(mut listener, mut stop)| async move {
+        let chunk = tokio::select! {
+            chunk = listener.next() => chunk,
+            _ = stop.wait_for(|stopped| *stopped) => return None,
+        };
+        Some((Ok::<Bytes, Infallible>(chunk.into()), (listener, stop)))
+    });
+    ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+}

@@ -1,0 +1,54 @@
+//! The agent's own log: on standard error, text for people or JSON for machines.
+
+use std::io::{IsTerminal as _, stderr};
+use std::sync::OnceLock;
+
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
+
+use crate::config::{LogConfig, LogFormat};
+
+static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
+
+/// Starts logging as configured. Later calls change the level only: the format is for the life of the process.
+///
+/// # Errors
+/// When the level cannot be read; a configuration that was loaded has a good one.
+pub fn start(config: &LogConfig) -> Result<(), ParseError> {
+    let filter = EnvFilter::try_new(&config.level)?;
+    if let Some(handle) = LEVEL.get() {
+        // Fails only when there is no subscriber any more, and then there is nothing to log to.
+        let _ = handle.reload(filter);
+        return Ok(());
+    }
+    let (filter, handle) = reload::Layer::new(filter);
+    let registry = tracing_subscriber::registry().with(filter);
+    if registry.with(layer(config.format)).try_init().is_ok() {
+        let _ = LEVEL.set(handle);
+    }
+    Ok(())
+}
+
+fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    let terminal = stderr().is_terminal();
+    match (format, terminal) {
+        (LogFormat::Json, _) | (LogFormat::Auto, false) => {
+            fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
+        }
+        (LogFormat::Text, _) | (LogFormat::Auto, true) => {
+            fmt::layer().with_ansi(terminal && colour()).with_target(false).with_writer(stderr).boxed()
+        }
+    }
+}
+
+/// Whether colour is welcome where there is a terminal: <https://no-color.org>.
+#[must_use]
+pub fn colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
