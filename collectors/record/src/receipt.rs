@@ -92,6 +92,12 @@ impl Receipt {
         }
     }
 
+    /// Content bytes of a record were cut off so that the far side takes the rest: counted as truncated when the batch
+    /// is confirmed. Not for records that are declared lost.
+    pub fn cut_off(&mut self, bytes: u64) {
+        self.cut = (self.cut + bytes).min(self.bytes);
+    }
+
     /// The far side has every record that was not declared lost.
     pub fn confirm(mut self) {
         self.settled = true;
