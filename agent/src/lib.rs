@@ -1,5 +1,6 @@
 //! The taffrail daemon and its command.
 
+pub mod client;
 pub mod components;
 pub mod config;
 pub mod http;

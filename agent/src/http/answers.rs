@@ -1,14 +1,12 @@
 //! What the answers say, apart from how they travel.
 
 use std::io::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::HeaderValue;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
-use taffrail_record::ShipStatus;
 
 use crate::components::{Component, Components, State};
 
@@ -48,13 +46,8 @@ pub struct Shipper {
 }
 
 impl Readiness {
-    pub(super) fn of(components: &Components, ship_status: &[(String, Arc<ShipStatus>)]) -> Readiness {
+    pub(super) fn of(components: &Components, shippers: Vec<Shipper>) -> Readiness {
         let components = components.snapshot();
-        let shipper = |(name, status): &(String, Arc<ShipStatus>)| Shipper {
-            name: name.clone(),
-            trouble: status.get(),
-        };
-        let shippers: Vec<Shipper> = ship_status.iter().map(shipper).collect();
         let mut reasons: Vec<String> = components.iter().filter_map(not_running).collect();
         if components.is_empty() {
             reasons.push("nothing has been started yet".to_owned());
@@ -135,14 +128,14 @@ mod tests {
     #[test]
     fn readiness_names_every_reason() {
         let components = Components::new();
-        assert!(!Readiness::of(&components, &[]).ready, "nothing runs yet");
+        assert!(!Readiness::of(&components, Vec::new()).ready, "nothing runs yet");
         components.set("logs", State::Running);
-        let status = ShipStatus::well();
-        let shippers = [("kafka".to_owned(), Arc::clone(&status))];
-        assert!(Readiness::of(&components, &shippers).ready);
-        status.trouble("topic `logs` does not exist; create it");
+        let kafka = |trouble: Option<&str>| {
+            vec![Shipper { name: "kafka".to_owned(), trouble: trouble.map(str::to_owned) }]
+        };
+        assert!(Readiness::of(&components, kafka(None)).ready);
         components.fail("logs", crate::components::Cause::Panic, "index out of bounds");
-        let readiness = Readiness::of(&components, &shippers);
+        let readiness = Readiness::of(&components, kafka(Some("topic `logs` does not exist; create it")));
         assert_eq!(
             readiness.reasons,
             ["logs is backoff for 0 s: index out of bounds", "kafka: topic `logs` does not exist; create it"]

@@ -19,7 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use axum::Router;
 use taffrail_prometheus::Scraper;
-use taffrail_record::{Ask, Budget, Ledger, ShipStatus};
+use taffrail_record::{Ask, Budget, Ledger};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
@@ -41,8 +41,8 @@ pub struct Surface {
     pub budget: Arc<Budget>,
     /// What `/metrics` asks, besides what the surface knows itself (ledger, components, tap, reload, requests).
     pub asks: Vec<Arc<dyn Ask>>,
-    /// What troubles each shipper, by its name.
-    pub ship_status: Vec<(String, Arc<ShipStatus>)>,
+    /// The shippers of the moment and what troubles them.
+    pub shippers: Box<dyn Fn() -> Vec<Shipper> + Send + Sync>,
     /// How each part is doing.
     pub components: Arc<Components>,
     /// Live records.
@@ -218,7 +218,6 @@ impl Drop for Handle {
     }
 }
 
-/// The routes of both listeners, for tests that need no connection.
 impl Shared {
     fn counted(self: &Arc<Self>, router: Router<Arc<Shared>>) -> Router {
         let layer = axum::middleware::from_fn_with_state(Arc::clone(self), requests::count);

@@ -76,7 +76,7 @@ async fn healthz(State(shared): Here) -> (StatusCode, String) {
 }
 
 async fn readyz(State(shared): Here) -> Response {
-    let readiness = Readiness::of(&shared.surface.components, &shared.surface.ship_status);
+    let readiness = Readiness::of(&shared.surface.components, (shared.surface.shippers)());
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(readiness)).into_response()
 }
