@@ -106,7 +106,7 @@ impl File {
         // What was promised once is promised, whatever a later agent without its checkpoint says.
         stated.from = stated.from.min(statement.from);
         stated.size = stated.size.max(statement.size);
-        stated.confirmed = stated.confirmed.max(statement.confirmed);
+        stated.confirmed = stated.confirmed.max(statement.from.saturating_add(statement.confirmed));
         stated.finished |= statement.kind == StatementKind::Finished;
         for loss in &statement.lost {
             self.lose(loss);

@@ -64,12 +64,6 @@ impl Intervals {
         removed
     }
 
-    /// Whether every byte of a range is in the set.
-    #[must_use]
-    pub(super) fn contains(&self, span: Span) -> bool {
-        span.is_empty() || self.runs.range(..=span.start).next_back().is_some_and(|(_, &end)| end >= span.end)
-    }
-
     /// The ranges of `within` that are not in the set.
     pub(super) fn gaps(&self, within: Span) -> impl Iterator<Item = Span> {
         let first = self.runs.range(..=within.start).next_back();
@@ -114,12 +108,6 @@ impl Intervals {
     #[must_use]
     pub(super) fn runs(&self) -> usize {
         self.runs.len()
-    }
-
-    /// Whether there is no byte in it.
-    #[must_use]
-    pub(super) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
     }
 }
 
@@ -182,7 +170,6 @@ mod tests {
             prop_assert_eq!(intervals.iter().collect::<Vec<_>>(), runs(&model, true, whole));
             prop_assert_eq!(intervals.bytes(), model.iter().filter(|byte| **byte).count() as u64);
             prop_assert_eq!(intervals.gaps(probe).collect::<Vec<_>>(), runs(&model, false, probe));
-            prop_assert_eq!(intervals.contains(probe), model[range(probe)].iter().all(|byte| *byte));
             let hull = model.iter().position(|byte| *byte).zip(model.iter().rposition(|byte| *byte));
             prop_assert_eq!(intervals.hull(), hull.map(|(a, b)| Span { start: a as u64, end: b as u64 + 1 }));
         }

@@ -21,6 +21,7 @@ mod session;
 mod table;
 #[cfg(test)]
 mod tests;
+mod topics;
 mod verifier;
 
 use std::path::PathBuf;
@@ -34,6 +35,7 @@ use self::session::Session;
 
 pub use self::file::Tally;
 pub use self::report::{FileReport, Ranges, Report, State};
+pub use self::topics::TopicArgs;
 pub use self::verifier::{Novelty, Verifier};
 
 /// Where to read and what to say.
@@ -42,6 +44,9 @@ pub struct Args {
     /// NDJSON files, or directories with `logs-*.ndjson*` and `ledger-*.ndjson*`; `.gz` and `.open` too
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// The Kafka to read
+    #[command(flatten)]
+    pub topics: TopicArgs,
     /// Count what may be right but is not proven as failure: declared losses, files that are open or without statement
     #[arg(long)]
     pub strict: bool,
@@ -59,11 +64,15 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Nothing missing and nothing in conflict is 0, else 1; nothing to read is 2.
+/// Nothing missing and nothing in conflict is 0, else 1; nowhere to read, or nothing there, is 2.
 ///
 /// # Errors
-/// When a path does not exist or the output cannot be written.
+/// When a path does not exist, a topic cannot be read, or the output cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
+    if args.paths.is_empty() && args.topics.brokers.is_empty() {
+        eprintln!("nowhere to read: name files or directories, or --brokers");
+        return Ok(ExitCode::from(2));
+    }
     let report = verify(args)?;
     print(args, &report)?;
     Ok(match () {
@@ -78,16 +87,15 @@ fn verify(args: &Args) -> Result<Report> {
     let writer = output.as_ref().map(Output::writer).transpose()?;
     let mut session = Session::new(Verifier::new(args.deep), Progress::new(), writer);
     let mut unreadable = Vec::new();
-    for path in &args.paths {
-        for file in ndjson::files(path)? {
-            let read = ndjson::read(&file, &mut session).context("cannot write the records")?;
-            unreadable.extend(read.err());
-        }
+    for file in ndjson::files(&args.paths)? {
+        let read = ndjson::read(&file, &mut session).context("cannot write the records")?;
+        unreadable.extend(read.err());
     }
+    let notes = topics::read(&args.topics, &mut session)?;
     let verifier = session.finish().context("cannot write the records")?;
     output.map(Output::finish).transpose()?;
     let mut report = verifier.report();
-    report.unreadable = unreadable;
+    (report.unreadable, report.notes) = (unreadable, notes);
     report.verdict = table::verdict(&report);
     Ok(report)
 }

@@ -1,6 +1,7 @@
 //! Records and statements from NDJSON files: what the file shipper wrote, whole or still being written, compressed or
 //! not, or what somebody took out of a topic.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
@@ -10,27 +11,43 @@ use flate2::read::MultiGzDecoder;
 
 use super::session::{Message, Session};
 
-/// The files that `path` stands for: itself, or the log and ledger files of a directory, by name.
+/// The files that `paths` stand for: themselves, and of directories the log and ledger files, by name. Ledgers come
+/// first: what a statement calls confirmed was written before it, so nothing looks missing while an agent writes.
 ///
 /// # Errors
-/// When it is not there or cannot be listed.
-pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>> {
-    let metadata = fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
-    if !metadata.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let listing = fs::read_dir(path).with_context(|| format!("cannot list {}", path.display()))?;
+/// When one is not there or cannot be listed.
+pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
-    for entry in listing {
-        let entry = entry.with_context(|| format!("cannot list {}", path.display()))?;
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        if (name.starts_with("logs-") || name.starts_with("ledger-")) && name.contains(".ndjson") {
-            files.push(entry.path());
+    for path in paths {
+        let metadata = fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
+        if metadata.is_dir() {
+            list(path, &mut files).with_context(|| format!("cannot list {}", path.display()))?;
+        } else {
+            files.push(path.clone());
         }
     }
-    files.sort();
+    let is_ledger = |path: &PathBuf| path.file_name().is_some_and(|name| named(name, "ledger-"));
+    files.sort_by_key(|path| !is_ledger(path));
     Ok(files)
+}
+
+fn list(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let ours = named(&name, "logs-") || named(&name, "ledger-");
+        if ours && name.to_string_lossy().contains(".ndjson") {
+            found.push(entry.path());
+        }
+    }
+    found.sort();
+    files.append(&mut found);
+    Ok(())
+}
+
+fn named(name: &OsStr, start: &str) -> bool {
+    name.as_encoded_bytes().starts_with(start.as_bytes())
 }
 
 /// Reads one file to its end. What its last line lacks in a file that is still being written is no error.

@@ -213,6 +213,9 @@ pub struct Report {
     /// What could not be read, and why.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub unreadable: Vec<String>,
+    /// What to know about the places that were read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Each file, by owner and path.
     pub files: Vec<FileReport>,
 }
@@ -233,6 +236,7 @@ impl Report {
             statements,
             foreign,
             unreadable: Vec::new(),
+            notes: Vec::new(),
             files: Vec::new(),
         };
         for file in &files {

@@ -116,7 +116,8 @@ fn owner(fields: &[u8]) -> String {
         name: String,
     }
     let Fields { kubernetes, container } = serde_json::from_slice(fields).unwrap_or_default();
-    let names = [kubernetes.namespace, kubernetes.pod.name, kubernetes.container.name, container.name];
+    let plain = if kubernetes.pod.name.is_empty() { container.name } else { String::new() };
+    let names = [kubernetes.namespace, kubernetes.pod.name, kubernetes.container.name, plain];
     names.into_iter().filter(|name| !name.is_empty()).collect::<Vec<_>>().join("/")
 }
 

@@ -26,6 +26,9 @@ pub(super) fn render(report: &Report, all: bool) -> String {
     for trouble in &report.unreadable {
         let _ = writeln!(text, "could not be read: {trouble}");
     }
+    for note in &report.notes {
+        let _ = writeln!(text, "note: {note}");
+    }
     if report.foreign > 0 {
         let _ = writeln!(text, "{} messages were neither records nor statements", grouped(report.foreign));
     }

@@ -39,6 +39,7 @@ fn record(file: u8, start: u64, end: u64) -> Value {
         "log": {"offset": start, "length": end - start,
                 "file": {"path": format!("/var/log/{file}.log"), "fingerprint": id(file)}},
         "kubernetes": {"namespace": "shop", "pod": {"name": "web-0"}, "container": {"name": "web"}},
+        "container": {"name": "web"},
     })
 }
 
@@ -104,6 +105,12 @@ fn each_state_of_a_file_is_told_from_the_others() {
             State::Open,
             [0, 0, 0, 5],
         ),
+        (
+            "confirmed is counted from the first byte answered for",
+            vec![record(1, 10, 15), statement("paused", 1, 10, 20, 10, &[])],
+            State::Missing,
+            [5, 0, 0, 0],
+        ),
         ("nothing was said", whole(), State::Unstated, [0, 0, 0, 0]),
         (
             "nothing was said of a hole",
@@ -114,13 +121,13 @@ fn each_state_of_a_file_is_told_from_the_others() {
         ("beyond the end", with(whole(), &[finished(1, 15)]), State::Conflicting, [0, 0, 0, 0]),
         (
             "skipped on purpose",
-            vec![record(1, 10, 20), statement("finished", 1, 10, 20, 20, &[])],
+            vec![record(1, 10, 20), statement("finished", 1, 10, 20, 10, &[])],
             State::Complete,
             [0, 0, 0, 0],
         ),
         (
             "skipped only by a later agent",
-            vec![finished(1, 20), record(1, 10, 20), statement("opened", 1, 10, 20, 10, &[])],
+            vec![finished(1, 20), record(1, 10, 20), statement("opened", 1, 10, 20, 0, &[])],
             State::Missing,
             [10, 0, 0, 0],
         ),
@@ -284,7 +291,7 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => prop::collection::vec(piece, 1..3).prop_map(Event::Record),
         1 => (bounds, prop::option::of(range())).prop_map(|((file, finished, from, size, confirmed), lost)| {
-            Event::Statement { file, finished, from, size, confirmed: confirmed.min(size), lost }
+            Event::Statement { file, finished, from, size, confirmed: confirmed.min(size.saturating_sub(from)), lost }
         }),
     ]
 }
@@ -365,7 +372,7 @@ proptest! {
                     let model = &mut models[usize::from(*file)];
                     model.from = Some(model.from.map_or(*from, |before| before.min(*from)));
                     model.size = model.size.max(*size);
-                    model.confirmed = model.confirmed.max(*confirmed);
+                    model.confirmed = model.confirmed.max(from + confirmed);
                     model.finished |= finished;
                     if let Some((start, end)) = lost {
                         model.lost[*start as usize..*end as usize].fill(Some("quota"));
@@ -426,7 +433,8 @@ mod files {
             values.iter().map(|value| value.to_string() + "\n").collect::<String>().into_bytes()
         };
         let args = Args { paths: vec![dir.path().to_owned()], ..Args::default() };
-        assert_eq!(code(&args), is(2), "nothing to read");
+        assert_eq!(code(&args), is(2), "nothing there");
+        assert_eq!(code(&Args::default()), is(2), "nowhere to read");
 
         let mut packed =
             GzEncoder::new(File::create(dir.path().join("logs-1.ndjson.gz")).unwrap(), Compression::fast());
