@@ -131,6 +131,12 @@ impl Tracker {
         self.state.lock().holds.is_empty()
     }
 
+    /// How many holds there are.
+    #[must_use]
+    pub fn holds(&self) -> usize {
+        self.state.lock().holds.len()
+    }
+
     /// Holds the position at `start`.
     #[must_use]
     pub fn hold(self: &Arc<Self>, start: u64) -> Hold {

@@ -1,0 +1,83 @@
+//! Where logs are: turns directories, the Docker engine's answers and globs into lanes.
+//!
+//! A [`Target`] is one lane: one container's (or one plain file's) chain of log files, oldest first. Finding is a
+//! matter of listing names; nothing is opened here.
+
+mod globs;
+mod kubernetes;
+mod naming;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use taffrail_record::Origin;
+
+pub use globs::Globs;
+pub use kubernetes::Kubernetes;
+pub(crate) use kubernetes::parse_pod as pod_of;
+pub use naming::{Candidate, Naming};
+
+use crate::config::Start;
+use crate::decode::Format;
+
+/// One lane to follow.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Target {
+    /// Names the lane for ever: `kubernetes:<directory>`, `docker:<container id>`, `file:<path>`.
+    pub key: String,
+    /// Who the records are about.
+    pub origin: Arc<Origin>,
+    /// How lines are written.
+    pub format: Format,
+    /// The directory that holds the chain.
+    pub directory: PathBuf,
+    /// Which names in it belong to the chain, and in which order.
+    pub naming: Naming,
+    /// Where links may lead to; `None` where the administrator named the path.
+    pub within: Option<Vec<PathBuf>>,
+    /// Where to begin in files that were there at the first look.
+    pub start: Start,
+}
+
+impl Target {
+    /// What its account goes by: namespace, pod and container, or the path of a plain file.
+    pub(crate) fn account_names(&self) -> [String; 3] {
+        let [namespace, pod, container] = self.origin.names().map(str::to_owned);
+        if container.is_empty() {
+            return [namespace, pod, self.key.trim_start_matches("file:").to_owned()];
+        }
+        [namespace, pod, container]
+    }
+}
+
+/// Lanes that somebody else finds (the Docker engine's containers), handed in while the collector runs.
+#[derive(Debug, Default)]
+pub struct Handed {
+    targets: Mutex<Vec<Target>>,
+    version: AtomicU64,
+}
+
+impl Handed {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// Replaces them all. A lane that is no longer named is drained, then forgotten.
+    pub fn set(&self, targets: Vec<Target>) {
+        *self.targets.lock() = targets;
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// A number that grows with each [`Handed::set`].
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn targets(&self) -> Vec<Target> {
+        self.targets.lock().clone()
+    }
+}

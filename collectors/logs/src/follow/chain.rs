@@ -1,0 +1,549 @@
+//! Which files make up a lane's chain: matching what a directory lists with what is open and what is remembered.
+//!
+//! A file is known again by device, inode and birth time, and when those are gone (compression, copies) by the hash
+//! of its first bytes. What is remembered and cannot be found any more is declared lost, with the number of
+//! bytes that were known to be there.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use taffrail_record::{FileId, LossReason, OutletClosed};
+
+use super::counters::Counters;
+use super::file::{self, LogFile};
+use super::identity::{FileKey, Head};
+use super::keeper::Keeper;
+use super::lane::{Lane, Tools};
+use super::open::{OpenError, Pinned};
+use super::reader::Reader;
+use super::state::FileState;
+use crate::config::Start;
+use crate::find::Candidate;
+
+/// A file that is done and still lies there: enough to know it again.
+#[derive(Debug, Clone)]
+pub(crate) struct Finished {
+    key: FileKey,
+    generation: u32,
+    id: Option<FileId>,
+    head: Head,
+    from: u64,
+    size: u64,
+    /// A compressed or copied form of a file that is followed under another name: only remembered, never stored.
+    alias: bool,
+    listed: bool,
+}
+
+impl From<FileState> for Finished {
+    fn from(state: FileState) -> Self {
+        Finished {
+            key: state.key,
+            generation: state.generation,
+            id: state.id,
+            head: state.head,
+            from: state.from,
+            size: state.position,
+            alias: false,
+            listed: true,
+        }
+    }
+}
+
+/// What a listed name turned out to be.
+enum Placed {
+    /// The file at this index of the old chain.
+    Open(usize),
+    /// A file that was not followed before.
+    New(Box<LogFile>),
+    /// Nothing to follow.
+    Nothing,
+}
+
+impl Lane {
+    /// Lists the directory and brings the chain up to date.
+    pub(crate) fn look(&mut self, tools: &mut Tools<'_>) {
+        tools.counters.looks.add(1);
+        self.checked_at = tools.clock;
+        let listed = self.target.naming.list(&self.target.directory);
+        let gone = listed.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+        let candidates = match listed {
+            Ok(candidates) => candidates,
+            Err(_) if gone => Vec::new(),
+            Err(error) => {
+                self.refuse(&OpenError::Denied { path: self.target.directory.clone(), source: error }, tools);
+                return;
+            }
+        };
+        let pinned: Vec<(Candidate, Pinned)> = candidates
+            .into_iter()
+            .filter_map(|c| Some((self.pin(&c, tools)?, c)))
+            .map(|(p, c)| (c, p))
+            .collect();
+        self.arrange(pinned, tools);
+        self.give_up_unfound(tools);
+        self.looked = true;
+    }
+
+    fn pin(&mut self, candidate: &Candidate, tools: &Tools<'_>) -> Option<Pinned> {
+        match Pinned::new(&candidate.path, self.target.within.as_deref()) {
+            Ok(pinned) => {
+                self.refused.retain(|(path, _)| *path != candidate.path);
+                Some(pinned)
+            }
+            Err(error) => {
+                self.refuse(&error, tools);
+                None
+            }
+        }
+    }
+
+    /// Reports and counts a file that is not read, once until its state changes.
+    fn refuse(&mut self, error: &OpenError, tools: &Tools<'_>) {
+        let (path, reason) = match error {
+            OpenError::Gone(_) => return,
+            OpenError::NotAFile { path, .. }
+            | OpenError::LeadsOut { path, .. }
+            | OpenError::Denied { path, .. } => (path.clone(), error.reason()),
+        };
+        if !self.refused.contains(&(path.clone(), reason)) {
+            tools.counters.refused(reason);
+            tracing::warn!(container = %self.target.origin.display(), "{error}");
+            self.refused.retain(|(p, _)| *p != path);
+            self.refused.push((path, reason));
+        }
+    }
+
+    /// Builds the new chain in the listing's order; open files that are no longer listed keep their place before
+    /// the next file that is.
+    fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, tools: &mut Tools<'_>) {
+        let mut old: Vec<Option<LogFile>> = std::mem::take(&mut self.chain).into_iter().map(Some).collect();
+        old.iter_mut().flatten().for_each(|file| file.listed = false);
+        self.finished.iter_mut().for_each(|f| f.listed = false);
+        let (by_key, rest) = self.match_keys(pinned, &mut old, tools);
+        let mut placed: Vec<(usize, Placed)> = by_key;
+        for (order, candidate, pin) in rest {
+            let place = self.place_stranger(&candidate, pin, &old, tools);
+            placed.push((order, place));
+        }
+        placed.sort_by_key(|(order, _)| *order);
+        for (_, place) in placed {
+            match place {
+                Placed::Open(index) => {
+                    let before = old.iter_mut().take(index).filter(|f| f.as_ref().is_some_and(|f| !f.listed));
+                    self.chain.extend(before.filter_map(Option::take));
+                    self.chain.extend(old[index].take());
+                }
+                Placed::New(file) => self.chain.push_back(*file),
+                Placed::Nothing => {}
+            }
+        }
+        self.chain.extend(old.into_iter().flatten());
+        self.drop_unlisted_finished(tools);
+    }
+
+    /// Matches by what the file system says a file is; returns the rest.
+    fn match_keys(
+        &mut self,
+        pinned: Vec<(Candidate, Pinned)>,
+        old: &mut [Option<LogFile>],
+        tools: &mut Tools<'_>,
+    ) -> (Vec<(usize, Placed)>, Vec<(usize, Candidate, Pinned)>) {
+        let (mut placed, mut rest) = (Vec::new(), Vec::new());
+        for (order, (candidate, pin)) in pinned.into_iter().enumerate() {
+            let same = |f: &Option<LogFile>| {
+                f.as_ref().is_some_and(|f| f.reader.is_some() && f.file_key() == pin.key)
+            };
+            if let Some(index) = old.iter().rposition(same) {
+                if let Some(file) = &mut old[index] {
+                    note_listing(file, &candidate, pin.size, tools.clock);
+                }
+                placed.push((order, Placed::Open(index)));
+            } else if let Some(place) = self.place_remembered(&candidate, &pin, tools) {
+                placed.push((order, place));
+            } else {
+                rest.push((order, candidate, pin));
+            }
+        }
+        (placed, rest)
+    }
+
+    /// A file that the last life knew by the same key, if its content still begins as it did.
+    fn place_remembered(
+        &mut self,
+        candidate: &Candidate,
+        pin: &Pinned,
+        tools: &mut Tools<'_>,
+    ) -> Option<Placed> {
+        if let Some(done) = self.finished.iter_mut().find(|f| f.key == pin.key) {
+            done.listed = true;
+            let grown = !candidate.gzip && !done.alias && pin.size != done.size;
+            if !grown {
+                return Some(Placed::Nothing);
+            }
+            let done = done.clone();
+            return self.reopen_grown(candidate, pin, &done, tools);
+        }
+        let at = self.known.iter().position(|state| state.key == pin.key)?;
+        let mut reader = self.open(candidate, pin, tools)?;
+        let head = reader.head().ok()?;
+        let state = &self.known[at];
+        let intact = state.head.matches(&head) && (candidate.gzip || pin.size >= state.position);
+        if !intact {
+            return None;
+        }
+        let mut state = self.known.swap_remove(at);
+        state.size = state.size.max(if candidate.gzip { 0 } else { pin.size });
+        Some(self.follow(state, candidate, reader, tools))
+    }
+
+    /// A finished file has other content or more than it had.
+    fn reopen_grown(
+        &mut self,
+        candidate: &Candidate,
+        pin: &Pinned,
+        done: &Finished,
+        tools: &mut Tools<'_>,
+    ) -> Option<Placed> {
+        let mut reader = self.open(candidate, pin, tools)?;
+        let head = reader.head().ok()?;
+        self.finished.retain(|f| f.key != pin.key);
+        if pin.size < done.size || !done.head.matches(&head) {
+            return Some(self.begin(candidate, pin, reader, done.generation + 1, tools));
+        }
+        let state = FileState {
+            key: pin.key,
+            generation: done.generation,
+            id: done.id,
+            head: done.head,
+            from: done.from,
+            position: done.size,
+            size: pin.size,
+            finished: false,
+            lane: self.target.key.clone(),
+            path: candidate.path.clone(),
+        };
+        Some(self.follow(state, candidate, reader, tools))
+    }
+
+    /// A file whose key is new: a compressed or copied form of one that is known, or really new.
+    fn place_stranger(
+        &mut self,
+        candidate: &Candidate,
+        pin: Pinned,
+        old: &[Option<LogFile>],
+        tools: &mut Tools<'_>,
+    ) -> Placed {
+        if tools.claims.files.get(&pin.key).is_some_and(|lane| *lane != self.id) {
+            return Placed::Nothing;
+        }
+        let Some(mut reader) = self.open(candidate, &pin, tools) else { return Placed::Nothing };
+        let Ok(head) = reader.head() else { return Placed::Nothing };
+        if !candidate.live {
+            if let Some(at) =
+                self.known.iter().position(|s| is_form_of(s.head, &head, s.position, candidate, pin.size))
+            {
+                return self.take_over(at, candidate, &pin, reader, tools);
+            }
+            let open_form = old.iter().flatten().any(|f| {
+                let (form, read) = (f.kept.state.lock().head, f.read);
+                is_form_of(form, &head, read, candidate, pin.size)
+                    && (candidate.gzip || f.live && same_tail(f, &mut reader))
+            });
+            let finished_form =
+                candidate.gzip && self.finished.iter().any(|f| f.head.length > 0 && f.head.matches(&head));
+            if open_form && !candidate.gzip {
+                // A copy being made before its original is truncated; decided when the original is.
+                return Placed::Nothing;
+            }
+            if open_form || finished_form {
+                self.finished.push(Finished {
+                    key: pin.key,
+                    generation: 0,
+                    id: None,
+                    head: Head::of(&head),
+                    from: 0,
+                    size: pin.size,
+                    alias: true,
+                    listed: true,
+                });
+                return Placed::Nothing;
+            }
+        }
+        let generation =
+            self.known.iter().filter(|s| s.key == pin.key).map(|s| s.generation + 1).max().unwrap_or(0);
+        self.begin(candidate, &pin, reader, generation, tools)
+    }
+
+    /// Goes on where the last life stopped, in another form of the same content.
+    fn take_over(
+        &mut self,
+        at: usize,
+        candidate: &Candidate,
+        pin: &Pinned,
+        reader: Reader,
+        tools: &mut Tools<'_>,
+    ) -> Placed {
+        let mut state = self.known.swap_remove(at);
+        tools.keeper.forget(&state.store_key());
+        state.key = pin.key;
+        self.follow(state, candidate, reader, tools)
+    }
+
+    fn begin(
+        &mut self,
+        candidate: &Candidate,
+        pin: &Pinned,
+        reader: Reader,
+        generation: u32,
+        tools: &mut Tools<'_>,
+    ) -> Placed {
+        let from =
+            if self.target.start == Start::End && !self.looked && !candidate.gzip { pin.size } else { 0 };
+        let state = FileState {
+            key: pin.key,
+            generation,
+            id: None,
+            head: Head::default(),
+            from,
+            position: from,
+            size: if candidate.gzip { 0 } else { pin.size },
+            finished: false,
+            lane: self.target.key.clone(),
+            path: candidate.path.clone(),
+        };
+        self.follow(state, candidate, reader, tools)
+    }
+
+    fn follow(
+        &mut self,
+        mut state: FileState,
+        candidate: &Candidate,
+        reader: Reader,
+        tools: &mut Tools<'_>,
+    ) -> Placed {
+        state.path.clone_from(&candidate.path);
+        tools.claims.files.insert(state.key, self.id);
+        tools.counters.open_files.add(1);
+        Placed::New(Box::new(LogFile::new(
+            tools.claims.key(),
+            state,
+            Some(reader),
+            candidate.live,
+            tools.keeper,
+        )))
+    }
+
+    fn open(&mut self, candidate: &Candidate, pin: &Pinned, tools: &mut Tools<'_>) -> Option<Reader> {
+        // Pinned again: opening uses the pin up, and the key must be that of what is opened.
+        let again =
+            Pinned::new(&candidate.path, self.target.within.as_deref()).ok().filter(|p| p.key == pin.key)?;
+        match file::open(again, candidate.gzip) {
+            Ok(reader) => Some(reader),
+            Err(error) => {
+                self.refuse(&error, tools);
+                None
+            }
+        }
+    }
+
+    /// Forgets finished files that lie there no more.
+    fn drop_unlisted_finished(&mut self, tools: &mut Tools<'_>) {
+        let lane = self.target.key.clone();
+        self.finished.retain(|done| {
+            if !done.listed {
+                tools.claims.files.remove(&done.key);
+                if !done.alias {
+                    tools.keeper.forget(&done.store_key(&lane));
+                }
+            }
+            done.listed
+        });
+    }
+
+    /// What the last life knew and this one cannot find is gone: its unread bytes are lost.
+    fn give_up_unfound(&mut self, tools: &mut Tools<'_>) {
+        for state in std::mem::take(&mut self.known) {
+            let lost = state.size.saturating_sub(state.position);
+            if lost > 0 {
+                tracing::error!(path = %state.path.display(), offset = state.position, lost, "a log file went away unread while the agent was down");
+            }
+            let position = state.position;
+            let mut file = LogFile::new(tools.claims.key(), state, None, false, tools.keeper);
+            file.listed = false;
+            file.read = position;
+            self.chain.push_front(file);
+            // Only sending can fail, and nothing is carried that would be sent.
+            let _ = self.end_with_loss(0, lost, LossReason::Deleted, tools);
+        }
+    }
+
+    /// The file at `index` was truncated or written anew. Its unread rest may be in a copy beside it.
+    pub(crate) fn rewritten(&mut self, index: usize, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
+        tools.counters.rewritten.add(1);
+        let (generation, path) = {
+            let state = self.chain[index].kept.state.lock();
+            (state.generation, state.path.clone())
+        };
+        let Some((candidate, pin)) = self.current_form(index, &path) else {
+            return Ok(());
+        };
+        if let Some((copy, key, reader)) = self.find_copy(index, tools) {
+            let file = &mut self.chain[index];
+            tools.keeper.rekey(&file.kept, |state| {
+                state.key = key;
+                state.path.clone_from(&copy.path);
+            });
+            tools.claims.files.insert(key, self.id);
+            file.reader = Some(reader);
+            file.live = false;
+            file.rotated_at = Some(tools.clock);
+        } else {
+            let file = &self.chain[index];
+            let lost = file.kept.state.lock().size.saturating_sub(file.read);
+            tracing::warn!(path = %path.display(), offset = file.read, lost, "a log file was truncated; its last known bytes had not been read");
+            self.end_with_loss(index, lost, LossReason::Overwritten, tools)?;
+            self.chain[index].reader = None;
+            self.chain[index].live = false;
+        }
+        if let Some(reader) = self.open(&candidate, &pin, tools)
+            && let Placed::New(file) = self.begin(&candidate, &pin, reader, generation + 1, tools)
+        {
+            self.chain.insert(index + 1, *file);
+        }
+        Ok(())
+    }
+
+    /// The rewritten file under the name it has now.
+    fn current_form(&mut self, index: usize, path: &PathBuf) -> Option<(Candidate, Pinned)> {
+        let key = self.chain[index].file_key();
+        let listed = self.target.naming.list(&self.target.directory).ok()?;
+        let mut forms = listed.into_iter().filter_map(|c| {
+            let pin = Pinned::new(&c.path, self.target.within.as_deref()).ok()?;
+            (pin.key == key).then_some((c, pin))
+        });
+        let found = forms.next();
+        if found.is_none() {
+            tracing::warn!(path = %path.display(), "a log file was truncated and its name is gone");
+            self.chain[index].drained = true;
+        }
+        found
+    }
+
+    /// A sibling that has the old content, up to the last bytes that were read of it.
+    fn find_copy(&mut self, index: usize, tools: &mut Tools<'_>) -> Option<(Candidate, FileKey, Reader)> {
+        let listed = self.target.naming.list(&self.target.directory).ok()?;
+        for candidate in listed.into_iter().filter(|c| !c.live) {
+            let Ok(pin) = Pinned::new(&candidate.path, self.target.within.as_deref()) else { continue };
+            let known = self.chain.iter().any(|f| f.file_key() == pin.key)
+                || self.finished.iter().any(|f| f.key == pin.key);
+            if known {
+                continue;
+            }
+            let key = pin.key;
+            let Some(mut reader) = self.open(&candidate, &pin, tools) else { continue };
+            let file = &self.chain[index];
+            let head = file.kept.state.lock().head;
+            let Ok(bytes) = reader.head() else { continue };
+            if is_form_of(head, &bytes, file.read, &candidate, pin.size) && same_tail(file, &mut reader) {
+                return Some((candidate, key, reader));
+            }
+        }
+        None
+    }
+
+    /// Lets every file go as it stands; returns what the next lane of this name should know.
+    pub(crate) fn leave(&mut self, keeper: &Keeper, counters: &Counters) -> Vec<FileState> {
+        let mut states = Vec::new();
+        for file in self.chain.drain(..) {
+            counters.open_files.add(1_u64.wrapping_neg());
+            self.account.unread(file.carry.len() as u64);
+            keeper.release(file.key, &file.kept, true);
+            states.push(file.kept.current());
+        }
+        let lane = &self.target.key;
+        states.extend(self.finished.drain(..).filter(|f| !f.alias).map(|f| f.state(lane)));
+        states
+    }
+
+    /// Lets the first file of the chain go: settled and stated.
+    pub(crate) fn let_go(&mut self, tools: &mut Tools<'_>) {
+        let Some(file) = self.chain.pop_front() else { return };
+        if file.reader.is_some() {
+            tools.counters.open_files.add(1_u64.wrapping_neg());
+        }
+        let keep = file.listed && file.reader.is_some();
+        let state = {
+            let mut state = file.kept.state.lock();
+            state.finished = true;
+            state.clone()
+        };
+        tools.keeper.release(file.key, &file.kept, keep);
+        if keep {
+            let mut done = Finished::from(state);
+            done.size = file.read;
+            self.finished.push(done);
+        } else if !self.chain.iter().any(|f| f.file_key() == state.key) {
+            tools.claims.files.remove(&state.key);
+        }
+    }
+}
+
+impl Finished {
+    fn store_key(&self, lane: &str) -> Vec<u8> {
+        self.state(lane).store_key()
+    }
+
+    fn state(&self, lane: &str) -> FileState {
+        FileState {
+            key: self.key,
+            generation: self.generation,
+            id: self.id,
+            head: self.head,
+            from: self.from,
+            position: self.size,
+            size: self.size,
+            finished: true,
+            lane: lane.to_owned(),
+            path: PathBuf::new(),
+        }
+    }
+}
+
+impl super::lane::Claims {
+    /// A new tracker key.
+    pub(crate) fn key(&mut self) -> u64 {
+        self.next_key += 1;
+        self.next_key
+    }
+}
+
+fn note_listing(file: &mut LogFile, candidate: &Candidate, size: u64, now: Instant) {
+    file.listed = true;
+    if file.live && !candidate.live {
+        file.rotated_at = Some(now);
+    }
+    file.live = candidate.live;
+    let mut state = file.kept.state.lock();
+    if state.path != candidate.path {
+        state.path.clone_from(&candidate.path);
+    }
+    if !candidate.gzip {
+        state.size = state.size.max(size);
+    }
+}
+
+/// Whether a file that begins with `bytes` can hold the content that `head` was taken of, up to `read` at least.
+fn is_form_of(head: Head, bytes: &[u8], read: u64, candidate: &Candidate, size: u64) -> bool {
+    head.length > 0 && head.matches(bytes) && (candidate.gzip || size >= read)
+}
+
+/// Whether the bytes before the read position are the same in `other` (compressed files: taken on trust of the head).
+fn same_tail(file: &LogFile, other: &mut Reader) -> bool {
+    if other.is_gzip() {
+        return true;
+    }
+    let before = file.before();
+    let mut found = Vec::new();
+    let at = file.read.saturating_sub(before.len() as u64);
+    other.read(&mut found, at, before.len()).is_ok() && found == before
+}

@@ -1,0 +1,234 @@
+//! One file of a chain: its held descriptor, how far it is read, and the bytes carried over between reads.
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use taffrail_record::{FileId, LostSpan, Source};
+
+use super::identity::{FileKey, HEAD_BYTES, Head};
+use super::keeper::{Keeper, Kept};
+use super::open::{OpenError, Pinned};
+use super::reader::{Got, OVERLAP, Reader};
+use super::state::FileState;
+
+/// A file under way.
+#[derive(Debug)]
+pub(crate) struct LogFile {
+    /// The key of its tracker.
+    pub(crate) key: u64,
+    /// Its durable state and its tracker.
+    pub(crate) kept: Arc<Kept>,
+    /// `None` when the content is gone for good.
+    pub(crate) reader: Option<Reader>,
+    /// Bound once something was read.
+    pub(crate) source: Option<Arc<Source>>,
+    /// Everything before it has been read.
+    pub(crate) read: u64,
+    /// The unfinished line: the bytes before `read` that are not decoded yet.
+    pub(crate) carry: Vec<u8>,
+    /// When the carry last grew, Unix nanoseconds.
+    pub(crate) carry_at: i64,
+    /// Whether its name is the one that is written to.
+    pub(crate) live: bool,
+    /// Whether the last listing had it.
+    pub(crate) listed: bool,
+    /// When it was first seen without its live name.
+    pub(crate) rotated_at: Option<Instant>,
+    /// Data was seen in the next file: the next end of this one is final.
+    pub(crate) successor_seen: bool,
+    /// Read to its final end.
+    pub(crate) drained: bool,
+    /// The opened statement was sent in this life or an earlier one.
+    pub(crate) opened: bool,
+    /// The finished statement is under way.
+    pub(crate) stated: bool,
+    /// Reading began in the middle of a line.
+    pub(crate) mid_line: bool,
+    /// Bytes at its end that were declared lost, and why.
+    pub(crate) lost_tail: Option<LostSpan>,
+    /// Reading failed; not before this moment again.
+    pub(crate) retry: Option<(Instant, u32)>,
+    before: [u8; OVERLAP],
+    before_length: u8,
+}
+
+impl LogFile {
+    /// Takes a file in, from its state and its open descriptor.
+    pub(crate) fn new(
+        key: u64,
+        state: FileState,
+        reader: Option<Reader>,
+        live: bool,
+        keeper: &Keeper,
+    ) -> LogFile {
+        let read = state.position;
+        let source = state.id.map(|id| source(id, &state));
+        let opened = state.position > state.from;
+        let kept = keeper.add(key, state);
+        let mut file = LogFile {
+            key,
+            kept,
+            reader,
+            source,
+            read,
+            carry: Vec::new(),
+            carry_at: 0,
+            live,
+            listed: true,
+            rotated_at: (!live).then(Instant::now),
+            successor_seen: false,
+            drained: false,
+            opened,
+            stated: false,
+            mid_line: false,
+            lost_tail: None,
+            retry: None,
+            before: [0; OVERLAP],
+            before_length: 0,
+        };
+        file.mid_line = file.begins_mid_line();
+        file
+    }
+
+    /// What the file system calls it.
+    pub(crate) fn file_key(&self) -> FileKey {
+        self.kept.state.lock().key
+    }
+
+    /// Its identity, once bound.
+    pub(crate) fn id(&self) -> Option<FileId> {
+        self.source.as_ref().map(|s| s.id)
+    }
+
+    /// Whether it unpacks.
+    pub(crate) fn is_gzip(&self) -> bool {
+        self.reader.as_ref().is_some_and(Reader::is_gzip)
+    }
+
+    /// Reads the next bytes behind the carry into `data`.
+    pub(crate) fn read_block(&mut self, data: &mut Vec<u8>, most: usize) -> io::Result<Got> {
+        let Some(reader) = &mut self.reader else { return Ok(Got::Bytes(0)) };
+        let before = &self.before[..usize::from(self.before_length)];
+        data.extend_from_slice(&self.carry);
+        let got = reader.read_after(before, data, self.read, most)?;
+        if let Got::Bytes(count) = got
+            && count > 0
+        {
+            self.read += count as u64;
+            self.remember(&data[data.len() - count..]);
+        }
+        Ok(got)
+    }
+
+    /// Keeps the last bytes read, by which the next read knows the file again.
+    fn remember(&mut self, fresh: &[u8]) {
+        let tail = &fresh[fresh.len().saturating_sub(OVERLAP)..];
+        let old = usize::from(self.before_length).min(OVERLAP - tail.len());
+        let from = usize::from(self.before_length) - old;
+        self.before.copy_within(from..from + old, 0);
+        self.before[old..old + tail.len()].copy_from_slice(tail);
+        self.before_length = (old + tail.len()) as u8;
+    }
+
+    /// The last bytes read.
+    pub(crate) fn before(&self) -> &[u8] {
+        &self.before[..usize::from(self.before_length)]
+    }
+
+    /// Grows the head hash and binds the identity as soon as the first line is there (or, when `now`, with what
+    /// there is). `data` is what was just read, which begins the file when `at_start`.
+    pub(crate) fn identify(&mut self, data: &[u8], at_start: bool, now: bool) -> io::Result<()> {
+        let head = self.kept.state.lock().head;
+        if head.is_full() && self.source.is_some() {
+            return Ok(());
+        }
+        let fetched;
+        let bytes = match &mut self.reader {
+            _ if at_start => data,
+            Some(reader @ Reader::Plain(_)) => {
+                fetched = reader.head()?;
+                &fetched
+            }
+            _ => return Ok(()),
+        };
+        // A head that no longer begins as it did belongs to a rewritten file; the next read finds out.
+        if !head.matches(bytes) {
+            return Ok(());
+        }
+        let bytes = &bytes[..bytes.len().min(HEAD_BYTES)];
+        let mut state = self.kept.state.lock();
+        state.head = Head::of(bytes);
+        let complete = bytes.len() == HEAD_BYTES || memchr::memchr(b'\n', bytes).is_some();
+        if self.source.is_none() && (complete || now) {
+            let id = state.key.content_id(state.generation, bytes);
+            state.id = Some(id);
+            self.source = Some(source(id, &state));
+        }
+        Ok(())
+    }
+
+    /// Size as it lies, and whether its last name is gone; updates what is remembered of the size.
+    pub(crate) fn look(&mut self) -> (u64, bool) {
+        let Some(Ok((size, unlinked))) = self.reader.as_ref().map(Reader::size_and_unlinked) else {
+            return (self.read, true);
+        };
+        if !self.is_gzip() {
+            let mut state = self.kept.state.lock();
+            state.size = state.size.max(size);
+        }
+        (size, unlinked)
+    }
+
+    /// Bytes known to lie unread.
+    pub(crate) fn lag(&mut self) -> u64 {
+        if self.drained || self.is_gzip() {
+            return 0;
+        }
+        self.look().0.saturating_sub(self.read)
+    }
+
+    /// Goes back to `position`, forgetting what was carried.
+    pub(crate) fn rewind(&mut self, position: u64) {
+        self.read = position;
+        self.carry = Vec::new();
+        self.before_length = 0;
+        self.drained = false;
+        self.opened = position > self.kept.state.lock().from;
+        self.stated = false;
+        self.successor_seen = false;
+        self.mid_line = self.begins_mid_line();
+    }
+
+    fn begins_mid_line(&mut self) -> bool {
+        let read = self.read;
+        if read == 0 || self.kept.state.lock().finished {
+            return false;
+        }
+        let mut last = Vec::new();
+        match &mut self.reader {
+            Some(reader @ Reader::Plain(_)) => {
+                reader.read(&mut last, read - 1, 1).is_ok() && last.first().is_some_and(|b| *b != b'\n')
+            }
+            _ => false,
+        }
+    }
+
+    /// Notes a failed read; the next try comes later each time.
+    pub(crate) fn failed(&mut self, now: Instant) -> u32 {
+        let tries = self.retry.map_or(1, |(_, tries)| tries + 1);
+        let pause = Duration::from_millis(500) * 2_u32.pow(tries.min(6));
+        self.retry = Some((now + pause, tries));
+        tries
+    }
+}
+
+fn source(id: FileId, state: &FileState) -> Arc<Source> {
+    Arc::new(Source { id, path: state.path.clone(), device: state.key.device, inode: state.key.inode })
+}
+
+/// Opens a pinned file for following.
+pub(crate) fn open(pinned: Pinned, gzip: bool) -> Result<Reader, OpenError> {
+    let path = pinned.path().to_owned();
+    Reader::new(pinned.open()?, gzip).map_err(|source| OpenError::Denied { path, source })
+}

@@ -1,0 +1,166 @@
+//! Writes positions down: the thread between the trackers and the store.
+//!
+//! Guarantee: what it writes is a tracker's settled position at some moment, never more. Under load it writes as
+//! soon as positions have moved by a configured number of bytes, which bounds what a crash repeats; when nothing
+//! moves it writes nothing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use taffrail_checkpoint::Store;
+use taffrail_record::{Changes, Tracker};
+
+use super::state::FileState;
+
+/// A file as the keeper sees it.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    /// Everything but the position, kept current by the reader.
+    pub(crate) state: Mutex<FileState>,
+    pub(crate) tracker: Arc<Tracker>,
+}
+
+/// When positions are written down.
+#[derive(Debug, Clone, Copy)]
+pub struct Rhythm {
+    /// At the latest this long after a change.
+    pub interval: Duration,
+    /// At once when this many bytes have been settled since.
+    pub bytes: u64,
+}
+
+/// The files under way, and the thread that writes their positions.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Arc<Mutex<Store>>,
+    files: Mutex<HashMap<u64, Arc<Kept>>>,
+    changes: Arc<Changes>,
+    ending: AtomicBool,
+}
+
+impl Keeper {
+    /// Starts the thread.
+    pub(crate) fn start(store: Arc<Mutex<Store>>, rhythm: Rhythm) -> std::io::Result<Keeper> {
+        let shared = Arc::new(Shared {
+            store,
+            files: Mutex::default(),
+            changes: Changes::new(),
+            ending: AtomicBool::new(false),
+        });
+        let mut keeper = Keeper { shared: Arc::clone(&shared), thread: None };
+        let spawn = thread::Builder::new().name("checkpoint".to_owned());
+        keeper.thread = Some(spawn.spawn(move || shared.run(rhythm))?);
+        Ok(keeper)
+    }
+
+    /// Takes a file in; its state is written soon. `key` must be new.
+    pub(crate) fn add(&self, key: u64, state: FileState) -> Arc<Kept> {
+        let tracker = Tracker::new(key, state.position, &self.shared.changes);
+        self.shared.store.lock().put(&state.store_key(), &state.encode());
+        let kept = Arc::new(Kept { state: Mutex::new(state), tracker });
+        self.shared.files.lock().insert(key, Arc::clone(&kept));
+        kept
+    }
+
+    /// Writes a file's state although its position has not moved (its path or size has).
+    pub(crate) fn touch(&self, kept: &Kept) {
+        let state = kept.current();
+        self.shared.store.lock().put(&state.store_key(), &state.encode());
+    }
+
+    /// The file now goes by another key in the store (its content was found elsewhere).
+    pub(crate) fn rekey(&self, kept: &Kept, change: impl FnOnce(&mut FileState)) {
+        let mut store = self.shared.store.lock();
+        let mut state = kept.state.lock();
+        store.remove(&state.store_key());
+        change(&mut state);
+        state.position = kept.tracker.position();
+        store.put(&state.store_key(), &state.encode());
+    }
+
+    /// Lets a file go, its last state written when `keep`, forgotten otherwise.
+    pub(crate) fn release(&self, key: u64, kept: &Kept, keep: bool) {
+        self.shared.files.lock().remove(&key);
+        let state = kept.current();
+        let mut store = self.shared.store.lock();
+        if keep {
+            store.put(&state.store_key(), &state.encode());
+        } else {
+            store.remove(&state.store_key());
+        }
+    }
+
+    /// Forgets an entry that no file under way stands for.
+    pub(crate) fn forget(&self, store_key: &[u8]) {
+        self.shared.store.lock().remove(store_key);
+    }
+
+    /// Writes everything down now.
+    pub(crate) fn flush(&self) -> Result<(), String> {
+        self.shared.write(&self.shared.changes.wait(Duration::ZERO, u64::MAX));
+        self.shared.store.lock().commit().map(|_| ()).map_err(|e| e.to_string())
+    }
+}
+
+impl Kept {
+    /// The state with the position as of now.
+    pub(crate) fn current(&self) -> FileState {
+        let mut state = self.state.lock();
+        state.position = self.tracker.checkpoint();
+        state.clone()
+    }
+}
+
+impl Shared {
+    fn run(&self, rhythm: Rhythm) {
+        let mut failing = false;
+        while !self.ending.load(Ordering::Acquire) {
+            let changed = self.changes.wait(rhythm.interval, rhythm.bytes);
+            self.write(&changed);
+            match self.store.lock().commit() {
+                Ok(_) if failing => {
+                    failing = false;
+                    tracing::info!("positions are written down again");
+                }
+                Ok(_) => {}
+                Err(error) if !failing => {
+                    failing = true;
+                    tracing::error!(%error, "positions cannot be written down; delivery goes on, a crash now repeats more");
+                }
+                Err(_) => thread::sleep(rhythm.interval),
+            }
+        }
+    }
+
+    fn write(&self, keys: &[u64]) {
+        let kept: Vec<Arc<Kept>> = {
+            let files = self.files.lock();
+            keys.iter().filter_map(|key| files.get(key).cloned()).collect()
+        };
+        let mut store = self.store.lock();
+        for kept in kept {
+            let state = kept.current();
+            store.put(&state.store_key(), &state.encode());
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.shared.ending.store(true, Ordering::Release);
+        self.shared.changes.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

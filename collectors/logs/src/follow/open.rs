@@ -1,0 +1,153 @@
+//! Opening files whose names others control.
+//!
+//! The agent runs as root and containers can influence what lies below their log directories. A path is therefore
+//! first pinned without being opened for reading (`O_PATH`), looked at, and only then opened through that pin:
+//! a FIFO, a device or a directory is never opened, and a link that leads out of the allowed directories is
+//! refused. Swapping the name in between changes nothing.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
+
+use super::identity::FileKey;
+
+/// Why a file is not read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// It is not there any more.
+    #[error("{0} is gone")]
+    Gone(PathBuf),
+    /// It is no regular file.
+    #[error("{path} is a {kind}, not a regular file; it is left alone")]
+    NotAFile {
+        /// Its path.
+        path: PathBuf,
+        /// What it is.
+        kind: &'static str,
+    },
+    /// It is a link to somewhere it may not lead.
+    #[error("{path} leads to {target}, outside the allowed directories; it is not read")]
+    LeadsOut {
+        /// Its path.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
+    /// It cannot be opened.
+    #[error("cannot open {path}: {source}; grant the agent read access")]
+    Denied {
+        /// Its path.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+}
+
+impl OpenError {
+    /// A short name for counting.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            OpenError::Gone(_) => "gone",
+            OpenError::NotAFile { .. } => "not_a_file",
+            OpenError::LeadsOut { .. } => "leads_out",
+            OpenError::Denied { .. } => "denied",
+        }
+    }
+}
+
+/// A file that is pinned and known to be regular, not yet open for reading.
+#[derive(Debug)]
+pub(crate) struct Pinned {
+    path: PathBuf,
+    pin: OwnedFd,
+    /// Its identity.
+    pub(crate) key: FileKey,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+}
+
+impl Pinned {
+    /// Pins `path`. With `within`, the real path must lie below one of those directories.
+    pub(crate) fn new(path: &Path, within: Option<&[PathBuf]>) -> Result<Pinned, OpenError> {
+        let denied = |source: io::Error| match source.kind() {
+            io::ErrorKind::NotFound => OpenError::Gone(path.to_owned()),
+            _ => OpenError::Denied { path: path.to_owned(), source },
+        };
+        let pin =
+            open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| denied(e.into()))?;
+        if let Some(allowed) = within {
+            check_within(path, &pin, allowed)?;
+        }
+        let (key, size, kind) = FileKey::of(&pin).map_err(denied)?;
+        if kind != libc::S_IFREG {
+            return Err(OpenError::NotAFile { path: path.to_owned(), kind: kind_name(kind) });
+        }
+        Ok(Pinned { path: path.to_owned(), pin, key, size })
+    }
+
+    /// The path it was found at.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens it for reading.
+    pub(crate) fn open(self) -> Result<File, OpenError> {
+        let through = format!("/proc/self/fd/{}", self.pin.as_raw_fd());
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
+        match open(through.as_str(), flags, Mode::empty()) {
+            Ok(file) => Ok(File::from(file)),
+            Err(Errno::ENOENT) => Err(OpenError::Gone(self.path)),
+            Err(errno) => Err(OpenError::Denied { path: self.path, source: errno.into() }),
+        }
+    }
+}
+
+fn check_within(path: &Path, pin: &OwnedFd, allowed: &[PathBuf]) -> Result<(), OpenError> {
+    let real = fs::read_link(format!("/proc/self/fd/{}", pin.as_raw_fd()))
+        .map_err(|source| OpenError::Denied { path: path.to_owned(), source })?;
+    let inside = allowed.iter().any(|directory| {
+        real.starts_with(directory) || fs::canonicalize(directory).is_ok_and(|d| real.starts_with(d))
+    });
+    if inside { Ok(()) } else { Err(OpenError::LeadsOut { path: path.to_owned(), target: real }) }
+}
+
+fn kind_name(kind: u32) -> &'static str {
+    match kind {
+        libc::S_IFDIR => "directory",
+        libc::S_IFIFO => "FIFO",
+        libc::S_IFSOCK => "socket",
+        libc::S_IFCHR => "character device",
+        libc::S_IFBLK => "block device",
+        _ => "special file",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_inside_the_allowed_directories_are_opened() {
+        let root = tempfile::tempdir().expect("a directory");
+        let outside = tempfile::tempdir().expect("another");
+        let (file, fifo, link) =
+            (root.path().join("0.log"), root.path().join("1.log"), root.path().join("2.log"));
+        fs::File::create(&file).expect("a file");
+        fs::File::create(outside.path().join("shadow")).expect("a secret");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).expect("a fifo");
+        std::os::unix::fs::symlink(outside.path().join("shadow"), &link).expect("a link");
+        let allowed = [root.path().to_owned()];
+        let reason = |path: &Path| Pinned::new(path, Some(&allowed)).map(|_| ()).map_err(|e| e.reason());
+        assert_eq!(reason(&file), Ok(()));
+        assert_eq!(reason(&fifo), Err("not_a_file"));
+        assert_eq!(reason(&link), Err("leads_out"));
+        assert_eq!(reason(root.path()), Err("not_a_file"));
+        assert_eq!(reason(&root.path().join("9.log")), Err("gone"));
+        assert!(Pinned::new(&link, None).is_ok(), "the administrator may name links");
+    }
+}

@@ -1,0 +1,187 @@
+//! The collector under test, with a shipper that remembers, delays, shuffles and forgets.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use parking_lot::Mutex;
+use taffrail_checkpoint::{Options, Store};
+use taffrail_logs::config::{FileInput, KubernetesLogs};
+use taffrail_logs::find::Handed;
+use taffrail_logs::{LogsCollector, LogsConfig, Pace, Rhythm};
+use taffrail_record::{
+    Batch, Beat, Budget, BufferPool, Collector, Context, Extra, FileId, Ledger, Outlet, Payload, Receipt,
+    Record, Stop, Stream,
+};
+
+use super::writer::Random;
+
+/// A record's pieces: its id in the topic.
+pub(crate) type Id = Vec<(FileId, u64, u64)>;
+
+/// What the far side has, in order of arrival.
+#[derive(Default)]
+pub(crate) struct Topic {
+    /// Per account (container or file) and stream.
+    pub(crate) records: BTreeMap<(String, u8), Vec<(Id, Vec<u8>)>>,
+    pub(crate) repeats: u64,
+    pub(crate) seen: BTreeMap<Id, Vec<u8>>,
+    /// The same id with other content: must stay empty.
+    pub(crate) conflicts: Vec<Id>,
+}
+
+impl Topic {
+    fn take(&mut self, batch: &Batch) {
+        for record in &batch.records {
+            let id = id_of(batch.source.id, record);
+            let body = batch.body(record).to_vec();
+            if let Some(before) = self.seen.get(&id) {
+                self.repeats += 1;
+                if *before != body {
+                    self.conflicts.push(id);
+                }
+                continue;
+            }
+            self.seen.insert(id.clone(), body.clone());
+            let container = batch.origin.container.as_ref().map(|c| c.name.clone());
+            let lane = container.unwrap_or_else(|| lane_of(&batch.source.path));
+            let stream = u8::from(record.stream == Stream::Stderr);
+            self.records.entry((lane, stream)).or_default().push((id, body));
+        }
+    }
+}
+
+/// `app.log.1` and `app.log` are one lane.
+fn lane_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    name.split(".log").next().map(|base| format!("{base}.log")).unwrap_or(name)
+}
+
+fn id_of(file: FileId, record: &Record) -> Id {
+    match record.extra.as_deref() {
+        Some(Extra { fragments, .. }) if !fragments.is_empty() => {
+            fragments.iter().map(|f| (f.file, f.span.start, f.span.end)).collect()
+        }
+        _ => vec![(file, record.span.start, record.span.end)],
+    }
+}
+
+/// One life of the agent.
+pub(crate) struct Agent {
+    stop: Stop,
+    collector: JoinHandle<()>,
+    shipper: JoinHandle<()>,
+    killed: Arc<Mutex<bool>>,
+    pub(crate) ledger: Arc<Ledger>,
+}
+
+pub(crate) fn config(root: &Path) -> LogsConfig {
+    LogsConfig {
+        kubernetes: KubernetesLogs {
+            root: root.join("pods"),
+            links: root.join("none"),
+            ..KubernetesLogs::default()
+        },
+        files: vec![FileInput {
+            paths: vec![format!("{}/files/*/*.log", root.display())],
+            ..FileInput::default()
+        }],
+        partial_timeout_ms: 3_600_000,
+        read_block_bytes: 4096,
+        poll_interval_ms: 1,
+        rescan_seconds: 1,
+        ..LogsConfig::default()
+    }
+}
+
+impl Agent {
+    pub(crate) fn start(root: &Path, topic: &Arc<Mutex<Topic>>, seed: u64, drops: bool) -> Agent {
+        let (store, _) = Store::open(&root.join("state"), Options::default()).expect("a store");
+        let (outlet, batches) = Outlet::channel(4);
+        let (stop, ledger) = (Stop::new(), Ledger::new());
+        let context = Context {
+            outlet,
+            stop: stop.clone(),
+            beat: Beat::new(),
+            budget: Budget::new(64 * 1024),
+            pool: BufferPool::new(4, 1 << 20),
+            ledger: Arc::clone(&ledger),
+        };
+        let rhythm = Rhythm { interval: Duration::from_millis(5), bytes: 16 * 1024 };
+        let pace = Pace {
+            plain_grace: Duration::from_millis(20),
+            kubelet_grace: Duration::from_millis(10),
+            unlinked_grace: Duration::from_millis(20),
+            name_check: Duration::from_millis(1),
+            park_after: Duration::from_millis(30),
+        };
+        let store = Arc::new(Mutex::new(store));
+        let drain = Duration::from_secs(5);
+        let mut logs = LogsCollector::new(config(root), Arc::default(), Handed::new(), store, rhythm, drain)
+            .with_pace(pace);
+        let collector = thread::spawn(move || logs.run(&context).expect("the collector runs"));
+        let killed = Arc::new(Mutex::new(false));
+        let (dead, topic) = (Arc::clone(&killed), Arc::clone(topic));
+        let shipper = thread::spawn(move || ship(&batches, &topic, &dead, Random(seed), drops));
+        Agent { stop, collector, shipper, killed, ledger }
+    }
+
+    /// From this moment nothing is settled and nothing arrives: as if the process had gone.
+    pub(crate) fn kill(self) {
+        *self.killed.lock() = true;
+        self.end();
+    }
+
+    /// Told to stop, it drains.
+    pub(crate) fn terminate(self) {
+        self.end();
+    }
+
+    fn end(self) {
+        self.stop.raise();
+        self.shipper.join().expect("the shipper ends");
+        self.collector.join().expect("the collector ends");
+    }
+}
+
+/// Takes batches into the topic, keeps some receipts for a while, settles them in any order, abandons a few.
+fn ship(
+    batches: &Receiver<Batch>,
+    topic: &Mutex<Topic>,
+    dead: &Mutex<bool>,
+    mut random: Random,
+    drops: bool,
+) {
+    let mut open: Vec<Receipt> = Vec::new();
+    loop {
+        match batches.recv_timeout(Duration::from_millis(2)) {
+            Ok(batch) => {
+                let dead = dead.lock();
+                if *dead {
+                    continue;
+                }
+                if batch.payload == Payload::Line {
+                    if drops && random.one_in(50) {
+                        // Refused for the moment: the collector must read it again.
+                        continue;
+                    }
+                    topic.lock().take(&batch);
+                }
+                open.push(batch.receipt);
+                while open.len() > 6 || !open.is_empty() && random.one_in(3) {
+                    open.swap_remove(random.below(open.len() as u64) as usize).confirm();
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                let dead = dead.lock();
+                if !*dead {
+                    open.drain(..).for_each(Receipt::confirm);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}

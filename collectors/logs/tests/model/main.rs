@@ -1,0 +1,197 @@
+//! The random model of tailing: writers write, rotate, truncate, compress and restart; the agent is killed, told to
+//! stop and started; shippers settle in any order and drop receipts. In the end the topic, repeats dropped by id,
+//! must hold exactly what was written, in order, and the ledger must add up.
+//!
+//! `TAFFRAIL_MODEL_CASES=5000 cargo test -p taffrail-logs --test model` runs more cases;
+//! `TAFFRAIL_MODEL_SEED=17 TAFFRAIL_MODEL_CASES=1` repeats one.
+
+mod agent;
+mod writer;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent::{Agent, Topic};
+use parking_lot::Mutex;
+use writer::{Kind, Random, Writer};
+
+fn setting(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
+}
+
+#[test]
+fn whatever_writers_and_crashes_do_every_line_arrives_in_order() {
+    let first = setting("TAFFRAIL_MODEL_SEED", 1);
+    let cases = setting("TAFFRAIL_MODEL_CASES", 300);
+    let mut repeats = 0;
+    for seed in first..first + cases {
+        repeats += Case::new(seed).run();
+    }
+    println!("{cases} cases from seed {first}: {repeats} repeats, each recognised by its id");
+}
+
+struct Case {
+    seed: u64,
+    random: Random,
+    root: tempfile::TempDir,
+    topic: Arc<Mutex<Topic>>,
+    writers: Vec<Writer>,
+    agent: Option<Agent>,
+}
+
+impl Case {
+    fn new(seed: u64) -> Case {
+        let mut random = Random(seed.wrapping_mul(0x1234_5678_9ABC_DEF1));
+        let root = tempfile::tempdir().expect("a directory");
+        let kinds = [Kind::Kubelet, Kind::Renamed, Kind::Copied];
+        let writers = (0..=random.below(3) as usize)
+            .map(|i| Writer::new(kinds[random.below(3) as usize], i, root.path()))
+            .collect();
+        Case { seed, random, root, topic: Arc::default(), writers, agent: None }
+    }
+
+    fn run(mut self) -> u64 {
+        self.start();
+        for _ in 0..10 + self.random.below(40) {
+            self.step();
+        }
+        self.start();
+        for writer in &mut self.writers {
+            writer.end(&mut self.random);
+        }
+        self.await_all();
+        self.check();
+        let agent = self.agent.take().expect("running");
+        let ledger = Arc::clone(&agent.ledger);
+        agent.terminate();
+        for account in ledger.accounts() {
+            let balance = account.balance();
+            assert_eq!(balance.difference(), 0, "seed {}: {:?} {balance:?}", self.seed, account.names());
+        }
+        let topic = self.topic.lock();
+        topic.repeats
+    }
+
+    fn start(&mut self) {
+        if self.agent.is_none() {
+            self.agent = Some(Agent::start(self.root.path(), &self.topic, self.random.next(), self.drops()));
+        }
+    }
+
+    /// In every other case the shipper drops receipts: what is read again then comes after what followed it.
+    fn drops(&self) -> bool {
+        self.seed % 2 == 1
+    }
+
+    fn step(&mut self) {
+        let which = self.random.below(self.writers.len() as u64) as usize;
+        match self.random.below(20) {
+            0..=9 => self.writers[which].write(&mut self.random),
+            10 | 11 => {
+                // A copy and truncation loses what is written between the two by itself, and what no copy
+                // keeps is lost by the writer: at most so many copies are kept here, never fewer.
+                self.writers[which].rotate(&mut self.random);
+            }
+            12 => self.writers[which].restart(),
+            13 if self.writers[which].kind == Kind::Kubelet => self.writers[which].compress(),
+            14 => {
+                if let Some(agent) = self.agent.take() {
+                    agent.kill();
+                }
+            }
+            15 => {
+                if let Some(agent) = self.agent.take() {
+                    agent.terminate();
+                }
+            }
+            16 | 17 => self.start(),
+            18 if self.agent.is_some() => {
+                for writer in &mut self.writers {
+                    writer.end(&mut self.random);
+                }
+                self.await_all();
+                self.writers[which].remove_rotated();
+            }
+            _ => std::thread::sleep(Duration::from_millis(self.random.below(15))),
+        }
+    }
+
+    /// Until as many records have arrived as were written.
+    fn await_all(&self) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let missing = self.missing();
+            if missing.is_empty() {
+                return;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "seed {}: {missing:?} did not arrive; files in {:?}",
+                self.seed,
+                self.root.path()
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn missing(&self) -> Vec<String> {
+        let topic = self.topic.lock();
+        let mut missing = Vec::new();
+        for writer in &self.writers {
+            for (stream, expected) in writer.expected.iter().enumerate() {
+                let got = topic.records.get(&(writer.name.clone(), stream as u8)).map_or(0, Vec::len);
+                if got < expected.len() {
+                    missing.push(format!(
+                        "{:?} {} stream {stream}: {got} of {}",
+                        writer.kind,
+                        writer.name,
+                        expected.len()
+                    ));
+                }
+            }
+        }
+        missing
+    }
+
+    fn check(&self) {
+        let topic = self.topic.lock();
+        assert!(
+            topic.conflicts.is_empty(),
+            "seed {}: one id, two contents: {:?}",
+            self.seed,
+            topic.conflicts
+        );
+        for writer in &self.writers {
+            for (stream, expected) in writer.expected.iter().enumerate() {
+                let mut got =
+                    topic.records.get(&(writer.name.clone(), stream as u8)).cloned().unwrap_or_default();
+                if self.drops() {
+                    got.sort_by_key(|(_, body)| number(body));
+                }
+                let at = got.iter().zip(expected.iter()).position(|((_, body), want)| body != want);
+                let show = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
+                if let Some(at) =
+                    at.or((got.len() != expected.len()).then_some(expected.len().min(got.len())))
+                {
+                    panic!(
+                        "seed {}: {:?} {} stream {stream}, record {at} of {} (expected {}): got {:?}, expected {:?}",
+                        self.seed,
+                        writer.kind,
+                        writer.name,
+                        got.len(),
+                        expected.len(),
+                        got.get(at).map(|(id, b)| (id, show(b))),
+                        expected.get(at).map(|b| show(b)),
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The number that a message begins with (`name:number ...`; of joined parts, the first).
+fn number(body: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(body);
+    let digits = text.split(':').nth(1).unwrap_or_default();
+    digits.split(|c: char| !c.is_ascii_digit()).next().unwrap_or_default().parse().unwrap_or(0)
+}
