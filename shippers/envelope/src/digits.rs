@@ -53,6 +53,14 @@ impl Clock {
     }
 }
 
+/// A time as records have it: `2026-11-21T10:11:12.123456789Z`, `nanos` after the Unix epoch.
+#[must_use]
+pub fn utc(nanos: i64) -> String {
+    let mut text = Vec::with_capacity(30);
+    Clock::new().write(&mut text, nanos);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 /// Fills `field` with `value` and leading zeros.
 fn put(field: &mut [u8], mut value: u64) {
     for place in field.iter_mut().rev() {

@@ -28,6 +28,7 @@ mod oversize;
 
 pub use config::{Encoding, EnvelopeConfig, Fields};
 pub use constants::{Constants, FieldError, check_field};
+pub use digits::utc;
 pub use encode::{Encoded, Encoder, Message};
 pub use locate::{LocateError, Located, locate_json, locate_raw};
 pub use oversize::{Cut, cut};
