@@ -373,13 +373,12 @@ impl Decoder {
         ended: bool,
     ) {
         part.extend(piece);
-        part.flags |= head.flags;
         let more = head.join == Join::More;
         if more && part.fragments.len() < MOST_FRAGMENTS {
             self.parts[slot(head.stream)] = Some(part);
             return;
         }
-        if more {
+        if more || head.flags.contains(Flags::PARTIAL) {
             part.flags |= Flags::PARTIAL;
         }
         part.emit(ended && !more, block.file, block.data, block.records);
