@@ -1,0 +1,87 @@
+//! Which fault comes next, and when.
+
+use std::time::Duration;
+
+use super::random::Random;
+
+/// What befalls the agent between two lives, or the world during one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// kill -9.
+    Kill,
+    /// TERM, as a rollout does.
+    Stop,
+    /// kill -9, and kill -9 again before it can have caught up.
+    KillTwice,
+    /// kill -9, and a damaged checkpoint file before it starts again.
+    Damage,
+    /// No space left under the state directory for a while, kill -9 in the middle of it, space again.
+    FullDisk,
+    /// The broker is killed and started again; the agent lives.
+    BrokerDown,
+    /// The broker is killed, then the agent; both come back.
+    BrokerDownAndKill,
+    /// The broker is frozen, its connections open; the agent lives.
+    BrokerFrozen,
+    /// The agent itself is frozen.
+    AgentFrozen,
+}
+
+impl Fault {
+    /// Whether the agent may repeat more than its window after it: its last positions could not be written, or were lost.
+    #[must_use]
+    pub fn loses_positions(self) -> bool {
+        matches!(self, Fault::Damage | Fault::FullDisk)
+    }
+
+    /// How often the agent is killed in it.
+    #[must_use]
+    pub fn kills(self) -> u64 {
+        match self {
+            Fault::Kill | Fault::Damage | Fault::FullDisk | Fault::BrokerDownAndKill => 1,
+            Fault::KillTwice => 2,
+            Fault::Stop | Fault::BrokerDown | Fault::BrokerFrozen | Fault::AgentFrozen => 0,
+        }
+    }
+}
+
+/// The next fault; `disk` says whether the disk can be filled. The first ones of a run are one of each kind, so that a
+/// short run has seen them all.
+pub(super) fn next(random: &mut Random, cycle: u64, disk: bool) -> Fault {
+    const EACH: [Fault; 9] = [
+        Fault::Kill,
+        Fault::Stop,
+        Fault::FullDisk,
+        Fault::Damage,
+        Fault::BrokerDown,
+        Fault::BrokerFrozen,
+        Fault::BrokerDownAndKill,
+        Fault::AgentFrozen,
+        Fault::KillTwice,
+    ];
+    let fault = match EACH.get(cycle as usize) {
+        Some(fault) => *fault,
+        None => match random.below(20) {
+            0..9 => Fault::Kill,
+            9 => Fault::Stop,
+            10 | 11 => Fault::KillTwice,
+            12 | 13 => Fault::Damage,
+            14 | 15 => Fault::FullDisk,
+            16 => Fault::BrokerDown,
+            17 => Fault::BrokerFrozen,
+            18 => Fault::BrokerDownAndKill,
+            _ => Fault::AgentFrozen,
+        },
+    };
+    if fault == Fault::FullDisk && !disk { Fault::Kill } else { fault }
+}
+
+/// How long a life goes well before the fault: often short, so that starting is hit too.
+pub(super) fn calm(random: &mut Random) -> Duration {
+    Duration::from_millis(if random.once_in(3) { random.within(20, 800) } else { random.within(800, 6000) })
+}
+
+/// How long a fault lasts.
+pub(super) fn spell(random: &mut Random) -> Duration {
+    Duration::from_millis(random.within(500, 6000))
+}
