@@ -4,6 +4,8 @@
 //! bit mask of the bytes that JSON wants escaped; a zero mask costs a few instructions, and what lies between
 //! two set bits is copied as a whole. Bytes beyond ASCII are noticed on the way, and only then is UTF-8 checked.
 
+use std::ptr;
+
 const BLOCK: usize = 32;
 
 /// Appends `text` to `out` as the inside of a JSON string. Returns false when it is not valid UTF-8: then each
@@ -45,32 +47,78 @@ fn escape_bytes(out: &mut Vec<u8>, text: &[u8]) -> bool {
 
 /// Writes what precedes each byte set in `mask` and its escape; returns up to where `text` has been written.
 fn escape_block(out: &mut Vec<u8>, text: &[u8], mut copied: usize, base: usize, mut mask: u32) -> usize {
+    if text.len() >= base + 2 * BLOCK {
+        out.extend_from_slice(&text[copied..base]);
+        escape_crowded(out, &text[base..], mask);
+        return base + BLOCK;
+    }
     while mask != 0 {
         let at = base + mask.trailing_zeros() as usize;
         mask &= mask - 1;
         out.extend_from_slice(&text[copied..at]);
-        write_escape(out, text[at]);
+        let escape = &ESCAPES[usize::from(text[at] & 0x7f)];
+        out.extend_from_slice(&escape[..usize::from(escape[7])]);
         copied = at + 1;
     }
     copied
 }
 
-fn write_escape(out: &mut Vec<u8>, byte: u8) {
-    const HEX: &[u8; 16] = b"0123456789abcdef";
-    let short = match byte {
-        b'"' | b'\\' => byte,
-        b'\n' => b'n',
-        b'\t' => b't',
-        b'\r' => b'r',
-        0x08 => b'b',
-        0x0c => b'f',
-        _ => {
-            let (upper, lower) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
-            out.extend_from_slice(&[b'\\', b'u', b'0', b'0', upper, lower]);
-            return;
+/// Writes the first block of `text`, whose special bytes are set in `mask`. Lines that are JSON themselves have a
+/// quote every few bytes: for runs that short a copy of a fixed length is several times as fast as one of the right
+/// length, so each run is copied with whatever follows it and then overwritten.
+fn escape_crowded(out: &mut Vec<u8>, text: &[u8], mut mask: u32) {
+    const LONGEST: usize = 6;
+    assert!(text.len() >= 2 * BLOCK, "copies read a block from anywhere in the first");
+    out.reserve(LONGEST * BLOCK + BLOCK);
+    let mut from = 0;
+    // SAFETY: `from` and `at` stay within the first block, and a block can be read from there. The block's bytes become
+    // at most LONGEST each, and a block more can be written, which covers what each copy writes too much. All bytes
+    // up to the new length have been written.
+    unsafe {
+        let begin = out.as_mut_ptr().add(out.len());
+        let mut end = begin;
+        while mask != 0 {
+            let at = mask.trailing_zeros() as usize;
+            mask &= mask - 1;
+            ptr::copy_nonoverlapping(text.as_ptr().add(from), end, BLOCK);
+            end = end.add(at - from);
+            let escape = &ESCAPES[usize::from(text[at] & 0x7f)];
+            ptr::copy_nonoverlapping(escape.as_ptr(), end, escape.len());
+            end = end.add(usize::from(escape[7]));
+            from = at + 1;
         }
-    };
-    out.extend_from_slice(&[b'\\', short]);
+        ptr::copy_nonoverlapping(text.as_ptr().add(from), end, BLOCK);
+        end = end.add(BLOCK - from);
+        out.set_len(out.len() + end.offset_from_unsigned(begin));
+    }
+}
+
+/// The escape of each ASCII byte that needs one, and in the last place its length.
+static ESCAPES: [[u8; 8]; 128] = escapes();
+
+const fn escapes() -> [[u8; 8]; 128] {
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut escapes = [[0; 8]; 128];
+    let mut byte = 0;
+    while byte < 128 {
+        let short = match byte as u8 {
+            b'"' => b'"',
+            b'\\' => b'\\',
+            b'\n' => b'n',
+            b'\t' => b't',
+            b'\r' => b'r',
+            0x08 => b'b',
+            0x0c => b'f',
+            _ => 0,
+        };
+        escapes[byte] = if short == 0 {
+            [b'\\', b'u', b'0', b'0', HEX[byte >> 4], HEX[byte & 15], 0, 6]
+        } else {
+            [b'\\', short, 0, 0, 0, 0, 0, 2]
+        };
+        byte += 1;
+    }
+    escapes
 }
 
 /// One bit per byte: those that need an escape, and those beyond ASCII.
@@ -143,8 +191,8 @@ mod tests {
     #[test]
     fn every_byte_at_every_place_of_a_block_is_escaped_as_serde_json_escapes_it() {
         for byte in 0..0x80_u8 {
-            for place in 0..70 {
-                let mut text = vec![b'x'; 70];
+            for place in 0..110 {
+                let mut text = vec![b'x'; 110];
                 text[place] = byte;
                 let expected = serde_json::to_vec(std::str::from_utf8(&text).expect("ascii")).expect("json");
                 assert_eq!(escaped(&text), (expected, true), "byte {byte:#x} at {place}");
@@ -166,6 +214,16 @@ mod tests {
             let back: String = serde_json::from_slice(&out).expect("json");
             prop_assert_eq!(&back, &String::from_utf8_lossy(&text));
             prop_assert_eq!(valid, std::str::from_utf8(&text).is_ok());
+        }
+
+        #[test]
+        fn crowds_of_special_bytes_are_written_as_serde_json_writes_them(
+            text in prop::collection::vec(prop::sample::select(b"ab\"\\\n\t\x01\x1f{}".to_vec()), 0..300),
+        ) {
+            let (out, valid) = escaped(&text);
+            prop_assert!(valid);
+            let text = String::from_utf8(text).expect("ascii");
+            prop_assert_eq!(out, serde_json::to_vec(&text).expect("json"));
         }
 
         #[test]
