@@ -1,5 +1,7 @@
 //! The taffrail daemon and its command.
 
+pub mod check;
+pub mod cli;
 pub mod client;
 pub mod components;
 pub mod config;
@@ -7,6 +9,7 @@ pub mod http;
 pub mod ledger_metrics;
 pub mod ledger_report;
 pub mod logging;
+pub mod reference;
 pub mod reload;
 pub mod tap;
 pub mod verify;

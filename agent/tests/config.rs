@@ -1,5 +1,6 @@
 //! Bad configurations are refused with their place and a remedy; good ones mean what they say.
 
+use std::io::Write as _;
 use std::time::Duration;
 
 use taffrail::config::{Config, Output, load};
@@ -7,7 +8,8 @@ use taffrail::config::{Config, Output, load};
 fn with(text: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
     let directory = tempfile::tempdir().expect("directory");
     let path = directory.path().join("t.yaml");
-    std::fs::write(&path, text).expect("written");
+    let mut file = std::fs::File::create(&path).expect("created");
+    file.write_all(text.as_bytes()).expect("written");
     let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     load(Some(&path), variables)
         .map_err(|error| error.to_string().replace(&path.display().to_string(), "t.yaml"))
@@ -64,17 +66,50 @@ fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
         ),
         (
             "node:\n  fields:\n    'a..b': x\n",
-            "3:5: `node.fields.a..b`: `a..b` is not a field name; write letters, digits, `_` and `-` between dots",
+            "3:5: `node.fields.a..b`: field name \"a..b\" has an empty part; write it like service.environment",
         ),
         ("node:\n  fields: [a]\n", "2:11: `node.fields` takes keys of its own, not a list"),
         ("node:\n  name: 'a b'\n", "2:3: `node.name`: `a b` contains white space; write a name without"),
-        ("output:\n  discard: {}\n  file: {}\n", "1:1: `output` names `file` and `discard`; keep one"),
+        ("output:\n  discard: {}\n  file: {}\n", "2:3: `output` names `file` and `discard`; keep one"),
         ("output:\n  kafak: {}\n", "2:3: unknown key `kafak` in `output`; did you mean `kafka`?"),
         (
             "state:\n  directory: var/lib\n",
             "2:3: `state.directory`: `var/lib` is not an absolute path; begin it with `/`",
         ),
         ("http:\n  enabled: true\n  enabled: false\n", "3:3: key `enabled` is written twice; keep one"),
+        (
+            "output:\n  kafka:\n",
+            "2:3: `output.kafka.brokers`: it is empty; name one or more brokers as host:port",
+        ),
+        (
+            "logs:\n  files:\n    - paths: [x.log]\n",
+            "3:7: `logs.files[0].paths`: \"x.log\" is not an absolute path",
+        ),
+        (
+            "logs:\n  files:\n    - paths: [/x.log]\n      path: /y\n",
+            "4:7: unknown key `path` in `logs.files[0]`; did you mean `paths`?",
+        ),
+        (
+            "envelope:\n  encoding: raw\n",
+            "2:3: `envelope.encoding`: `raw` has no lines for files; write `json`, or send to Kafka",
+        ),
+        ("logs:\n  max_line_bytes: 100\n", "2:3: `logs.max_line_bytes`: must be at least 1024"),
+        (
+            "output:\n  file:\n    max_file_bytes: 0 MiB\n",
+            "3:5: `output.file.max_file_bytes`: `0` would never fill a file; write more",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    topic: a b\n",
+            "4:12: topic \"a b\" may have only letters, digits, '.', '_' and '-' outside of placeholders",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    linger_ms: 0.5s\n    compression: lz5\n",
+            "5:18: `output.kafka.compression` takes one of `lz4`, `zstd`, `snappy`, `gzip`, `none`, not `lz5`; did you mean `lz4`?",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    sasl: {password: p, password_file: /p}\n",
+            "4:5: `output.kafka.sasl`: set one of `password` and `password_file`",
+        ),
         ("http:\n\tenabled: true\n", "2:2: tabs disallowed within this context (block indentation)"),
         ("- http\n", "1:1: the configuration takes keys of its own, not a list"),
     ] {
@@ -128,6 +163,12 @@ fn a_mistake_in_the_environment_is_refused_with_the_variable() {
             "output:\n  file:\n",
             "`output` names `file` and `discard`; keep one",
         ),
+        (
+            "TAFFRAIL_OUTPUT__KAFKA__TOPIC",
+            "a b",
+            "output:\n  kafka:\n    brokers: [a:9092]\n",
+            "topic \"a b\" may have only letters, digits, '.', '_' and '-' outside of placeholders",
+        ),
         ("TAFFRAIL_NODE__FIELDS", "{a: 1", "", "unclosed bracket '{'"),
         (
             "TAFFRAIL_HTTP__ENABLED",
@@ -151,9 +192,10 @@ fn all_problems_are_said_at_once() {
 #[test]
 fn an_empty_file_and_empty_sections_are_the_defaults() {
     for text in ["", "# nothing\n", "---\n", "http:\nnode:\n  # name: x\n"] {
-        assert_eq!(with(text, &[]).expect(text), Config::default(), "{text:?}");
+        assert_eq!(with(text, &[]).expect(text), load(None, []).expect("no file"), "{text:?}");
     }
-    assert_eq!(load(None, []).expect("no file"), Config::default());
+    let Output::File(file) = load(None, []).expect("no file").output else { panic!("a file is the default") };
+    assert!(file.directory.is_absolute() && file.directory.ends_with("taffrail/records"), "{file:?}");
 }
 
 #[test]
@@ -191,4 +233,30 @@ fn what_is_printed_can_be_read_back() {
     let printed = serde_json::to_string(&config.redacted()).expect("printed");
     assert_eq!(with(&printed, &[]).expect("read back"), config);
     assert!(matches!(config.output, Output::File(_)));
+}
+
+#[test]
+fn kafka_is_configured_by_the_environment_alone() {
+    let variables = [
+        ("TAFFRAIL_OUTPUT__KAFKA__BROKERS", "a:9092, b:9092"),
+        ("TAFFRAIL_OUTPUT__KAFKA__LEDGER_TOPIC", "null"),
+        ("TAFFRAIL_OUTPUT__KAFKA__LINGER_MS", "0.5s"),
+        ("TAFFRAIL_OUTPUT__KAFKA__PROPERTIES", "{batch.size: 1000000}"),
+        ("TAFFRAIL_OUTPUT__KAFKA__SASL__USERNAME", "007"),
+        ("TAFFRAIL_OUTPUT__KAFKA__SASL__PASSWORD", "hunter2"),
+    ];
+    let config = with("", &variables).expect("read");
+    let Output::Kafka(kafka) = &config.output else { panic!("{config:?}") };
+    assert_eq!((kafka.brokers.len(), kafka.linger_ms, &kafka.ledger_topic), (2, 500, &None));
+    assert_eq!(kafka.properties.0["batch.size"], "1000000");
+    assert_eq!(kafka.sasl.as_ref().map(|sasl| sasl.username.as_str()), Some("007"));
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn an_optional_text_may_be_switched_off_and_a_table_left_empty() {
+    let text = "output:\n  kafka:\n    brokers: [a:9092]\n    ledger_topic: null\n    tls:\n";
+    let Output::Kafka(kafka) = with(text, &[]).expect("read").output else { panic!("kafka") };
+    assert_eq!(kafka.ledger_topic, None);
+    assert!(kafka.tls.is_some_and(|tls| tls.verify_hostname));
 }

@@ -91,7 +91,7 @@ fn written(shape: &Shape, segment: &str) -> String {
 }
 
 fn no_key(root: &Shape, shape: &Shape, path: &str, name: &str) -> String {
-    match shape {
+    match shape.inner() {
         Shape::Table { .. } => unknown_key(root, shape, path, name),
         Shape::List(_) => format!("`{path}` is a list; set it as a whole, with commas or as YAML"),
         _ => format!("`{path}` has no keys of its own, so there is no `{}`", join(path, name)),
@@ -99,7 +99,10 @@ fn no_key(root: &Shape, shape: &Shape, path: &str, name: &str) -> String {
 }
 
 fn typed(root: &Shape, shape: &Shape, path: &str, text: &str) -> Result<Value, String> {
-    match shape {
+    if matches!(shape, Shape::Optional(_)) && matches!(text.trim(), "null" | "~") {
+        return Ok(Value::Null);
+    }
+    match shape.inner() {
         Shape::Text => return Ok(Value::String(text.to_owned())),
         Shape::List(item) if !text.trim_start().starts_with(['[', '-']) => {
             let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());

@@ -53,6 +53,7 @@ pub(super) fn takes(shape: &Shape) -> String {
         Shape::Integer { .. } => "a whole number".to_owned(),
         Shape::Number => "a number".to_owned(),
         Shape::Bool => "true or false".to_owned(),
+        Shape::Optional(inner) => takes(inner),
         Shape::Any => "a value".to_owned(),
     }
 }
@@ -94,6 +95,7 @@ impl<'de> DeserializeSeed<'de> for Guide<'_> {
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
         match self.shape {
+            Shape::Optional(_) => deserializer.deserialize_option(self),
             // Asked for as text, so that `0123` or `yes` stay what was written.
             Shape::Text | Shape::Choice(_) | Shape::Form(_) => deserializer.deserialize_option(self),
             _ => deserializer.deserialize_any(self),
@@ -115,7 +117,10 @@ impl<'de> Visitor<'de> for Guide<'_> {
                 Ok(Value::Object(Map::new()))
             }
             Shape::List(_) => Ok(Value::Array(Vec::new())),
-            Shape::Any => Ok(Value::Null),
+            Shape::Optional(inner) if matches!(**inner, Shape::Table { .. } | Shape::List(_)) => {
+                Guide { shape: inner, ..self }.visit_unit()
+            }
+            Shape::Optional(_) | Shape::Any => Ok(Value::Null),
             _ => Err(E::custom(format!(
                 "`{}` has no value; it takes {}, or leave the key out for its default",
                 self.path,
@@ -129,7 +134,10 @@ impl<'de> Visitor<'de> for Guide<'_> {
     }
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        deserializer.deserialize_str(self)
+        match self.shape {
+            Shape::Optional(inner) => Guide { shape: inner, ..self }.deserialize(deserializer),
+            _ => deserializer.deserialize_str(self),
+        }
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<Value, E> {
@@ -208,7 +216,7 @@ impl<'de> Visitor<'de> for Guide<'_> {
 
 /// The shape of a key of that name, known or free.
 pub(super) fn below<'a>(shape: &'a Shape, name: &str) -> Option<&'a Shape> {
-    match shape {
+    match shape.inner() {
         Shape::Table { rest, .. } => shape.key(name).map(|key| &key.shape).or(rest.as_deref()),
         Shape::Any => Some(shape),
         _ => None,

@@ -45,9 +45,13 @@ mod placeholder {
             pub struct $name {}
         )*};
     }
-    section!(LogsConfig, DockerConfig, KafkaConfig, FileConfig, EnvelopeConfig);
+    section!(DockerConfig);
 }
-pub use placeholder::{DockerConfig, EnvelopeConfig, FileConfig, KafkaConfig, LogsConfig};
+pub use placeholder::DockerConfig;
+pub use taffrail_envelope::EnvelopeConfig;
+pub use taffrail_file::FileConfig;
+pub use taffrail_kafka::KafkaConfig;
+pub use taffrail_logs::LogsConfig;
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
@@ -86,6 +90,16 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
+    /// Fills in what depends on other values: the default output lies in the state directory.
+    fn resolve(&mut self) {
+        let records = self.state_directory().join("records");
+        if let Output::File(file) = &mut self.output
+            && file.directory.as_os_str().is_empty()
+        {
+            file.directory = records;
+        }
+    }
+
     /// Every value in force, secrets masked.
     #[must_use]
     pub fn redacted(&self) -> serde_json::Value {

@@ -42,12 +42,9 @@ pub fn load(
     if !problems.is_empty() {
         return Err(ConfigError::Invalid(problems));
     }
-    let config = typed(&value, &overrides).map_err(|message| {
-        // Such a message begins with the key.
-        let key = message.split('`').nth(1).unwrap_or_default();
-        let given = given(key, file.as_ref(), &shape, &overrides);
-        ConfigError::Invalid(vec![Problem { given, message }])
-    })?;
+    let mut config = typed(&value, &overrides, None)
+        .map_err(|message| ConfigError::Invalid(vec![blame(message, file.as_ref(), &value, &overrides)]))?;
+    config.resolve();
     let found = validate(&config).into_iter().map(|invalid| Problem {
         given: given(&invalid.key, file.as_ref(), &shape, &overrides),
         message: invalid.to_string(),
@@ -65,13 +62,16 @@ fn read_file(path: &Path) -> Result<File<'_>, ConfigError> {
 fn parse(file: &File<'_>, shape: &Shape, trip: Option<&str>) -> Result<Value, Problem> {
     let guide = Guide { shape, path: "", root: shape, trip };
     let parsed = serde_saphyr::with_deserializer_from_str(&file.text, |yaml| guide.deserialize(yaml));
-    parsed.map_err(|error| {
-        let message = message(&error);
-        let (line, column) = error.location().map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
+    parsed.map_err(|error| file.problem(&error))
+}
+
+impl File<'_> {
+    fn problem(&self, error: &serde_saphyr::Error) -> Problem {
+        let message = message(error);
+        let at = error.location().map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
         let keys_only = message.starts_with("unknown key");
-        let place = Place::new(file.path.to_owned(), &file.text, (line, column), keys_only);
-        Problem { given: Given::File(place), message }
-    })
+        Problem { given: Given::File(Place::new(self.path.to_owned(), &self.text, at, keys_only)), message }
+    }
 }
 
 /// The error's own words, without the place and the excerpt that its display adds.
@@ -89,11 +89,25 @@ pub(super) fn message(error: &serde_saphyr::Error) -> String {
     }
 }
 
-/// Makes the typed configuration.
-fn typed(value: &Value, overrides: &[Override]) -> Result<Config, String> {
+/// Makes the typed configuration, without the override at `skip`.
+fn typed(value: &Value, overrides: &[Override], skip: Option<usize>) -> Result<Config, String> {
     let mut value = value.clone();
-    overrides.iter().for_each(|one| one.apply(&mut value));
+    let applied = overrides.iter().enumerate().filter(|(index, _)| Some(*index) != skip);
+    applied.for_each(|(_, one)| one.apply(&mut value));
     serde_json::from_value(value).map_err(|error| error.to_string())
+}
+
+/// Finds whose fault it is when a type refuses a value: the override without which it would not, else the place in
+/// the file that the same types refuse when they read it directly.
+fn blame(message: String, file: Option<&File<'_>>, value: &Value, overrides: &[Override]) -> Problem {
+    if let Some(index) = (0..overrides.len()).find(|index| typed(value, overrides, Some(*index)).is_ok()) {
+        return Problem { given: Given::Variable(overrides[index].variable.clone()), message };
+    }
+    let refused = file.and_then(|file| Some((file, serde_saphyr::from_str::<Config>(&file.text).err()?)));
+    match refused {
+        Some((file, error)) => file.problem(&error),
+        None => Problem { given: Given::Default, message },
+    }
 }
 
 /// Where the value of `key` came from.

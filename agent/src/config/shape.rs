@@ -53,6 +53,8 @@ pub enum Shape {
     Number,
     /// `true` or `false`.
     Bool,
+    /// What the inner shape takes, or nothing at all: `null`.
+    Optional(Box<Shape>),
     /// Anything.
     Any,
 }
@@ -101,10 +103,26 @@ impl Shape {
         shape(settings.into_generator().into_root_schema_for::<T>().as_value(), "")
     }
 
+    /// The shape of a value that is there.
+    #[must_use]
+    pub fn inner(&self) -> &Shape {
+        match self {
+            Shape::Optional(inner) => inner,
+            shape => shape,
+        }
+    }
+
+    fn into_inner(self) -> Shape {
+        match self {
+            Shape::Optional(inner) => *inner,
+            shape => shape,
+        }
+    }
+
     /// The known keys; none when this is no table.
     #[must_use]
     pub fn keys(&self) -> &[Key] {
-        match self {
+        match self.inner() {
             Shape::Table { keys, .. } => keys,
             _ => &[],
         }
@@ -119,6 +137,19 @@ impl Shape {
 
 fn shape(schema: &Value, name: &str) -> Shape {
     let Some(object) = schema.as_object() else { return Shape::Any };
+    let shape = present(object, name);
+    if may_be_null(object) && !matches!(shape, Shape::Any) { Shape::Optional(Box::new(shape)) } else { shape }
+}
+
+fn may_be_null(object: &Map<String, Value>) -> bool {
+    let is_null = |kind: &Value| kind.as_str() == Some("null");
+    let own = object.get("type").and_then(Value::as_array).is_some_and(|types| types.iter().any(is_null));
+    let alternatives = ["oneOf", "anyOf"].iter().find_map(|key| object.get(*key)?.as_array());
+    own || alternatives.is_some_and(|all| all.iter().any(|one| one.get("type").is_some_and(is_null)))
+}
+
+/// The shape, null aside.
+fn present(object: &Map<String, Value>, name: &str) -> Shape {
     if let Some(alternatives) = ["oneOf", "anyOf", "allOf"].iter().find_map(|k| object.get(*k)?.as_array()) {
         return alternative(object, alternatives, name);
     }
@@ -155,7 +186,7 @@ fn by_type(object: &Map<String, Value>, name: &str) -> Shape {
     }
 }
 
-/// The types a value may have, null aside: an absent key says that better.
+/// The types a value may have, null aside.
 fn types(object: &Map<String, Value>) -> Vec<&str> {
     let names = match object.get("type") {
         Some(Value::String(name)) => vec![name.as_str()],
@@ -192,7 +223,7 @@ fn alternative(object: &Map<String, Value>, alternatives: &[Value], name: &str) 
     let mut shapes: Vec<(Shape, String)> = alternatives
         .iter()
         .filter(|schema| !is_null(schema))
-        .map(|schema| (shape(schema, name), schema.as_object().map(help).unwrap_or_default()))
+        .map(|schema| (shape(schema, name).into_inner(), schema.as_object().map(help).unwrap_or_default()))
         .collect();
     if shapes.len() == 1 && !object.contains_key("properties") {
         return shapes.remove(0).0;

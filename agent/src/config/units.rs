@@ -98,7 +98,10 @@ impl fmt::Display for ByteSize {
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
-        let unit = PERIODS.iter().rev().find(|(_, factor)| millis != 0 && millis % u128::from(*factor) == 0);
+        let unit = PERIODS
+            .iter()
+            .rev()
+            .find(|(_, factor)| millis != 0 && millis.is_multiple_of(u128::from(*factor)));
         let (unit, factor) = unit.unwrap_or(&("s", 1000));
         write!(f, "{}{unit}", millis / u128::from(*factor))
     }

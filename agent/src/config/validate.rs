@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use taffrail_envelope::{Encoding, check_field};
+use taffrail_kafka::KafkaError;
 use tracing_subscriber::EnvFilter;
 
-use super::Config;
 use super::units::{ByteSize, Period};
+use super::{Config, Output};
 
 /// A value that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,8 @@ pub(super) fn validate(config: &Config) -> Vec<Invalid> {
     found.extend(bounds(config));
     found.extend(paths(config));
     found.extend(log_level(&config.log.level));
+    found.extend(config.logs.validate().err().map(|bad| invalid(format!("logs.{}", bad.key), bad.problem)));
+    found.extend(output(config));
     found
 }
 
@@ -49,13 +53,8 @@ fn node(config: &Config) -> Vec<Invalid> {
     found.extend(text("node.cluster", &config.node.cluster));
     for (index, (name, _)) in config.node.fields.0.iter().enumerate() {
         let key = format!("node.fields.{name}");
-        let segment = |s: &str| {
-            !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'))
-        };
-        if !name.split('.').all(segment) {
-            let remedy =
-                format!("`{name}` is not a field name; write letters, digits, `_` and `-` between dots");
-            found.push(invalid(key, remedy));
+        if let Err(error) = check_field(name) {
+            found.push(invalid(key, error.to_string()));
         } else if let Some((other, _)) = config.node.fields.0[..index].iter().find(|(o, _)| overlap(o, name))
         {
             let remedy = format!("it and `{other}` cannot both be there: one would be inside the other");
@@ -141,4 +140,36 @@ fn log_level(level: &str) -> Option<Invalid> {
         let remedy = format!("`{level}` is not a level; write error, warn, info, debug or trace, or `info,taffrail_kafka=debug`");
         invalid("log.level", remedy)
     })
+}
+
+fn output(config: &Config) -> Option<Invalid> {
+    match &config.output {
+        Output::Kafka(kafka) => taffrail_kafka::producer_properties(kafka).err().map(|error| match error {
+            KafkaError::NoBrokers => {
+                invalid("output.kafka.brokers", "it is empty; name one or more brokers as host:port")
+            }
+            KafkaError::Password => invalid("output.kafka.sasl", "set one of `password` and `password_file`"),
+            KafkaError::LedgerTopic(error) => invalid("output.kafka.ledger_topic", error.to_string()),
+            KafkaError::Property { name, problem } => {
+                invalid(format!("output.kafka.properties.{name}"), problem)
+            }
+            other => invalid("output.kafka", other.to_string()),
+        }),
+        Output::File(file) if !file.directory.is_absolute() => {
+            let remedy = format!("`{}` is not an absolute path; begin it with `/`", file.directory.display());
+            Some(invalid("output.file.directory", remedy))
+        }
+        Output::File(_) if config.envelope.encoding == Encoding::Raw => {
+            Some(invalid("envelope.encoding", "`raw` has no lines for files; write `json`, or send to Kafka"))
+        }
+        Output::File(file) => {
+            let sizes = [
+                ("max_file_bytes", file.max_file_bytes),
+                ("max_file_age_seconds", file.max_file_age_seconds),
+            ];
+            let (name, _) = sizes.into_iter().find(|(_, value)| *value == 0)?;
+            Some(invalid(format!("output.file.{name}"), "`0` would never fill a file; write more"))
+        }
+        Output::Discard(_) => None,
+    }
 }
