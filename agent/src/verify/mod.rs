@@ -102,10 +102,14 @@ fn verify(args: &Args) -> Result<Report> {
 
 /// The report goes to standard output, or to standard error when the records go there.
 fn print(args: &Args, report: &Report) -> Result<()> {
-    use std::io::Write as _;
-    let text =
-        if args.json { serde_json::to_string(report)? + "\n" } else { table::render(report, args.all) };
+    use std::io::{IsTerminal as _, Write as _};
     let to_stderr = args.dedup.as_deref().is_some_and(dedup::is_stdout);
+    let people = if to_stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+    let text = if args.json {
+        serde_json::to_string(report)? + "\n"
+    } else {
+        table::render(report, args.all, people)
+    };
     let written = if to_stderr {
         std::io::stderr().write_all(text.as_bytes())
     } else {

@@ -9,12 +9,13 @@ const LISTED: usize = 40;
 /// How many ranges are named; `--json` names more.
 const RANGES: usize = 5;
 
-/// The report as text that ends in the verdict. `all` lists every file, however many there are.
+/// The report as text that ends in the verdict. `all` lists every file, however many there are. For `people` the table is
+/// aligned; a program gets tabs and plain numbers, and the same lines however many files there are.
 #[must_use]
-pub(super) fn render(report: &Report, all: bool) -> String {
-    let dull = |file: &&FileReport| !all && report.files.len() > LISTED && is_dull(file);
+pub(super) fn render(report: &Report, all: bool, people: bool) -> String {
+    let dull = |file: &&FileReport| people && !all && report.files.len() > LISTED && is_dull(file);
     let shown: Vec<&FileReport> = report.files.iter().filter(|file| !dull(file)).collect();
-    let mut text = table(&shown);
+    let mut text = table(&shown, people);
     let hidden = report.files.len() - shown.len();
     if hidden > 0 {
         let _ = writeln!(
@@ -44,44 +45,59 @@ fn is_dull(file: &FileReport) -> bool {
     file.state == State::Complete && file.repeated.bytes == 0 && file.lost.is_empty()
 }
 
-fn table(files: &[&FileReport]) -> String {
+fn table(files: &[&FileReport], people: bool) -> String {
     const HEAD: [&str; 7] = ["STATE", "RECORDS", "BYTES", "REPEATED", "MISSING", "LOST", "FILE"];
     if files.is_empty() {
         return String::new();
     }
-    let rows: Vec<[String; 7]> = files.iter().map(|file| row(file)).collect();
+    let number = if people { grouped } else { |number: u64| number.to_string() };
+    let rows: Vec<[String; 7]> = files.iter().map(|file| row(file, number)).collect();
     let mut widths = HEAD.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
     }
-    let mut text = line(&HEAD.map(str::to_owned), &widths);
+    let line = |cells: &[String; 7]| if people { aligned(cells, &widths) } else { cells.join("\t") + "\n" };
+    let mut text = line(&HEAD.map(str::to_owned));
     for (row, file) in rows.iter().zip(files) {
-        text.push_str(&line(row, &widths));
+        text.push_str(&line(row));
         details(&mut text, file);
     }
     text
 }
 
-fn row(file: &FileReport) -> [String; 7] {
+fn row(file: &FileReport, number: fn(u64) -> String) -> [String; 7] {
     let name = match file.path.as_str() {
         "" => file.fingerprint.as_str(),
         path => path,
     };
+    let name = if file.owner.is_empty() { name.to_owned() } else { format!("{} {name}", file.owner) };
     [
         file.state.as_str().to_owned(),
-        grouped(file.delivered.records),
-        grouped(file.delivered.bytes),
-        grouped(file.repeated.records),
-        grouped(file.missing.bytes),
-        grouped(file.lost_bytes()),
-        if file.owner.is_empty() { name.to_owned() } else { format!("{} {name}", file.owner) },
+        number(file.delivered.records),
+        number(file.delivered.bytes),
+        number(file.repeated.records),
+        number(file.missing.bytes),
+        number(file.lost_bytes()),
+        visible(&name),
     ]
 }
 
+/// Anybody can write to a topic: nothing in it may speak to the terminal, or look like another line.
+fn visible(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut visible, character| {
+        if character.is_control() {
+            visible.extend(character.escape_default());
+        } else {
+            visible.push(character);
+        }
+        visible
+    })
+}
+
 /// Text to the left, numbers to the right.
-fn line(cells: &[String; 7], widths: &[usize; 7]) -> String {
+fn aligned(cells: &[String; 7], widths: &[usize; 7]) -> String {
     let mut text = format!("{:<width$}", cells[0], width = widths[0]);
     for (cell, width) in cells.iter().zip(widths).take(6).skip(1) {
         let _ = write!(text, "  {cell:>width$}");
@@ -103,7 +119,7 @@ fn details(text: &mut String, file: &FileReport) {
         let _ = writeln!(text, "    {} records were there in part before", grouped(file.overlapping));
     }
     for (reason, bytes) in &file.lost {
-        let _ = writeln!(text, "    lost: {} bytes, {reason}", grouped(*bytes));
+        let _ = writeln!(text, "    lost: {} bytes, {}", grouped(*bytes), visible(reason));
     }
     if !file.conflicts.is_empty() {
         let offsets: Vec<String> = file.conflicts.iter().take(RANGES).map(u64::to_string).collect();

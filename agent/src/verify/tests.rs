@@ -239,7 +239,7 @@ fn the_table_names_what_is_wrong_and_where() {
         finished(1, 1300),
     ];
     let (report, _) = verify(&messages, false);
-    let text = table::render(&report, false);
+    let text = table::render(&report, false, true);
     let expected = [
         "STATE    RECORDS  BYTES  REPEATED  MISSING  LOST  FILE",
         "missing        2    110         1    1,180    10  shop/web-0/web /var/log/1.log",
@@ -248,6 +248,23 @@ fn the_table_names_what_is_wrong_and_where() {
         "    lost: 10 bytes, quota",
     ];
     assert_eq!(text.lines().take(5).collect::<Vec<_>>(), expected);
+    let text = table::render(&report, false, false);
+    assert_eq!(text.lines().nth(1), Some("missing\t2\t110\t1\t1180\t10\tshop/web-0/web /var/log/1.log"));
+}
+
+#[test]
+fn what_is_in_a_topic_cannot_speak_to_the_terminal() {
+    let mut hostile = record(1, 0, 10);
+    hostile["log"]["file"]["path"] = json!("/x\u{1b}[2J\ncomplete: 1 file");
+    hostile["kubernetes"]["namespace"] = json!("\u{9b}2J");
+    let said = statement("finished\u{7}", 1, 0, 10, 10, &[]);
+    let lost = statement("damaged", 1, 0, 0, 0, &[("quota\u{1b}]0;x\u{7}", 10, 20)]);
+    let (report, _) = verify(&[hostile, said, lost], false);
+    for people in [false, true] {
+        let text = table::render(&report, true, people);
+        assert!(!text.contains(|c: char| c.is_control() && c != '\n' && c != '\t'), "{text:?}");
+        assert_eq!(text.matches("\ncomplete: ").count(), 0, "{text}");
+    }
 }
 
 #[test]
@@ -256,10 +273,10 @@ fn many_files_without_a_problem_are_only_counted() {
         (0..100).flat_map(|file| [record(file, 0, 9), finished(file, 9)]).collect();
     messages.push(record(7, 0, 9));
     let (report, _) = verify(&messages, false);
-    let text = table::render(&report, false);
+    let text = table::render(&report, false, true);
     assert!(text.contains("99 more files are complete"), "{text}");
     assert_eq!(text.matches("/var/log/").count(), 1);
-    assert_eq!(table::render(&report, true).matches("/var/log/").count(), 100);
+    assert_eq!(table::render(&report, true, true).matches("/var/log/").count(), 100);
 }
 
 const SIZE: usize = 40;
