@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use taffrail_checkpoint::{Options, Store, StoreError};
+use taffrail_record::{Family, Samples, Series};
 
 fn open(dir: &Path) -> (Store, taffrail_checkpoint::Recovery) {
     Store::open(dir, Options::default()).unwrap()
@@ -159,6 +160,53 @@ fn unfinished_files_are_removed_and_strangers_stay() {
     assert_eq!((store.len(), recovery.unfinished, recovery.stale), (3, 1, false));
     assert!(!unfinished.exists());
     assert_eq!(files(dir.path(), "notes").len(), 2);
+}
+
+#[derive(Default)]
+struct Collected(Vec<(&'static str, f64)>);
+
+impl Samples for Collected {
+    fn family(&mut self, family: &'static Family) {
+        self.0.push((family.name, f64::NAN));
+    }
+
+    fn sample(&mut self, _: &[&str], value: f64) {
+        self.0.last_mut().unwrap().1 = value;
+    }
+
+    fn series(&mut self, _: &Series, _: f64) {
+        unreachable!("no labels here");
+    }
+}
+
+#[test]
+fn metrics_say_what_was_written_and_what_waits() {
+    let dir = three_commits();
+    let (mut store, _) = open(dir.path());
+    let metrics = store.metrics();
+    let value = |name: &str| {
+        let mut collected = Collected::default();
+        metrics.ask(&mut collected).unwrap();
+        assert_eq!(collected.0.len(), metrics.families().len());
+        collected
+            .0
+            .iter()
+            .find(|(known, _)| known.strip_prefix("taffrail_checkpoint_") == Some(name))
+            .unwrap()
+            .1
+    };
+    assert_eq!((value("entries"), value("commits_total")), (3.0, 0.0));
+    store.put(b"new", b"value");
+    let committed = store.commit().unwrap();
+    assert_eq!((value("entries"), value("commits_total"), value("staged_entries")), (4.0, 1.0, 0.0));
+    assert_eq!(value("written_bytes_total"), committed.bytes as f64);
+    assert!(value("commit_seconds_total") > 0.0);
+
+    // Without its directory the store cannot write.
+    fs::remove_dir_all(dir.path()).unwrap();
+    store.put(b"other", b"value");
+    store.commit().unwrap_err();
+    assert_eq!((value("failures_total"), value("staged_entries"), value("entries")), (1.0, 1.0, 5.0));
 }
 
 #[test]
