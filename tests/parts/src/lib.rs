@@ -1,1 +1,50 @@
-//! Under construction.
+//! The one place that knows how to get, start, wait for and stop every real part that tests,
+//! benches and a person at the shell run taffrail against.
+//!
+//! | part | what it is | needs |
+//! |---|---|---|
+//! | [`Kafka`] | Apache Kafka in KRaft mode, one broker | a JDK, Maven |
+//! | [`Docker`] | the Docker engine of Debian, apart from the machine's own | root |
+//! | [`Node`] | a Kubernetes node: etcd, API server, kubelet, containerd | root, Go |
+//!
+//! Guarantees, for every part:
+//! - `start` returns when the part answers, or fails within its limit with the tail of the part's own log.
+//! - Everything listens on loopback, on ports that no other part of this machine has taken.
+//! - Dropping the value ends the part. So does the death of the process that started it, however it
+//!   dies: no process, mount, cgroup, network interface or file of the part is left behind.
+//! - What is downloaded or built is kept outside the tree, keyed by its pins ([`cache`]), and made by
+//!   one process at a time. A broken download is never taken for a whole one.
+//!
+//! The same parts at the shell: `cargo run -p taffrail-parts -- up kafka docker`.
+
+pub mod cache;
+mod janitor;
+pub mod kafka;
+pub mod packages;
+mod pki;
+mod ports;
+mod process;
+mod tools;
+
+pub use kafka::{Kafka, KafkaOptions, Listener, Record};
+
+/// A part as `parts list` shows it.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// The version that would be started.
+    pub version: String,
+    /// Whether it could be started at once.
+    pub state: &'static str,
+}
+
+/// All parts, with what is known of them without fetching anything.
+pub fn catalogue() -> Vec<Listed> {
+    let state = |ready| if ready { "cached" } else { "not cached" };
+    vec![Listed {
+        name: "kafka",
+        version: format!("Kafka {}", kafka::version()),
+        state: state(kafka::ENTRY.is_ready()),
+    }]
+}

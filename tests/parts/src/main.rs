@@ -1,0 +1,162 @@
+//! `parts`: the real parts of the tests, for a person at the shell.
+//!
+//! `parts up kafka` keeps a broker until Ctrl-C and prints its address as an assignment that a shell
+//! or a test can read; `parts fetch all` fills the cache; `parts list` tells what there is.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand, ValueEnum};
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+use taffrail_parts::{Kafka, KafkaOptions, Listener, cache};
+
+/// Gets, starts and stops the real parts that taffrail is tested against.
+#[derive(Debug, Parser)]
+#[command(name = "parts")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts parts, prints their addresses, and keeps them until Ctrl-C
+    Up {
+        /// The parts to start
+        #[arg(required = true)]
+        parts: Vec<Name>,
+        /// Kafka: also listen with TLS and SASL
+        #[arg(long)]
+        secure: bool,
+        /// Kafka: users may do only what they are allowed to (implies --secure)
+        #[arg(long)]
+        authorize: bool,
+    },
+    /// Downloads and builds what parts need, and starts nothing
+    Fetch {
+        /// The parts to prepare
+        #[arg(required = true)]
+        parts: Vec<Name>,
+    },
+    /// Lists the parts, their versions, and whether the cache has them
+    List,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Name {
+    Kafka,
+    All,
+}
+
+impl Name {
+    const EACH: [Self; 1] = [Self::Kafka];
+
+    /// The parts meant by these names, each once, in the order of starting.
+    fn chosen(names: &[Self]) -> Vec<Self> {
+        let all = names.contains(&Self::All);
+        Self::EACH.into_iter().filter(|name| all || names.contains(name)).collect()
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().command {
+        Command::Up { parts, secure, authorize } => {
+            let kafka = KafkaOptions { secure: secure || authorize, authorize, ..KafkaOptions::default() };
+            up(&Name::chosen(&parts), &kafka)
+        }
+        Command::Fetch { parts } => Name::chosen(&parts).into_iter().try_for_each(fetch),
+        Command::List => list(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("parts: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A running part; dropping it ends it.
+#[expect(dead_code, reason = "held only to be dropped")]
+enum Running {
+    Kafka(Kafka),
+}
+
+fn up(parts: &[Name], kafka: &KafkaOptions) -> Result<()> {
+    let mut running = Vec::new();
+    for part in parts {
+        let (started, addresses) = start(*part, kafka)?;
+        running.push(started);
+        for (name, value) in addresses {
+            println!("{name}={value}");
+        }
+        std::io::stdout().flush().context("cannot print")?;
+    }
+    eprintln!("parts: up; Ctrl-C stops them");
+    wait_for_interrupt()?;
+    eprintln!("parts: stopping");
+    Ok(())
+}
+
+type Addresses = Vec<(&'static str, String)>;
+
+fn start(part: Name, kafka: &KafkaOptions) -> Result<(Running, Addresses)> {
+    match part {
+        Name::Kafka | Name::All => {
+            let kafka = Kafka::start(kafka.clone())?;
+            let addresses = kafka_addresses(&kafka);
+            Ok((Running::Kafka(kafka), addresses))
+        }
+    }
+}
+
+fn kafka_addresses(kafka: &Kafka) -> Addresses {
+    let mut addresses = vec![("KAFKA", kafka.bootstrap()), ("KAFKA_LOG", kafka.log().display().to_string())];
+    let more =
+        [("KAFKA_SASL", Listener::Sasl), ("KAFKA_TLS", Listener::Tls), ("KAFKA_SASL_TLS", Listener::SaslTls)];
+    for (name, listener) in more {
+        addresses.extend(kafka.bootstrap_of(listener).map(|address| (name, address)));
+    }
+    if let Some(files) = kafka.tls() {
+        addresses.push(("KAFKA_CA", files.authority.display().to_string()));
+    }
+    addresses
+}
+
+fn fetch(part: Name) -> Result<()> {
+    match part {
+        Name::Kafka | Name::All => Kafka::fetch(),
+    }
+}
+
+fn list() -> Result<()> {
+    println!("cache: {}", cache::root()?.display());
+    for part in taffrail_parts::catalogue() {
+        println!("{:<8}{:<34}{}", part.name, part.version, part.state);
+    }
+    Ok(())
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn interrupted(_: i32) {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// Until here they end this process at once, which ends the parts as well: a long build can be interrupted.
+fn wait_for_interrupt() -> Result<()> {
+    let action = SigAction::new(SigHandler::Handler(interrupted), SaFlags::SA_RESTART, SigSet::empty());
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
+        // SAFETY: the handler only stores to an atomic, which is allowed in a signal handler.
+        unsafe { sigaction(signal, &action) }.with_context(|| format!("cannot wait for {signal}"))?;
+    }
+    while !INTERRUPTED.load(Ordering::SeqCst) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
