@@ -39,10 +39,14 @@ pub enum OutputError {
 /// When its settings do not work: a directory that cannot be written, a property that librdkafka refuses.
 pub fn make_shipper(config: &Config, pool: &Arc<BufferPool>) -> Result<Made, OutputError> {
     let envelope = config.envelope.clone();
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OutputError::Shipper { name: config.output.name(), source };
+    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OutputError::Shipper {
+        name: config.output.name(),
+        source,
+    };
     Ok(match &config.output {
         Output::Kafka(kafka) => {
-            let shipper = KafkaShipper::new(kafka, envelope, Arc::clone(pool)).map_err(|e| failed(e.into()))?;
+            let shipper =
+                KafkaShipper::new(kafka, envelope, Arc::clone(pool)).map_err(|e| failed(e.into()))?;
             Made { metrics: shipper.metrics(), ship: Box::new(shipper) }
         }
         Output::File(file) => {

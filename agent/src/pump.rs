@@ -127,7 +127,11 @@ impl Pump {
                 }
                 Err(panic) => {
                     let error = panic_message(panic.as_ref());
-                    tracing::error!(shipper = name, error, "the shipper panicked; a new one takes over and what it had is read again");
+                    tracing::error!(
+                        shipper = name,
+                        error,
+                        "the shipper panicked; a new one takes over and what it had is read again"
+                    );
                     self.shared.components.fail(name, Cause::Panic, error);
                 }
             }

@@ -16,7 +16,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{self, Config, ConfigError};
-use crate::{check, reference, verify};
+use crate::{check, reference, run, verify};
 
 /// Exit code for a bad configuration (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIG: u8 = 78;
@@ -38,6 +38,16 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Read this node's logs and ship them, until told to stop
+    #[command(
+        after_help = "Examples:\n  taffrail run                      find this machine's containers, write NDJSON files\n  \
+                            taffrail run --config taffrail.yaml\n  \
+                            TAFFRAIL_OUTPUT__KAFKA__BROKERS=kafka:9092 taffrail run\n\n\
+                            TERM or INT: stop reading, wait for what is under way (pipeline.drain_timeout), write the \
+                            positions, end; a second one ends at once. HUP: read the configuration again; when it is \
+                            bad the old one stays."
+    )]
+    Run(run::Args),
     /// Check the configuration, and what this machine permits
     #[command(after_help = "Examples:\n  taffrail check\n  taffrail check --config taffrail.yaml --json\n\n\
                             Exit code 0 when nothing stands in the way, 1 when something does, 78 when the \
@@ -135,6 +145,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Tap(args) => tap::run(&args),
         Command::Ledger(args) => ledger::run(&args),

@@ -18,7 +18,8 @@ use crate::tap::TapRecord;
 /// Which records to show, and how.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Pod, or container that has none: its name, the beginning of it up to a `-`, or a pattern with `*`
+    /// Pod (or container without one, or path of a plain file): its name, the beginning of it up to a `-`, or a
+    /// pattern with `*`
     #[arg(value_name = "POD")]
     name: Option<String>,
     /// The same, as an option
@@ -174,17 +175,13 @@ impl Printer {
 
 impl Style {
     fn write(self, out: &mut impl Write, line: &[u8], record: &TapRecord<'_>) -> io::Result<()> {
-        let names: Vec<&str> = [&record.namespace, &record.pod, &record.container]
-            .into_iter()
-            .map(AsRef::as_ref)
-            .filter(|name| !name.is_empty())
-            .collect();
+        let names = names(record);
         let (time, message) = (&record.time, &record.message);
         match self {
             Style::Json => out.write_all(line),
             Style::Pipe => {
-                let (who, stream) = (dash(&names.join("/")).to_owned(), dash(&record.stream));
-                writeln!(out, "{time} {who} {stream} {}", message.replace('\n', "\\n"))
+                let stream = if record.stream.is_empty() { "-" } else { record.stream.as_ref() };
+                writeln!(out, "{time} {} {stream} {}", names.join("/"), message.replace('\n', "\\n"))
             }
             Style::Terminal { colour, time: with_time } => {
                 // The namespace goes without saying where somebody follows one pod; the names that remain are short.
@@ -204,8 +201,11 @@ impl Style {
     }
 }
 
-fn dash(text: &str) -> &str {
-    if text.is_empty() { "-" } else { text }
+/// Namespace, pod and container as far as there are any; the path of a plain file.
+fn names<'a>(record: &'a TapRecord<'_>) -> Vec<&'a str> {
+    let names = [&record.namespace, &record.pod, &record.container].map(AsRef::as_ref);
+    let names: Vec<&str> = names.into_iter().filter(|name: &&str| !name.is_empty()).collect();
+    if names.is_empty() { vec![record.file.as_ref()] } else { names }
 }
 
 #[cfg(test)]
@@ -227,6 +227,10 @@ mod tests {
         assert_eq!(written(Style::Json), format!("{RECORD}\n"));
         assert_eq!(written(Style::Pipe), "2023-11-14T22:13:20Z shop/web-1/app stderr a\\nb\u{1b}[2J\n");
         assert_eq!(written(Style::Terminal { colour: false, time: false }), "web-1 app ! a\\nb\\u{1b}[2J\n");
+        let plain = RECORD.replace("shop", "").replace("web-1", "").replace("app", "").replace("stderr", "");
+        let mut out = Vec::new();
+        Printer { style: Style::Pipe, left: None }.print(&mut out, plain.as_bytes()).expect("written");
+        assert!(out.starts_with(b"2023-11-14T22:13:20Z /0.log - a"), "a plain file goes by its path");
         assert_eq!(
             written(Style::Terminal { colour: true, time: true }),
             format!(

@@ -1,16 +1,26 @@
 //! Every metric of the agent.
 
 use std::fmt::Write as _;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
+use parking_lot::Mutex;
+use taffrail_checkpoint::{Options, Store};
+use taffrail_logs::find::Handed;
+use taffrail_logs::{LogsCollector, LogsConfig, Rhythm};
 use taffrail_process::OwnProcess;
 use taffrail_record::{Ask, Budget, BufferPool, Family, Kind, Ledger};
 
 use super::cell;
 use crate::components::Components;
-use crate::config::Config;
+use crate::config::{Config, Discard, FileConfig, KafkaConfig, Output};
 use crate::http::REQUEST_FAMILIES;
 use crate::ledger_metrics::LedgerMetrics;
+use crate::output::make_shipper;
 use crate::reload::Reload;
 use crate::tap::TapHub;
 
@@ -23,9 +33,9 @@ collectors only. What cannot be read is missing, never 0; `taffrail_scrape_colle
 ";
 
 /// The page.
-pub(super) fn page() -> String {
+pub(super) fn page() -> anyhow::Result<String> {
     let mut text = HEAD.to_owned();
-    for (name, families) in collectors() {
+    for (name, families) in collectors()? {
         let _ = write!(text, "\n## {name}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n");
         for family in families {
             let kind = match family.kind {
@@ -42,27 +52,73 @@ pub(super) fn page() -> String {
             );
         }
     }
-    text
+    Ok(text)
 }
 
-/// Every collector that the agent may have, by the name it answers to.
-fn collectors() -> Vec<(&'static str, &'static [Family])> {
-    let pool = BufferPool::new(0, 0);
-    let discard = taffrail_discard::DiscardShipper::new(Config::default().envelope, Arc::clone(&pool));
-    let asks: Vec<Arc<dyn Ask>> = vec![
+/// Every collector that the agent may have, by the name it answers to. Only the parts themselves know their
+/// families, so each is made once, in a directory that is removed again.
+fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
+    let scratch = Scratch::new()?;
+    let mut asks: Vec<Arc<dyn Ask>> = vec![
         Arc::new(LedgerMetrics::new(Ledger::new(), Budget::new(0), 0)),
         Components::new(),
         TapHub::new(),
         Arc::new(Reload::new(|| Ok(String::new()))),
-        discard.metrics(),
         Arc::new(OwnProcess),
     ];
+    asks.extend(sources(&scratch.0)?);
+    asks.extend(shippers(&scratch.0)?);
     let mut all: Vec<(&'static str, &'static [Family])> =
         asks.iter().map(|ask| (ask.name(), ask.families())).collect();
     all.push(("http", REQUEST_FAMILIES));
     all.push(("scrape", taffrail_prometheus::FAMILIES));
     all.sort_by_key(|(name, _)| *name);
-    all
+    Ok(all)
+}
+
+fn sources(scratch: &Path) -> anyhow::Result<[Arc<dyn Ask>; 2]> {
+    let (store, _) = Store::open(&scratch.join("checkpoint"), Options::default())?;
+    let stored = store.metrics();
+    let (config, node, store) = (LogsConfig::default(), Arc::default(), Arc::new(Mutex::new(store)));
+    let logs = LogsCollector::new(
+        config,
+        node,
+        Handed::new(),
+        store,
+        Rhythm { interval: Duration::MAX, bytes: u64::MAX },
+        Duration::ZERO,
+    );
+    Ok([stored, logs.metrics()])
+}
+
+/// One of each; none of them is given anything to ship.
+fn shippers(scratch: &Path) -> anyhow::Result<Vec<Arc<dyn Ask>>> {
+    let file = FileConfig { directory: scratch.join("records"), ..FileConfig::default() };
+    let kafka = KafkaConfig { brokers: vec!["127.0.0.1:9".to_owned()], ..KafkaConfig::default() };
+    let outputs = [Output::File(file), Output::Kafka(Box::new(kafka)), Output::Discard(Discard::default())];
+    let pool = BufferPool::new(0, 0);
+    let made = outputs.into_iter().map(|output| {
+        let config = Config { output, ..Config::default() };
+        Ok(make_shipper(&config, &pool)?.metrics)
+    });
+    made.collect()
+}
+
+/// A directory of its own, removed when dropped.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> io::Result<Scratch> {
+        let path = std::env::temp_dir().join(format!("taffrail-reference-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Scratch(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 #[cfg(test)]
@@ -74,7 +130,7 @@ mod tests {
     #[test]
     fn names_follow_the_conventions_and_are_declared_once() {
         let mut names = BTreeSet::new();
-        for family in collectors().into_iter().flat_map(|(_, families)| families) {
+        for family in collectors().expect("every part").into_iter().flat_map(|(_, families)| families) {
             assert!(names.insert(family.name), "{} is declared twice", family.name);
             assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
             assert!(family.help.ends_with('.'), "{}: {}", family.name, family.help);

@@ -23,13 +23,15 @@ pub struct Args {
 }
 
 /// Every page: its file name and its text.
-#[must_use]
-pub fn pages() -> [(&'static str, String); 3] {
-    [
+///
+/// # Errors
+/// When a part cannot be asked what it measures.
+pub fn pages() -> anyhow::Result<[(&'static str, String); 3]> {
+    Ok([
         ("configuration.md", configuration::page()),
-        ("metrics.md", metrics::page()),
+        ("metrics.md", metrics::page()?),
         ("cli.md", command_line::page()),
-    ]
+    ])
 }
 
 /// Writes the pages, or checks them.
@@ -38,7 +40,7 @@ pub fn pages() -> [(&'static str, String); 3] {
 /// When a page cannot be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut stale = Vec::new();
-    for (name, text) in pages() {
+    for (name, text) in pages()? {
         let path = args.out.join(name);
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             continue;

@@ -2,14 +2,14 @@
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
-use taffrail_record::{Batch, Origin, Record};
+use taffrail_record::{Batch, Origin, Record, Source};
 
 /// A filter; what is not set matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
     /// The namespace.
     pub namespace: Option<Name>,
-    /// The pod; for a container without one, the container.
+    /// The pod; for a container without one the container, for a plain file its path.
     pub pod: Option<Name>,
     /// The container.
     pub container: Option<Name>,
@@ -102,12 +102,16 @@ impl Filter {
         })
     }
 
-    /// Whether any record of this origin may match.
-    pub(super) fn wants(&self, origin: &Origin) -> bool {
-        let [namespace, pod, container] = origin.names();
+    /// Whether any record of this origin and source may match.
+    pub(super) fn wants(&self, origin: &Origin, source: &Source) -> bool {
         let is = |name: &Option<Name>, value: &str| name.as_ref().is_none_or(|name| name.matches(value));
-        let pod = if pod.is_empty() { container } else { pod };
-        is(&self.namespace, namespace) && is(&self.pod, pod) && is(&self.container, container)
+        let [namespace, pod, container] = origin.names();
+        let who = match (pod, container) {
+            ("", "") => source.path.to_string_lossy(),
+            ("", container) => container.into(),
+            (pod, _) => pod.into(),
+        };
+        is(&self.namespace, namespace) && is(&self.pod, &who) && is(&self.container, container)
     }
 
     /// Whether this record's message matches.
@@ -142,10 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn a_container_without_a_pod_is_found_by_its_own_name() {
-        let filter = Filter { pod: Some("db".into()), ..Filter::default() };
-        assert!(filter.wants(&batch(["", "", "db"], &[]).origin));
-        assert!(!filter.wants(&batch(["ns", "web", "db"], &[]).origin));
+    fn a_container_without_a_pod_is_found_by_its_name_and_a_plain_file_by_its_path() {
+        let wants = |pod: &str, names| {
+            let batch = batch(names, &[]);
+            Filter { pod: Some(pod.into()), ..Filter::default() }.wants(&batch.origin, &batch.source)
+        };
+        assert!(wants("db", ["", "", "db"]));
+        assert!(!wants("db", ["ns", "web", "db"]));
+        assert!(wants("/log/*", ["", "", ""]));
+        assert!(!wants("/var/*", ["", "", ""]));
     }
 
     #[test]

@@ -86,7 +86,7 @@ impl TapHub {
 impl Shared {
     /// Queues the matching records of a batch; returns how many were missed.
     fn take(&self, batch: &Batch) -> u64 {
-        if !self.filter.wants(&batch.origin) {
+        if !self.filter.wants(&batch.origin, &batch.source) {
             return 0;
         }
         let matching = batch.records.iter().filter(|record| self.filter.matches(batch, record));

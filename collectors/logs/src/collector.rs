@@ -333,6 +333,7 @@ impl<'a> Run<'a> {
             slot.measured_at = now;
             slot.lane.measure(self.keeper);
         }
+        tracing::trace!(id, ?step, "turn");
         self.place(id, step, now);
         Ok(())
     }

@@ -64,6 +64,7 @@ impl Lane {
     pub(crate) fn look(&mut self, tools: &mut Tools<'_>) {
         tools.counters.looks.add(1);
         self.checked_at = tools.clock;
+        self.directory_changed = self.directory_change();
         let listed = self.target.naming.list(&self.target.directory);
         let gone = listed.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
         let candidates = match listed {
@@ -81,6 +82,14 @@ impl Lane {
             .collect();
         self.arrange(pinned, tools);
         self.give_up_unfound(tools);
+        for file in &self.chain {
+            let state = file.kept.state.lock();
+            tracing::trace!(
+                path = %state.path.display(), inode = state.key.inode, generation = state.generation, read = file.read,
+                position = file.kept.tracker.position(), size = state.size, drained = file.drained, live = file.live,
+                listed = file.listed, carry = file.carry.len(), "in the chain"
+            );
+        }
         self.looked = true;
     }
 
@@ -410,6 +419,8 @@ impl Lane {
         {
             self.chain.insert(index + 1, *file);
         }
+        // Between the two there may be copies that were never seen under their live name.
+        self.look(tools);
         Ok(())
     }
 

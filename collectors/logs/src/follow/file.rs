@@ -87,7 +87,7 @@ impl LogFile {
             before: [0; OVERLAP],
             before_length: 0,
         };
-        file.mid_line = file.begins_mid_line();
+        file.approach();
         file
     }
 
@@ -115,6 +115,10 @@ impl LogFile {
         if let Got::Bytes(count) = got
             && count > 0
         {
+            // Read again from its first byte: then what it begins with must be what it began with.
+            if self.read == 0 && !self.kept.state.lock().head.matches(&data[data.len() - count..]) {
+                return Ok(Got::Changed);
+            }
             self.read += count as u64;
             self.remember(&data[data.len() - count..]);
         }
@@ -192,25 +196,24 @@ impl LogFile {
     pub(crate) fn rewind(&mut self, position: u64) {
         self.read = position;
         self.carry = Vec::new();
-        self.before_length = 0;
         self.drained = false;
         self.opened = position > self.kept.state.lock().from;
         self.stated = false;
         self.successor_seen = false;
-        self.mid_line = self.begins_mid_line();
+        self.approach();
     }
 
-    fn begins_mid_line(&mut self) -> bool {
-        let read = self.read;
-        if read == 0 || self.kept.state.lock().finished {
-            return false;
-        }
-        let mut last = Vec::new();
-        match &mut self.reader {
-            Some(reader @ Reader::Plain(_)) => {
-                reader.read(&mut last, read - 1, 1).is_ok() && last.first().is_some_and(|b| *b != b'\n')
-            }
-            _ => false,
+    /// Looks at the bytes before the read position: by them the next read knows the file again, and whether it
+    /// begins in the middle of a line.
+    fn approach(&mut self) {
+        self.before_length = 0;
+        self.mid_line = false;
+        let Some(reader @ Reader::Plain(_)) = &mut self.reader else { return };
+        let length = self.read.min(OVERLAP as u64);
+        let mut before = Vec::with_capacity(OVERLAP);
+        if length > 0 && reader.read(&mut before, self.read - length, length as usize).is_ok() {
+            self.mid_line = before.last().is_some_and(|last| *last != b'\n');
+            self.remember(&before);
         }
     }
 

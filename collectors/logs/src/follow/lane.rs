@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use taffrail_record::{
     Account, Batch, Charge, Context, FileId, Hold, LossReason, LostSpan, OutletClosed, Payload, Receipt,
@@ -106,6 +106,8 @@ pub(crate) struct Lane {
     pub(crate) refused: Vec<(std::path::PathBuf, &'static str)>,
     pub(crate) looked: bool,
     pub(crate) checked_at: Instant,
+    /// When the directory last changed, as of the last look; `None` when it may have changed since unnoticed.
+    pub(crate) directory_changed: Option<SystemTime>,
     decoder: Decoder,
     pub(crate) bucket: Option<Arc<Bucket>>,
     part_holds: Vec<(Stream, FileId, u64, Hold)>,
@@ -135,6 +137,7 @@ impl Lane {
             refused: Vec::new(),
             looked: false,
             checked_at: now,
+            directory_changed: None,
             bucket,
             part_holds: Vec::new(),
             parts_bytes: 0,
@@ -452,15 +455,19 @@ impl Lane {
     /// Whether the end that was just met is the last one. A successor with data makes the *next* end final, so that
     /// what was written between the two looks is read.
     fn is_final(&mut self, index: usize, tools: &mut Tools<'_>) -> bool {
+        let last = self.chain.len() - 1;
         let file = &mut self.chain[index];
         if file.is_gzip() || file.successor_seen {
             return true;
         }
-        let rotated_for = file.rotated_at.map_or(Duration::ZERO, |at| tools.clock - at);
+        if file.rotated_at.is_none() && last > index {
+            file.rotated_at = Some(tools.clock);
+        }
+        let rotated_for = file.rotated_at.map_or(Duration::ZERO, |at| tools.clock.saturating_duration_since(at));
         if index + 1 < self.chain.len() {
             let grace = self.grace(tools.pace);
-            let next = &mut self.chain[index + 1];
-            let has_data = next.drained || next.is_gzip() || next.look().0 > 0;
+            let mut later = self.chain.iter_mut().skip(index + 1);
+            let has_data = later.any(|next| next.read > 0 || next.is_gzip() || next.look().0 > 0);
             if has_data && rotated_for >= grace {
                 self.chain[index].successor_seen = true;
             }
@@ -497,9 +504,16 @@ impl Lane {
                 m.ino() == state.key.inode && m.dev() == state.key.device
             })
         };
-        if !same || !self.chain[last].live {
+        if !same || !self.chain[last].live || self.directory_changed != self.directory_change() {
             self.look(tools);
         }
+    }
+
+    /// When the directory last changed; `None` when that is so recent that another change may hide behind it.
+    pub(crate) fn directory_change(&self) -> Option<SystemTime> {
+        let modified = std::fs::metadata(&self.target.directory).and_then(|m| m.modified()).ok()?;
+        let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+        (age > Duration::from_millis(50)).then_some(modified)
     }
 
     /// The source of a file that is bound; sends the opened statement before its first record.

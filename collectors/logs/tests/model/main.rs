@@ -21,6 +21,9 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn whatever_writers_and_crashes_do_every_line_arrives_in_order() {
+    if setting("TAFFRAIL_MODEL_TRACE", 0) > 0 {
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::stderr).init();
+    }
     let first = setting("TAFFRAIL_MODEL_SEED", 1);
     let cases = setting("TAFFRAIL_MODEL_CASES", 300);
     let mut repeats = 0;
@@ -85,7 +88,11 @@ impl Case {
 
     fn step(&mut self) {
         let which = self.random.below(self.writers.len() as u64) as usize;
-        match self.random.below(20) {
+        let operation = self.random.below(20);
+        if setting("TAFFRAIL_MODEL_TRACE", 0) > 0 {
+            tracing::info!(which, operation, written = self.writers[which].number(), agent = self.agent.is_some());
+        }
+        match operation {
             0..=9 => self.writers[which].write(&mut self.random),
             10 | 11 => {
                 // A copy and truncation loses what is written between the two by itself, and what no copy
@@ -141,8 +148,11 @@ impl Case {
             for (stream, expected) in writer.expected.iter().enumerate() {
                 let got = topic.records.get(&(writer.name.clone(), stream as u8)).map_or(0, Vec::len);
                 if got < expected.len() {
+                    let records = topic.records.get(&(writer.name.clone(), stream as u8));
+                    let here = |want: &&Vec<u8>| records.is_some_and(|r| r.iter().any(|(_, body)| body == *want));
+                    let first = expected.iter().find(|want| !here(want)).map(|b| number(b));
                     missing.push(format!(
-                        "{:?} {} stream {stream}: {got} of {}",
+                        "{:?} {} stream {stream}: {got} of {}, first {first:?}",
                         writer.kind,
                         writer.name,
                         expected.len()

@@ -82,6 +82,11 @@ impl Writer {
         }
     }
 
+    /// How many lines it has begun.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
     fn live(&self) -> PathBuf {
         match self.kind {
             Kind::Kubelet => self.directory.join(format!("{}.log", self.restarts)),
@@ -206,9 +211,9 @@ impl Writer {
 
     /// Compresses the newest rotated file that is not compressed, as kubelet does: aside, then renamed, then removed.
     pub(crate) fn compress(&self) {
-        let Some(path) = self.rotated().into_iter().rfind(|p| p.extension().is_none_or(|e| e != "gz")) else {
-            return;
-        };
+        let packable =
+            |p: &PathBuf| p.to_string_lossy().contains(".log.") && p.extension().is_none_or(|e| e != "gz");
+        let Some(path) = self.rotated().into_iter().rfind(packable) else { return };
         let with = |suffix: &str| PathBuf::from(format!("{}{suffix}", path.display()));
         let mut packed = GzEncoder::new(File::create(with(".tmp")).expect("created"), Compression::fast());
         packed.write_all(&fs::read(&path).expect("read")).expect("packed");
