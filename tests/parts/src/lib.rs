@@ -18,6 +18,9 @@
 //! The same parts at the shell: `cargo run -p taffrail-parts -- up kafka docker`.
 
 pub mod cache;
+mod cgroup;
+pub mod docker;
+mod image;
 mod janitor;
 pub mod kafka;
 pub mod packages;
@@ -26,6 +29,7 @@ mod ports;
 mod process;
 mod tools;
 
+pub use docker::Docker;
 pub use kafka::{Kafka, KafkaOptions, Listener, Record};
 
 /// A part as `parts list` shows it.
@@ -41,10 +45,14 @@ pub struct Listed {
 
 /// All parts, with what is known of them without fetching anything.
 pub fn catalogue() -> Vec<Listed> {
-    let state = |ready| if ready { "cached" } else { "not cached" };
-    vec![Listed {
-        name: "kafka",
-        version: format!("Kafka {}", kafka::version()),
-        state: state(kafka::ENTRY.is_ready()),
-    }]
+    let cached = |ready| if ready { "cached" } else { "not cached" };
+    let installed = |program| if packages::find(program).is_some() { "installed" } else { "not installed" };
+    vec![
+        Listed {
+            name: "kafka",
+            version: format!("Kafka {}", kafka::version()),
+            state: cached(kafka::ENTRY.is_ready()),
+        },
+        Listed { name: "docker", version: docker::version(), state: installed("dockerd") },
+    ]
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use taffrail_parts::{Kafka, KafkaOptions, Listener, cache};
+use taffrail_parts::{Docker, Kafka, KafkaOptions, Listener, cache};
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
 #[derive(Debug, Parser)]
@@ -48,11 +48,12 @@ enum Command {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Name {
     Kafka,
+    Docker,
     All,
 }
 
 impl Name {
-    const EACH: [Self; 1] = [Self::Kafka];
+    const EACH: [Self; 2] = [Self::Kafka, Self::Docker];
 
     /// The parts meant by these names, each once, in the order of starting.
     fn chosen(names: &[Self]) -> Vec<Self> {
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
 #[expect(dead_code, reason = "held only to be dropped")]
 enum Running {
     Kafka(Kafka),
+    Docker(Docker),
 }
 
 fn up(parts: &[Name], kafka: &KafkaOptions) -> Result<()> {
@@ -105,6 +107,11 @@ type Addresses = Vec<(&'static str, String)>;
 
 fn start(part: Name, kafka: &KafkaOptions) -> Result<(Running, Addresses)> {
     match part {
+        Name::Docker => {
+            let docker = Docker::start()?;
+            let addresses = docker_addresses(&docker);
+            Ok((Running::Docker(docker), addresses))
+        }
         Name::Kafka | Name::All => {
             let kafka = Kafka::start(kafka.clone())?;
             let addresses = kafka_addresses(&kafka);
@@ -126,9 +133,18 @@ fn kafka_addresses(kafka: &Kafka) -> Addresses {
     addresses
 }
 
+fn docker_addresses(docker: &Docker) -> Addresses {
+    vec![
+        ("DOCKER_HOST", docker.host()),
+        ("DOCKER_CONTAINERS", docker.containers().display().to_string()),
+        ("DOCKER_LOG", docker.log().display().to_string()),
+    ]
+}
+
 fn fetch(part: Name) -> Result<()> {
     match part {
         Name::Kafka | Name::All => Kafka::fetch(),
+        Name::Docker => Docker::fetch(),
     }
 }
 

@@ -11,13 +11,26 @@ use anyhow::{Context as _, Result, bail};
 /// Installs the packages it is given; `tests/setup` calls the same script.
 const INSTALL: &str = include_str!("../scripts/install-packages.sh");
 
+/// Where Debian keeps programs for root, which a user's `PATH` may not have.
+const FOR_ROOT: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
+
 /// The program `name` on `PATH` or in the folders where Debian keeps programs for root.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from))
+        .chain(FOR_ROOT.map(PathBuf::from))
         .map(|folder| folder.join(name))
         .find(|file| file.is_file())
+}
+
+/// Lets a command find programs for root, whatever the `PATH` of this process.
+pub(crate) fn with_programs_for_root(command: &mut Command) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(FOR_ROOT.map(PathBuf::from));
+    // Only a folder with a colon in its name cannot be joined, and those came from a split.
+    if let Ok(path) = std::env::join_paths(folders) {
+        command.env("PATH", path);
+    }
 }
 
 /// Makes sure that each program is there, installing the packages of those that are not.
