@@ -8,7 +8,11 @@ pub(super) fn output(output: &Output) -> Vec<Finding> {
     const SUBJECT: &str = "kafka";
     match taffrail_kafka::check(kafka) {
         Err(error) => {
-            vec![Finding::bad(SUBJECT, error.to_string(), "see what it says; `--offline` leaves this out")]
+            vec![Finding::bad(
+                SUBJECT,
+                error.to_string(),
+                "correct that; `--offline` leaves the question out",
+            )]
         }
         Ok(topics) => topics
             .into_iter()

@@ -32,22 +32,7 @@ pub use read::load;
 pub use redact::{MASK, is_secret};
 pub use sections::{HttpConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig, StateConfig, TapConfig};
 
-mod placeholder {
-    //! Sections whose crates do not declare them yet.
-    use schemars::JsonSchema;
-    use serde::{Deserialize, Serialize};
-
-    macro_rules! section {
-        ($($name:ident),*) => {$(
-            /// A section without keys yet.
-            #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-            #[serde(default, deny_unknown_fields)]
-            pub struct $name {}
-        )*};
-    }
-    section!(DockerConfig);
-}
-pub use placeholder::DockerConfig;
+pub use taffrail_docker::DockerConfig;
 pub use taffrail_envelope::EnvelopeConfig;
 pub use taffrail_file::FileConfig;
 pub use taffrail_kafka::KafkaConfig;

@@ -113,6 +113,7 @@ fn paths(config: &Config) -> Vec<Invalid> {
     if let Some(directory) = &config.state.directory {
         absolute("state.directory", directory);
     }
+    absolute("docker.socket", config.docker.path());
     if let Some(socket) = &config.tap.socket {
         absolute("tap.socket", socket);
     }
