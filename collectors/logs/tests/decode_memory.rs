@@ -98,10 +98,11 @@ fn a_line_of_100_mb_costs_no_more_than_the_limit() {
     }
 }
 
-fn ordinary_lines() -> Vec<u8> {
+/// Lines of all formats; the last kind has escapes.
+fn lines(kinds: usize) -> Vec<u8> {
     let line = |n: usize| {
         let text = "x".repeat(n % 200);
-        match n % 3 {
+        match n % kinds {
             0 => format!("1970-01-01T00:00:01.{n:09}Z stdout F {text}\n"),
             1 => format!(
                 "{{\"log\":\"{text}\\n\",\"stream\":\"stderr\",\"time\":\"1970-01-01T00:00:01.{n:09}Z\"}}\n"
@@ -114,34 +115,35 @@ fn ordinary_lines() -> Vec<u8> {
     (0..5_000).map(line).collect::<String>().into_bytes()
 }
 
-#[test]
-fn ordinary_lines_cost_no_allocation() {
-    let mut data = ordinary_lines();
-    let mut records = Vec::with_capacity(5_000);
+/// Allocations during one call of the decoder, all lines of which give `records`.
+fn allocations(mut data: Vec<u8>, records: usize) -> usize {
+    let mut found = Vec::with_capacity(records);
+    data.reserve(data.len());
     let mut decoder = Decoder::new(Format::Container, LIMITS);
     let calls = CALLS.get();
-    decoder.decode(&mut data, FileId(1), 0, 0, &mut records);
-    assert_eq!(CALLS.get(), calls);
-    assert_eq!(records.len(), 5_000);
+    decoder.decode(&mut data, FileId(1), 0, 0, &mut found);
+    assert_eq!(found.len(), records);
+    CALLS.get() - calls
 }
 
 #[test]
-fn joined_lines_cost_a_few_allocations_per_block_and_not_per_line() {
-    let one = "1970-01-01T00:00:01Z stdout P abc\n1970-01-01T00:00:01Z stdout F def\n";
-    let mut data = Vec::with_capacity(1_000_000);
-    data.extend(one.repeat(1_000).into_bytes());
-    let mut records = Vec::with_capacity(1_000);
-    let mut decoder = Decoder::new(Format::Container, LIMITS);
-    let calls = CALLS.get();
-    decoder.decode(&mut data, FileId(1), 0, 0, &mut records);
-    assert!(CALLS.get() - calls <= 8, "{} allocations", CALLS.get() - calls);
-    assert_eq!(records.len(), 1_000);
+fn ordinary_lines_cost_no_allocation() {
+    assert_eq!(allocations(lines(2), 5_000), 0);
+}
+
+#[test]
+fn escapes_and_parts_cost_a_few_allocations_per_block_and_none_per_line() {
+    let parts = "1970-01-01T00:00:01Z stdout P abc\n1970-01-01T00:00:01Z stdout F def\n";
+    for (data, records) in [(lines(3), 5_000), (parts.repeat(1_000).into_bytes(), 1_000)] {
+        let allocations = allocations(data, records);
+        assert!(allocations <= 8, "{allocations} allocations");
+    }
 }
 
 #[test]
 fn a_decoder_with_nothing_pending_is_small() {
     assert!(size_of::<Decoder>() <= 128, "{} bytes", size_of::<Decoder>());
-    let (mut data, mut records) = (ordinary_lines(), Vec::new());
+    let (mut data, mut records) = (lines(3), Vec::new());
     data.extend(b"1970-01-01T00:00:01Z stdout P abc\n1970-01-01T00:00:01Z stdout F def\n{\"stream\":\"\",\"log\":\"\\n\"}\nx");
     let mut decoder = Decoder::new(Format::Container, LIMITS);
     decoder.decode(&mut data, FileId(1), 0, 0, &mut records);

@@ -94,6 +94,8 @@ pub struct Decoder {
     parts: [Option<Box<Part>>; 3],
     /// Used again within a block instead of a new one.
     spare: Option<Box<Part>>,
+    /// Where lines are unescaped; none between blocks.
+    scratch: Vec<u8>,
     overlong: Option<Box<Overlong>>,
     continuation: Option<Box<Continuation>>,
     mid_line: bool,
@@ -127,6 +129,7 @@ impl Decoder {
             max: limits.max_line_bytes.min(Limits::MOST),
             parts: [None, None, None],
             spare: None,
+            scratch: Vec::new(),
             overlong: None,
             continuation: None,
             mid_line: false,
@@ -150,7 +153,7 @@ impl Decoder {
         let raw = data.len().min(Limits::MOST);
         let mut block = Block { data, raw, file, base, now, records, clock: Clock::new() };
         let consumed = self.block(&mut block);
-        self.spare = None;
+        self.release();
         consumed
     }
 
@@ -177,7 +180,7 @@ impl Decoder {
             let head = self.line(&mut block, at..raw, false);
             self.continuation = Some(Box::new(Continuation::of(head, file)));
         }
-        self.spare = None;
+        self.release();
         raw
     }
 
@@ -201,7 +204,7 @@ impl Decoder {
                 clock: Clock::new(),
             };
             self.give_up(&mut block, *long);
-            self.spare = None;
+            self.release();
         }
         for slot in &mut self.parts {
             if let Some(mut part) = slot.take_if(|part| part.seen < seen_before) {
@@ -232,6 +235,12 @@ impl Decoder {
     /// Forgets everything pending: the lane is read again from an earlier position.
     pub fn reset(&mut self) {
         *self = Decoder::new(self.format, Limits { max_line_bytes: self.max });
+    }
+
+    /// Gives back what is of use only within a block.
+    fn release(&mut self) {
+        self.spare = None;
+        self.scratch = Vec::new();
     }
 
     /// Decodes complete lines, and begins one that is too long to hold.
@@ -280,7 +289,7 @@ impl Decoder {
         } else if self.format == Format::Plain {
             (Head::plain(block.now), line)
         } else if block.data[line.start] == b'{' {
-            match json::fast(&mut block.data[line.clone()], &mut block.clock) {
+            match json::fast(&mut block.data[line.clone()], &mut self.scratch, &mut block.clock) {
                 Some(found) => {
                     let content = line.start + found.content.start..line.start + found.content.end;
                     (Head::framed(Some(found.time), block.now, found.stream, !found.ended), content)

@@ -29,41 +29,27 @@ pub(super) struct Line {
     pub(super) ended: bool,
 }
 
-/// Decodes a line in Docker's own layout in place; leaves any other untouched.
+/// Decodes a line in Docker's own layout in place; leaves any other untouched. `scratch` is memory to work in.
 #[inline]
-pub(super) fn fast(line: &mut [u8], clock: &mut Clock) -> Option<Line> {
+pub(super) fn fast(line: &mut [u8], scratch: &mut Vec<u8>, clock: &mut Clock) -> Option<Line> {
     let text = line.strip_prefix(HEAD)?;
-    let (close, escape) = end_of_string(text)?;
-    let (stream, time) = trailer(text.get(close + 1..)?, clock)?;
     let start = HEAD.len();
-    let mut end = match escape {
-        None => start + close,
-        // Most lines have just the newline to unescape.
-        Some(at) if at + 2 == close && text[at + 1] == b'n' => {
-            return Some(Line { content: start..start + at, time, stream, ended: true });
-        }
-        Some(at) => start + escape::unescape(line.get_mut(start..start + close)?, at),
-    };
-    let ended = end > start && line[end - 1] == b'\n';
-    end -= usize::from(ended);
-    Some(Line { content: start..end, time, stream, ended })
-}
-
-/// Where the quote is that ends a string, and where its first escape is. `None` when an escape is not valid.
-#[inline]
-fn end_of_string(text: &[u8]) -> Option<(usize, Option<usize>)> {
-    let mut at = memchr::memchr2(b'"', b'\\', text)?;
-    if text[at] == b'"' {
-        return Some((at, None));
+    let mark = memchr::memchr2(b'"', b'\\', text)?;
+    if text[mark] == b'"' {
+        let (stream, time) = trailer(&text[mark + 1..], clock)?;
+        return Some(Line { content: start..start + mark, time, stream, ended: false });
     }
-    let first = at;
-    loop {
-        at += escape::length(text.get(at..)?)?;
-        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
-        if text[at] == b'"' {
-            return Some((at, Some(first)));
-        }
+    // Most lines have just the newline to unescape.
+    if let Some(rest) = text[mark + 1..].strip_prefix(b"n\"") {
+        let (stream, time) = trailer(rest, clock)?;
+        return Some(Line { content: start..start + mark, time, stream, ended: true });
     }
+    let (close, length) = escape::unescape(&text[mark..], scratch)?;
+    let (stream, time) = trailer(text.get(mark + close + 1..)?, clock)?;
+    let unescaped = scratch.get(..length)?;
+    line.get_mut(start + mark..start + mark + length)?.copy_from_slice(unescaped);
+    let ended = unescaped.last() == Some(&b'\n');
+    Some(Line { content: start..start + mark + length - usize::from(ended), time, stream, ended })
 }
 
 /// Reads what follows the log's string.
@@ -108,7 +94,7 @@ mod tests {
 
     fn decode(line: &str) -> Option<(Vec<u8>, i64, Stream, bool)> {
         let mut bytes = line.as_bytes().to_vec();
-        let line = fast(&mut bytes, &mut Clock::new())?;
+        let line = fast(&mut bytes, &mut Vec::new(), &mut Clock::new())?;
         Some((bytes[line.content].to_vec(), line.time, line.stream, line.ended))
     }
 
@@ -152,7 +138,7 @@ mod tests {
             "{\"log\":\"a\\",
         ] {
             let mut bytes = line.as_bytes().to_vec();
-            assert_eq!(fast(&mut bytes, &mut Clock::new()), None, "{line}");
+            assert_eq!(fast(&mut bytes, &mut Vec::new(), &mut Clock::new()), None, "{line}");
             assert_eq!(bytes, line.as_bytes(), "{line}");
         }
     }
@@ -173,7 +159,7 @@ mod tests {
             let mut scan = Scan::new();
             scan.feed(&bytes[..cut], 1000);
             scan.feed(&bytes[cut..], 1000);
-            if let Some(fast) = fast(&mut bytes, &mut Clock::new()) {
+            if let Some(fast) = fast(&mut bytes, &mut Vec::new(), &mut Clock::new()) {
                 let slow = scan.finish(&mut Clock::new()).expect("the scanner accepts it too");
                 prop_assert_eq!(slow.text.delivered().0, &bytes[fast.content]);
                 prop_assert_eq!((slow.time, slow.stream, slow.ended), (Some(fast.time), fast.stream, fast.ended));
