@@ -58,7 +58,7 @@ fn cases() -> Vec<(&'static str, Format, Vec<u8>)> {
     };
     vec![
         ("cri", Format::Container, block(cri)),
-        ("cri, a time for every second line", Format::Container, block(|n| cri(n * 100))),
+        ("cri, a new second every other line", Format::Container, block(|n| cri(n * 100))),
         (
             "cri, 60-byte lines",
             Format::Container,
