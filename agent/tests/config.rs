@@ -90,6 +90,14 @@ fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
             "4:7: unknown key `path` in `logs.files[0]`; did you mean `paths`?",
         ),
         (
+            "docker:\n  socket: docker.sock\n",
+            "2:3: `docker.socket`: `docker.sock` is not an absolute path; begin it with `/`",
+        ),
+        (
+            "docker:\n  enabled: true\n",
+            "2:12: `docker.enabled` takes one of `auto`, `always`, `never`, not `true`",
+        ),
+        (
             "envelope:\n  encoding: raw\n",
             "2:3: `envelope.encoding`: `raw` has no lines for files; write `json`, or send to Kafka",
         ),

@@ -28,7 +28,7 @@ pub use error::{ConfigError, Given, Place, Problem};
 pub use fields::Fields;
 pub use nearest::nearest;
 pub use output::{Discard, Output};
-pub use read::load;
+pub use read::{load, parse};
 pub use redact::{MASK, is_secret};
 pub use sections::{HttpConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig, StateConfig, TapConfig};
 

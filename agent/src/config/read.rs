@@ -27,10 +27,29 @@ pub fn load(
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
     let file = path.map(read_file).transpose()?;
+    build(file.as_ref(), variables)
+}
+
+/// As [`load`], of a text that is read already; `path` is for messages.
+///
+/// # Errors
+/// [`ConfigError::Invalid`].
+pub fn parse(
+    path: &Path,
+    text: &str,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
+    build(Some(&File { path, text: text.to_owned() }), variables)
+}
+
+fn build(
+    file: Option<&File<'_>>,
+    variables: impl IntoIterator<Item = (String, String)>,
+) -> Result<Config, ConfigError> {
     let shape = Shape::of::<Config>();
     let mut problems = Vec::new();
     let mut value = Value::Object(Map::new());
-    match file.as_ref().map(|file| parse(file, &shape, None)) {
+    match file.map(|file| read(file, &shape, None)) {
         Some(Ok(written)) => value = written,
         Some(Err(problem)) => problems.push(problem),
         None => {}
@@ -43,10 +62,10 @@ pub fn load(
         return Err(ConfigError::Invalid(problems));
     }
     let mut config = typed(&value, &overrides, None)
-        .map_err(|message| ConfigError::Invalid(vec![blame(message, file.as_ref(), &value, &overrides)]))?;
+        .map_err(|message| ConfigError::Invalid(vec![blame(message, file, &value, &overrides)]))?;
     config.resolve();
     let found = validate(&config).into_iter().map(|invalid| Problem {
-        given: given(&invalid.key, file.as_ref(), &shape, &overrides),
+        given: given(&invalid.key, file, &shape, &overrides),
         message: invalid.to_string(),
     });
     let problems: Vec<Problem> = found.collect();
@@ -59,7 +78,7 @@ fn read_file(path: &Path) -> Result<File<'_>, ConfigError> {
     Ok(File { path, text })
 }
 
-fn parse(file: &File<'_>, shape: &Shape, trip: Option<&str>) -> Result<Value, Problem> {
+fn read(file: &File<'_>, shape: &Shape, trip: Option<&str>) -> Result<Value, Problem> {
     let guide = Guide { shape, path: "", root: shape, trip };
     let parsed = serde_saphyr::with_deserializer_from_str(&file.text, |yaml| guide.deserialize(yaml));
     parsed.map_err(|error| file.problem(&error))
@@ -119,7 +138,7 @@ fn given(key: &str, file: Option<&File<'_>>, shape: &Shape, overrides: &[Overrid
     // The nearest key that is really written: the key itself, its table, or the table around that.
     let mut key = key;
     loop {
-        match parse(file, shape, Some(key)) {
+        match read(file, shape, Some(key)) {
             Err(Problem { given, message }) if message == TRIPPED => return given,
             _ => match key.rfind(['.', '[']) {
                 Some(end) => key = &key[..end],
