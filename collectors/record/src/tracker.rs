@@ -186,15 +186,25 @@ impl Tracker {
     /// When receipts were abandoned: forgets them and returns the position from which to read again.
     #[must_use]
     pub fn take_rewind(&self) -> Option<u64> {
+        (self.state.lock().abandoned > 0).then(|| self.rewind())
+    }
+
+    /// Goes back to the position whatever was attributed after it, and returns it: everything from there on will
+    /// be read again. Holds of receipts that are still under way stay.
+    #[must_use]
+    pub fn rewind(&self) -> u64 {
         let mut state = self.state.lock();
-        if state.abandoned == 0 {
-            return None;
-        }
         let position = state.position();
         state.holds.retain(|_, abandoned| !*abandoned);
         state.abandoned = 0;
         state.end = position;
-        Some(position)
+        position
+    }
+
+    /// Whether a receipt was abandoned since the last rewind.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        self.state.lock().abandoned > 0
     }
 
     fn update(&self, change: impl FnOnce(&mut State)) {

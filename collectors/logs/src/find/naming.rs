@@ -105,10 +105,7 @@ fn parse_base(base: &[u8], name: &[u8]) -> Option<(Rank, bool)> {
         return Some((rank(true, None, b""), false));
     }
     let (rest, gzip) = rest.strip_suffix(b".gz").map_or((rest, false), |r| (r, true));
-    let suffix = match rest.split_first()? {
-        (b'.' | b'-' | b'_', suffix) => suffix,
-        _ => return None,
-    };
+    let (b'.' | b'-' | b'_', suffix) = rest.split_first()? else { return None };
     if let Some(number) = number(suffix).filter(|n| *n < 100_000) {
         return Some((rank(false, Some(number), b""), gzip));
     }

@@ -4,7 +4,7 @@
 //! of its first bytes. What is remembered and cannot be found any more is declared lost, with the number of
 //! bytes that were known to be there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use taffrail_record::{FileId, LossReason, OutletClosed};
@@ -48,6 +48,9 @@ impl From<FileState> for Finished {
         }
     }
 }
+
+/// A listed file that nothing is known of yet, and its place in the listing.
+type Stranger = (usize, Candidate, Pinned);
 
 /// What a listed name turned out to be.
 enum Placed {
@@ -131,7 +134,7 @@ impl Lane {
         let (by_key, rest) = self.match_keys(pinned, &mut old, tools);
         let mut placed: Vec<(usize, Placed)> = by_key;
         for (order, candidate, pin) in rest {
-            let place = self.place_stranger(&candidate, pin, &old, tools);
+            let place = self.place_stranger(&candidate, &pin, &old, tools);
             placed.push((order, place));
         }
         placed.sort_by_key(|(order, _)| *order);
@@ -156,7 +159,7 @@ impl Lane {
         pinned: Vec<(Candidate, Pinned)>,
         old: &mut [Option<LogFile>],
         tools: &mut Tools<'_>,
-    ) -> (Vec<(usize, Placed)>, Vec<(usize, Candidate, Pinned)>) {
+    ) -> (Vec<(usize, Placed)>, Vec<Stranger>) {
         let (mut placed, mut rest) = (Vec::new(), Vec::new());
         for (order, (candidate, pin)) in pinned.into_iter().enumerate() {
             let same = |f: &Option<LogFile>| {
@@ -238,20 +241,20 @@ impl Lane {
     fn place_stranger(
         &mut self,
         candidate: &Candidate,
-        pin: Pinned,
+        pin: &Pinned,
         old: &[Option<LogFile>],
         tools: &mut Tools<'_>,
     ) -> Placed {
         if tools.claims.files.get(&pin.key).is_some_and(|lane| *lane != self.id) {
             return Placed::Nothing;
         }
-        let Some(mut reader) = self.open(candidate, &pin, tools) else { return Placed::Nothing };
+        let Some(mut reader) = self.open(candidate, pin, tools) else { return Placed::Nothing };
         let Ok(head) = reader.head() else { return Placed::Nothing };
         if !candidate.live {
             if let Some(at) =
                 self.known.iter().position(|s| is_form_of(s.head, &head, s.position, candidate, pin.size))
             {
-                return self.take_over(at, candidate, &pin, reader, tools);
+                return self.take_over(at, candidate, pin, reader, tools);
             }
             let open_form = old.iter().flatten().any(|f| {
                 let (form, read) = (f.kept.state.lock().head, f.read);
@@ -280,7 +283,7 @@ impl Lane {
         }
         let generation =
             self.known.iter().filter(|s| s.key == pin.key).map(|s| s.generation + 1).max().unwrap_or(0);
-        self.begin(candidate, &pin, reader, generation, tools)
+        self.begin(candidate, pin, reader, generation, tools)
     }
 
     /// Goes on where the last life stopped, in another form of the same content.
@@ -425,7 +428,7 @@ impl Lane {
     }
 
     /// The rewritten file under the name it has now.
-    fn current_form(&mut self, index: usize, path: &PathBuf) -> Option<(Candidate, Pinned)> {
+    fn current_form(&mut self, index: usize, path: &Path) -> Option<(Candidate, Pinned)> {
         let key = self.chain[index].file_key();
         let listed = self.target.naming.list(&self.target.directory).ok()?;
         let mut forms = listed.into_iter().filter_map(|c| {

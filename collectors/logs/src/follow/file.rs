@@ -51,6 +51,8 @@ pub(crate) struct LogFile {
     pub(crate) retry: Option<(Instant, u32)>,
     before: [u8; OVERLAP],
     before_length: u8,
+    /// Length of the head as it was last written down.
+    head_written: u16,
 }
 
 impl LogFile {
@@ -86,6 +88,7 @@ impl LogFile {
             retry: None,
             before: [0; OVERLAP],
             before_length: 0,
+            head_written: 0,
         };
         file.approach();
         file
@@ -170,6 +173,12 @@ impl LogFile {
             self.source = Some(source(id, &state));
         }
         Ok(())
+    }
+
+    /// Whether the identity or its hash has grown since this was last asked.
+    pub(crate) fn identified_anew(&mut self) -> bool {
+        let length = self.kept.state.lock().head.length;
+        std::mem::replace(&mut self.head_written, length) != length
     }
 
     /// Size as it lies, and whether its last name is gone; updates what is remembered of the size.

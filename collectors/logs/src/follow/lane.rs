@@ -234,6 +234,10 @@ impl Lane {
         if let Err(error) = file.identify(&data, base == 0, false) {
             tracing::warn!(path = %file.kept.state.lock().path.display(), %error, "cannot read the head of a log file");
         }
+        // Whoever finds the file in another form after a crash knows it by its head.
+        if file.identified_anew() {
+            tools.keeper.touch(&file.kept);
+        }
         let Some(source) = self.open_statement(index, tools)? else {
             // Not even one line yet, and too short to tell from another file.
             let file = &mut self.chain[index];
@@ -463,13 +467,16 @@ impl Lane {
         if file.rotated_at.is_none() && last > index {
             file.rotated_at = Some(tools.clock);
         }
-        let rotated_for = file.rotated_at.map_or(Duration::ZERO, |at| tools.clock.saturating_duration_since(at));
+        let rotated_for =
+            file.rotated_at.map_or(Duration::ZERO, |at| tools.clock.saturating_duration_since(at));
         if index + 1 < self.chain.len() {
             let grace = self.grace(tools.pace);
             let mut later = self.chain.iter_mut().skip(index + 1);
             let has_data = later.any(|next| next.read > 0 || next.is_gzip() || next.look().0 > 0);
             if has_data && rotated_for >= grace {
                 self.chain[index].successor_seen = true;
+            } else {
+                self.check_name(tools);
             }
             return false;
         }
@@ -612,31 +619,25 @@ impl Lane {
         Ok(())
     }
 
-    /// When a receipt was abandoned: back to the position, with everything after it.
+    /// When a receipt was abandoned: back to the position, with everything after it, and with the parts that wait:
+    /// the first of them may lie in an earlier file.
     fn rewind_if_abandoned(&mut self) {
-        let mut first = None;
-        for (index, file) in self.chain.iter_mut().enumerate() {
-            if let Some(position) = file.kept.tracker.take_rewind() {
-                self.account.unread(file.carry.len() as u64);
-                let end = file.read;
-                file.rewind(position);
-                lose_unreadable(file, end, &self.account);
-                first = first.or(Some(index));
-            }
+        if !self.chain.iter().any(|file| file.kept.tracker.is_abandoned()) {
+            return;
         }
-        let Some(first) = first else { return };
+        let waiting = |id| self.part_holds.iter().any(|(_, file, _, _)| Some(*file) == id);
+        let first =
+            self.chain.iter().position(|f| f.kept.tracker.is_abandoned() || waiting(f.id())).unwrap_or(0);
+        for file in self.chain.iter_mut().skip(first) {
+            self.account.unread(file.carry.len() as u64);
+            let end = file.read;
+            let position = file.kept.tracker.rewind();
+            file.rewind(position);
+            lose_unreadable(file, end, &self.account);
+        }
         self.account.unread(std::mem::take(&mut self.parts_bytes));
         self.decoder.reset();
         self.part_holds.drain(..).for_each(|(_, _, _, hold)| hold.release());
-        for file in self.chain.iter_mut().skip(first + 1) {
-            self.account.unread(file.carry.len() as u64);
-            let (position, end) = (file.kept.tracker.position(), file.read);
-            if file.reader.is_some() {
-                file.rewind(position);
-            } else {
-                file.read = end;
-            }
-        }
     }
 
     fn read_failed(
@@ -698,6 +699,10 @@ fn lose_unreadable(file: &mut LogFile, end: u64, account: &Account) {
         return;
     }
     let span = Span { start: file.read, end };
+    if span.is_empty() {
+        file.drained = true;
+        return;
+    }
     let (counted, reason) = file.lost_tail.map_or((0, LossReason::Overwritten), |l| (l.span.len(), l.reason));
     account.lose_unread(span.len().saturating_sub(counted), reason);
     file.kept.tracker.lose(span, reason);

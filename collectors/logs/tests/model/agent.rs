@@ -22,11 +22,14 @@ use super::writer::Random;
 /// A record's pieces: its id in the topic.
 pub(crate) type Id = Vec<(FileId, u64, u64)>;
 
+/// Records with their ids, in order of arrival.
+pub(crate) type Arrived = Vec<(Id, Vec<u8>)>;
+
 /// What the far side has, in order of arrival.
 #[derive(Default)]
 pub(crate) struct Topic {
     /// Per account (container or file) and stream.
-    pub(crate) records: BTreeMap<(String, u8), Vec<(Id, Vec<u8>)>>,
+    pub(crate) records: BTreeMap<(String, u8), Arrived>,
     pub(crate) repeats: u64,
     pub(crate) seen: BTreeMap<Id, Vec<u8>>,
     /// The same id with other content: must stay empty.
@@ -119,7 +122,7 @@ impl Agent {
             park_after: Duration::from_millis(30),
         };
         let store = Arc::new(Mutex::new(store));
-        let drain = Duration::from_secs(5);
+        let drain = Duration::from_millis(500);
         let mut logs = LogsCollector::new(config(root), Arc::default(), Handed::new(), store, rhythm, drain)
             .with_pace(pace);
         let collector = thread::spawn(move || logs.run(&context).expect("the collector runs"));
