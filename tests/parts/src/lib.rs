@@ -23,6 +23,7 @@ pub mod docker;
 mod image;
 mod janitor;
 pub mod kafka;
+pub mod node;
 pub mod packages;
 mod pki;
 mod ports;
@@ -30,7 +31,9 @@ mod process;
 mod tools;
 
 pub use docker::Docker;
+pub use image::IMAGE;
 pub use kafka::{Kafka, KafkaOptions, Listener, Record};
+pub use node::{Node, NodeOptions};
 
 /// A part as `parts list` shows it.
 #[derive(Clone, Debug)]
@@ -52,6 +55,11 @@ pub fn catalogue() -> Vec<Listed> {
             name: "kafka",
             version: format!("Kafka {}", kafka::version()),
             state: cached(kafka::ENTRY.is_ready()),
+        },
+        Listed {
+            name: "node",
+            version: format!("Kubernetes {}", node::version()),
+            state: cached(node::ENTRY.is_ready()),
         },
         Listed { name: "docker", version: docker::version(), state: installed("dockerd") },
     ]

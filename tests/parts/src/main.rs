@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use taffrail_parts::{Docker, Kafka, KafkaOptions, Listener, cache};
+use taffrail_parts::{Docker, Kafka, KafkaOptions, Listener, Node, NodeOptions, cache};
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
 #[derive(Debug, Parser)]
@@ -49,11 +49,12 @@ enum Command {
 enum Name {
     Kafka,
     Docker,
+    Node,
     All,
 }
 
 impl Name {
-    const EACH: [Self; 2] = [Self::Kafka, Self::Docker];
+    const EACH: [Self; 3] = [Self::Kafka, Self::Docker, Self::Node];
 
     /// The parts meant by these names, each once, in the order of starting.
     fn chosen(names: &[Self]) -> Vec<Self> {
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
 enum Running {
     Kafka(Kafka),
     Docker(Docker),
+    Node(Node),
 }
 
 fn up(parts: &[Name], kafka: &KafkaOptions) -> Result<()> {
@@ -111,6 +113,11 @@ fn start(part: Name, kafka: &KafkaOptions) -> Result<(Running, Addresses)> {
             let docker = Docker::start()?;
             let addresses = docker_addresses(&docker);
             Ok((Running::Docker(docker), addresses))
+        }
+        Name::Node => {
+            let node = Node::start(NodeOptions::default())?;
+            let addresses = node_addresses(&node);
+            Ok((Running::Node(node), addresses))
         }
         Name::Kafka | Name::All => {
             let kafka = Kafka::start(kafka.clone())?;
@@ -141,10 +148,20 @@ fn docker_addresses(docker: &Docker) -> Addresses {
     ]
 }
 
+fn node_addresses(node: &Node) -> Addresses {
+    let path = |path: std::path::PathBuf| path.display().to_string();
+    vec![
+        ("KUBECONFIG", path(node.kubeconfig())),
+        ("POD_LOGS", path(node.pod_logs())),
+        ("NODE_LOG", path(node.log())),
+    ]
+}
+
 fn fetch(part: Name) -> Result<()> {
     match part {
         Name::Kafka | Name::All => Kafka::fetch(),
         Name::Docker => Docker::fetch(),
+        Name::Node => Node::fetch(),
     }
 }
 

@@ -28,8 +28,7 @@ use crate::janitor::Place;
 use crate::process::Process;
 use crate::{image, packages, tools};
 
-/// An image with a shell and the usual commands, there from the start.
-pub const IMAGE: &str = "taffrail/busybox";
+pub use crate::image::IMAGE;
 
 const APART: &str = include_str!("../../scripts/apart.sh");
 const SCRIPT: &str = include_str!("../../scripts/dockerd.sh");
@@ -66,7 +65,7 @@ impl Docker {
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         let mut docker = Self { process: None, arguments: all, holder, place };
         docker.start_again()?;
-        docker.import()?;
+        docker.load_image()?;
         Ok(docker)
     }
 
@@ -172,14 +171,10 @@ impl Docker {
         }
     }
 
-    fn import(&self) -> Result<()> {
+    fn load_image(&self) -> Result<()> {
         let archive = self.place.join("busybox.tar");
-        image::busybox(&self.place.join("busybox"), &archive)?;
-        tools::run(
-            self.docker(&["import", "--change", r#"CMD ["/bin/sh"]"#, "--change", "ENV PATH=/bin"])
-                .arg(&archive)
-                .arg(IMAGE),
-        )?;
+        image::busybox(&self.place.join("image"), &archive)?;
+        self.output(&[OsStr::new("load"), OsStr::new("--input"), archive.as_os_str()])?;
         Ok(())
     }
 }

@@ -1,0 +1,231 @@
+//! The control plane: etcd, the API server, and, where asked for, the controllers and the scheduler.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use super::install::Installed;
+use crate::janitor::Place;
+use crate::pki::{Authority, Leaf};
+use crate::ports::{self, Port};
+use crate::process::Process;
+use crate::tools;
+
+const START: Duration = Duration::from_secs(90);
+
+/// A running control plane.
+#[derive(Debug)]
+pub(crate) struct Control {
+    // Those that use the others end first.
+    _managers: Vec<Process>,
+    _api_server: Process,
+    _etcd: Process,
+    _ports: Vec<Port>,
+    _network: Network,
+}
+
+/// A network on loopback for the addresses of services.
+///
+/// The API server listens on its first address, port 443: that is where pods look for it.
+#[derive(Debug)]
+struct Network {
+    number: u8,
+    _held: UnixListener,
+}
+
+impl Network {
+    fn reserve() -> Result<Self> {
+        let free = |number| Some(Self { number, _held: ports::hold(&format!("network-{number}"))? });
+        (64..128).find_map(free).context("no free network between 127.64.0.0 and 127.127.0.0")
+    }
+
+    fn api_server(&self) -> String {
+        format!("127.{}.0.1", self.number)
+    }
+
+    fn services(&self) -> String {
+        format!("127.{}.0.0/24", self.number)
+    }
+}
+
+impl Control {
+    /// Starts a control plane that keeps everything in `place`: certificates and kubeconfigs in `pki`.
+    pub(crate) fn start(installed: &Installed, place: &Place, managers: bool) -> Result<Self> {
+        let network = Network::reserve()?;
+        identities(&place.join("pki"), &network)?;
+        let (client, peer) = (Port::reserve()?, Port::reserve()?);
+        let etcd = etcd(installed, place, &client, &peer)?;
+        let api_server = api_server(installed, place, &network, &client)?;
+        let mut ports = vec![client, peer];
+        let mut running = Vec::new();
+        if managers {
+            for name in ["kube-controller-manager", "kube-scheduler"] {
+                let port = Port::reserve()?;
+                running.push(manager(installed, place, name, &port)?);
+                ports.push(port);
+            }
+        }
+        Ok(Self {
+            _managers: running,
+            _api_server: api_server,
+            _etcd: etcd,
+            _ports: ports,
+            _network: network,
+        })
+    }
+}
+
+fn etcd(installed: &Installed, place: &Place, client: &Port, peer: &Port) -> Result<Process> {
+    let url = |port: &Port| format!("http://127.0.0.1:{}", port.number());
+    let (client_url, peer_url) = (url(client), url(peer));
+    let mut command = installed.program("etcd");
+    command
+        // Nothing of a test outlives a crash of the machine.
+        .args(["--name", "one", "--log-level", "warn", "--unsafe-no-fsync", "--data-dir"])
+        .arg(place.join("etcd"))
+        .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+        .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
+        .args(["--initial-cluster", &format!("one={peer_url}")]);
+    let mut etcd = Process::start("etcd", command, &place.join("etcd.log"))?;
+    etcd.wait_until("answer", START, || is_healthy(client.number()))?;
+    Ok(etcd)
+}
+
+fn is_healthy(port: u16) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        stream.write_all(b"GET /health HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
+}
+
+fn api_server(installed: &Installed, place: &Place, network: &Network, etcd: &Port) -> Result<Process> {
+    let pki = |name: &str| place.join("pki").join(name).display().to_string();
+    let mut command = installed.program("kube-apiserver");
+    command.args([
+        format!("--etcd-servers=http://127.0.0.1:{}", etcd.number()),
+        format!("--bind-address={}", network.api_server()),
+        format!("--service-cluster-ip-range={}", network.services()),
+        format!("--cert-dir={}", pki("")),
+        format!("--tls-cert-file={}", pki("apiserver.crt")),
+        format!("--tls-private-key-file={}", pki("apiserver.key")),
+        format!("--client-ca-file={}", pki("ca.crt")),
+        format!("--token-auth-file={}", pki("tokens.csv")),
+        format!("--service-account-key-file={}", pki("accounts.pub")),
+        format!("--service-account-signing-key-file={}", pki("accounts.key")),
+        format!("--kubelet-client-certificate={}", pki("apiserver-kubelet.crt")),
+        format!("--kubelet-client-key={}", pki("apiserver-kubelet.key")),
+        format!("--kubelet-certificate-authority={}", pki("ca.crt")),
+    ]);
+    command.args([
+        "--secure-port=443",
+        "--advertise-address=127.0.0.1",
+        "--endpoint-reconciler-type=none",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        "--kubelet-preferred-address-types=InternalIP,Hostname",
+        "--allow-privileged=true",
+    ]);
+    let mut server = Process::start("kube-apiserver", command, &place.join("apiserver.log"))?;
+    server
+        .wait_until("readiness", START, || ready(kubectl(installed, place).args(["get", "--raw=/readyz"])))?;
+    Ok(server)
+}
+
+fn ready(kubectl: &mut Command) -> bool {
+    tools::run(kubectl).is_ok_and(|answer| answer == b"ok")
+}
+
+fn manager(installed: &Installed, place: &Place, name: &'static str, port: &Port) -> Result<Process> {
+    let admin = place.join("pki/admin.kubeconfig").display().to_string();
+    let mut command = installed.program(name);
+    command.args([
+        format!("--kubeconfig={admin}"),
+        format!("--authentication-kubeconfig={admin}"),
+        format!("--authorization-kubeconfig={admin}"),
+        format!("--cert-dir={}", place.join("pki").display()),
+        format!("--secure-port={}", port.number()),
+        "--bind-address=127.0.0.1".to_owned(),
+        "--leader-elect=false".to_owned(),
+    ]);
+    if name == "kube-controller-manager" {
+        command.arg(format!("--root-ca-file={}", place.join("pki/ca.crt").display()));
+        command
+            .arg(format!("--service-account-private-key-file={}", place.join("pki/accounts.key").display()));
+    }
+    let mut manager = Process::start(name, command, &place.join(&format!("{name}.log")))?;
+    manager.wait_until("answer", START, || port.accepts())?;
+    Ok(manager)
+}
+
+/// A `kubectl` command of the administrator.
+pub(crate) fn kubectl(installed: &Installed, place: &Place) -> Command {
+    let mut kubectl = installed.program("kubectl");
+    kubectl
+        .env("KUBECONFIG", place.join("pki/admin.kubeconfig"))
+        .arg(format!("--cache-dir={}", place.join("kubectl").display()));
+    kubectl
+}
+
+/// Makes certificates, tokens and kubeconfigs for everyone who takes part.
+fn identities(pki: &Path, network: &Network) -> Result<()> {
+    let authority = Authority::new(pki)?;
+    let address = network.api_server();
+    let names = "DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc";
+    let api_server = format!("IP:127.0.0.1,IP:{address},{names}");
+    let leaves = [
+        ("apiserver", "/CN=kube-apiserver", "serverAuth", api_server.as_str()),
+        ("apiserver-kubelet", "/CN=kube-apiserver-kubelet-client/O=system:masters", "clientAuth", ""),
+        ("kubelet", "/CN=system:node:127.0.0.1/O=system:nodes", "serverAuth,clientAuth", "IP:127.0.0.1"),
+    ];
+    for (name, subject, usage, alternatives) in leaves {
+        authority.issue(&Leaf { name, subject, usage, alternatives })?;
+    }
+    authority.key_pair("accounts")?;
+    let (admin, kubelet) = (token()?, token()?);
+    let tokens = format!(
+        "{admin},admin,admin,\"system:masters\"\n{kubelet},system:node:127.0.0.1,kubelet,\"system:nodes\"\n"
+    );
+    tools::write(&pki.join("tokens.csv"), tokens)?;
+    for (name, token) in [("admin", admin), ("kubelet", kubelet)] {
+        let text = kubeconfig(&address, &authority.certificate(), &token);
+        tools::write(&pki.join(format!("{name}.kubeconfig")), text)?;
+    }
+    Ok(())
+}
+
+fn kubeconfig(address: &str, authority: &Path, token: &str) -> String {
+    format!(
+        "apiVersion: v1
+kind: Config
+clusters:
+- name: parts
+  cluster: {{server: \"https://{address}:443\", certificate-authority: \"{}\"}}
+users:
+- name: user
+  user: {{token: \"{token}\"}}
+contexts:
+- name: parts
+  context: {{cluster: parts, user: user}}
+current-context: parts
+",
+        authority.display()
+    )
+}
+
+fn token() -> Result<String> {
+    let mut bytes = [0_u8; 16];
+    File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).context("no random bytes")?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
