@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use taffrail_parts::kafka::{ADMIN, Topic, USER, User};
@@ -151,28 +150,5 @@ fn nothing_is_left_when_it_is_dropped() -> Result<()> {
     assert!(kafka.start_again().is_err(), "two brokers on one folder");
     drop(kafka);
     assert!(!folder.exists() && !Path::new(&process).exists());
-    Ok(())
-}
-
-#[test]
-fn it_dies_with_the_process_that_started_it() -> Result<()> {
-    let mut parts =
-        Command::new(env!("CARGO_BIN_EXE_parts")).args(["up", "kafka"]).stdout(Stdio::piped()).spawn()?;
-    let mut output = std::io::BufReader::new(parts.stdout.take().context("no output")?);
-    let mut line = String::new();
-    while !line.starts_with("KAFKA=") {
-        line.clear();
-        ensure!(std::io::BufRead::read_line(&mut output, &mut line)? > 0, "parts ended early");
-    }
-    let address: std::net::SocketAddr = line.trim_start_matches("KAFKA=").trim().parse()?;
-    let reach = || std::net::TcpStream::connect_timeout(&address, Duration::from_secs(2)).is_ok();
-    assert!(reach());
-    parts.kill()?;
-    parts.wait()?;
-    let start = Instant::now();
-    while reach() {
-        ensure!(start.elapsed() < Duration::from_secs(10), "kafka outlived a killed process");
-        std::thread::sleep(Duration::from_millis(20));
-    }
     Ok(())
 }
