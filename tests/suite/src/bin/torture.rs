@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use taffrail_suite::torture::{Options, default_directory, run};
+use taffrail_suite::torture::{Fault, Options, default_directory, run};
 
 /// Containers at full speed, the agent, a real Kafka, and everything that goes wrong; exit code 1 when anything was found
 #[derive(Parser)]
@@ -34,6 +34,9 @@ struct Args {
     /// Memory that the agent may hold at most, in MiB
     #[arg(long, default_value_t = 120)]
     memory_bound: u64,
+    /// Only these faults, separated by commas
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Fault>,
     /// Where everything is kept; default: a new directory below the system's temporary one, removed when all is well
     #[arg(long)]
     directory: Option<PathBuf>,
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<ExitCode> {
         rate: (args.rate * 1e6) as u64,
         memory: args.memory << 20,
         checkpoint_bytes: args.checkpoint << 20,
+        faults: args.only.clone(),
         memory_bound: args.memory_bound << 20,
         directory: args.directory.clone().unwrap_or_else(|| default_directory(args.seed)),
     };

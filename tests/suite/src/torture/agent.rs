@@ -53,7 +53,6 @@ impl Settings<'_> {
             "state:\n  directory: {state}\n  checkpoint_bytes: {checkpoint_bytes}\n\
              pipeline:\n  memory: {memory}\n\
              logs:\n  kubernetes:\n    root: {pods}\n    links: {pods}/none\n\
-             docker:\n  enabled: false\n\
              http:\n  enabled: false\n\
              output:\n  kafka:\n    brokers: [\"{brokers}\"]\n    topic: {topic}\n    ledger_topic: {ledger_topic}\n"
         )

@@ -18,5 +18,6 @@ mod run;
 mod summary;
 mod writer;
 
+pub use plan::Fault;
 pub use run::{Options, default_directory, run};
 pub use summary::Summary;

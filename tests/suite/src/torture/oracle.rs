@@ -3,7 +3,7 @@
 //! A container's stream must arrive in order: whatever arrives is either the next line of its stream or one that was
 //! there before (a repeat). Anything else is a loss or a disorder, and a finding.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::Value;
@@ -16,8 +16,8 @@ const KEPT: usize = 20;
 /// What arrived so far.
 #[derive(Debug, Default)]
 pub(super) struct Heard {
-    /// The next line expected of each stream.
-    next: HashMap<Lane, u64>,
+    /// Each stream so far.
+    streams: HashMap<Lane, Stream>,
     /// Records that arrived for the first time.
     pub(super) records: u64,
     /// Records that had arrived before.
@@ -28,6 +28,15 @@ pub(super) struct Heard {
     pub(super) findings: Vec<String>,
     /// All that is wrong, also what is not kept.
     pub(super) wrong: u64,
+}
+
+/// One stream so far.
+#[derive(Debug, Default)]
+struct Stream {
+    /// One past the highest line that arrived.
+    next: u64,
+    /// Lines before it that did not.
+    missing: BTreeSet<u64>,
 }
 
 /// The listener.
@@ -52,7 +61,19 @@ impl Oracle {
     /// How many lines of a stream have arrived without a gap.
     #[must_use]
     pub(super) fn next(&self, lane: Lane) -> u64 {
-        self.heard().next.get(&lane).copied().unwrap_or(0)
+        let heard = self.heard();
+        heard.streams.get(&lane).map_or(0, |stream| stream.missing.first().copied().unwrap_or(stream.next))
+    }
+
+    /// How many lines of a stream of `count` lines never arrived, and the first of them.
+    #[must_use]
+    pub(super) fn lost(&self, lane: Lane, count: u64) -> Option<(u64, u64)> {
+        let heard = self.heard();
+        let (next, missing) =
+            heard.streams.get(&lane).map_or((0, 0), |stream| (stream.next, stream.missing.len() as u64));
+        let lost = missing + count.saturating_sub(next);
+        drop(heard);
+        (lost > 0).then(|| (lost, self.next(lane)))
     }
 
     /// Takes a record's value as it lies in the topic.
@@ -63,22 +84,20 @@ impl Oracle {
             Ok(judged) => judged,
             Err(what) => return heard.find(what),
         };
-        let next = heard.next.entry(lane).or_default();
-        let expected = *next;
-        match number.cmp(&expected) {
-            std::cmp::Ordering::Less => {
-                heard.repeats += 1;
-                heard.repeated_bytes += length;
+        let stream = heard.streams.entry(lane).or_default();
+        let due = stream.next;
+        if number >= due {
+            stream.missing.extend(due..number);
+            stream.next = number + 1;
+            heard.records += 1;
+            if number > due {
+                heard.find(format!("{lane:?}: line {number} arrived where {due} was due"));
             }
-            std::cmp::Ordering::Equal => {
-                *next += 1;
-                heard.records += 1;
-            }
-            std::cmp::Ordering::Greater => {
-                *next = number + 1;
-                heard.records += 1;
-                heard.find(format!("{lane:?}: line {number} arrived where {expected} was due"));
-            }
+        } else if stream.missing.remove(&number) {
+            heard.records += 1;
+        } else {
+            heard.repeats += 1;
+            heard.repeated_bytes += length;
         }
     }
 
@@ -149,7 +168,12 @@ mod tests {
         assert_eq!((heard.records, heard.repeats, heard.repeated_bytes, heard.wrong), (3, 2, 20, 0));
         drop(heard);
         oracle.hear(record(4).to_string().as_bytes());
-        assert_eq!(oracle.heard().findings.len(), 1);
+        assert_eq!(oracle.heard().findings.len(), 1, "out of order is wrong");
+        assert_eq!((oracle.next(LANE), oracle.lost(LANE, 6)), (3, Some((2, 3))));
+        for number in [3, 5] {
+            oracle.hear(record(number).to_string().as_bytes());
+        }
+        assert_eq!((oracle.next(LANE), oracle.lost(LANE, 6)), (6, None), "late is not lost");
     }
 
     #[test]

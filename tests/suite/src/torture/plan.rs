@@ -5,8 +5,10 @@ use std::time::Duration;
 use super::random::Random;
 
 /// What befalls the agent between two lives, or the world during one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Fault {
+    /// Nothing at all, to know what goes wrong by itself.
+    None,
     /// kill -9.
     Kill,
     /// TERM, as a rollout does.
@@ -40,14 +42,14 @@ impl Fault {
         match self {
             Fault::Kill | Fault::Damage | Fault::FullDisk | Fault::BrokerDownAndKill => 1,
             Fault::KillTwice => 2,
-            Fault::Stop | Fault::BrokerDown | Fault::BrokerFrozen | Fault::AgentFrozen => 0,
+            Fault::None | Fault::Stop | Fault::BrokerDown | Fault::BrokerFrozen | Fault::AgentFrozen => 0,
         }
     }
 }
 
-/// The next fault; `disk` says whether the disk can be filled. The first ones of a run are one of each kind, so that a
+/// The next fault, one of `only` unless that is empty; `disk` says whether the disk can be filled. The first ones of a run are one of each kind, so that a
 /// short run has seen them all.
-pub(super) fn next(random: &mut Random, cycle: u64, disk: bool) -> Fault {
+pub(super) fn next(random: &mut Random, cycle: u64, disk: bool, only: &[Fault]) -> Fault {
     const EACH: [Fault; 9] = [
         Fault::Kill,
         Fault::Stop,
@@ -59,6 +61,9 @@ pub(super) fn next(random: &mut Random, cycle: u64, disk: bool) -> Fault {
         Fault::AgentFrozen,
         Fault::KillTwice,
     ];
+    if !only.is_empty() {
+        return only[random.below(only.len() as u64) as usize];
+    }
     let fault = match EACH.get(cycle as usize) {
         Some(fault) => *fault,
         None => match random.below(20) {

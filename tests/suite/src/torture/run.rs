@@ -50,6 +50,8 @@ pub struct Options {
     pub memory: u64,
     /// `state.checkpoint_bytes` of the agent.
     pub checkpoint_bytes: u64,
+    /// The faults to choose from; empty for all.
+    pub faults: Vec<Fault>,
     /// Memory that the agent may hold at most.
     pub memory_bound: u64,
     /// Where everything is kept; it must not exist. Left there afterwards.
@@ -170,9 +172,9 @@ impl<'a> Torture<'a> {
             let calm = plan::calm(&mut self.random);
             thread::sleep(calm);
             self.account(calm);
-            let fault = plan::next(&mut self.random, cycle, self.disk);
+            let fault = plan::next(&mut self.random, cycle, self.disk, &self.options.faults);
             cycle += 1;
-            eprintln!("{:>6.1} s  {fault:?}", self.start.elapsed().as_secs_f64());
+            self.say(&format!("{fault:?}"));
             self.summary.count(fault);
             self.strike(fault)?;
         }
@@ -181,12 +183,24 @@ impl<'a> Torture<'a> {
         Ok(())
     }
 
+    fn say(&self, what: &str) {
+        let written = self.shared.written.load(Ordering::Relaxed) as f64 / 1e6;
+        let heard = self.oracle.heard();
+        let (records, repeats) = (heard.records, heard.repeats);
+        drop(heard);
+        let at = self.start.elapsed().as_secs_f64();
+        eprintln!(
+            "{at:>7.1} s  {written:>8.1} MB printed, {records:>9} records heard, {repeats:>7} repeats  {what}"
+        );
+    }
+
     fn strike(&mut self, fault: Fault) -> Result<()> {
         let spell = plan::spell(&mut self.random);
         self.since.lost_positions |= fault.loses_positions();
         self.since.disturbed = false;
         self.note_memory();
         match fault {
+            Fault::None => {}
             Fault::Kill => self.kill()?,
             Fault::KillTwice => {
                 self.kill()?;
@@ -295,7 +309,7 @@ impl<'a> Torture<'a> {
         }
         self.summary.bytes = self.shared.written.load(Ordering::Relaxed);
         self.summary.lines = printed.iter().map(|(_, count)| count).sum();
-        eprintln!("{:>6.1} s  all is printed, waiting for it to arrive", self.start.elapsed().as_secs_f64());
+        self.say("all is printed, waiting for it to arrive");
         self.await_arrival(&printed);
         self.note_memory();
         self.stop_agent()?;
@@ -316,6 +330,7 @@ impl<'a> Torture<'a> {
         while missing(&self.oracle) > 0 && start.elapsed() < ARRIVAL {
             thread::sleep(Duration::from_millis(100));
         }
+        self.say("the wait is over");
         let missing = missing(&self.oracle);
         if missing > 0 {
             self.summary.find(format!("{missing} streams had not arrived after {ARRIVAL:?}"));
@@ -330,9 +345,8 @@ impl<'a> Torture<'a> {
             Ok(())
         })?;
         for (lane, count) in printed {
-            let arrived = oracle.next(*lane);
-            if arrived != *count {
-                self.summary.find(format!("{lane:?}: {count} lines printed, {arrived} in the topic"));
+            if let Some((lost, first)) = oracle.lost(*lane, *count) {
+                self.summary.find(format!("LOST {lane:?}: {lost} of {count} lines, the first is {first}"));
             }
         }
         let heard = oracle.heard();
