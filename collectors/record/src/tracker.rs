@@ -92,11 +92,20 @@ struct State {
     holds: BTreeMap<(u64, u64), bool>,
     abandoned: usize,
     lost: Vec<(LostSpan, Hold)>,
+    /// Ranges that are settled whole or not at all.
+    whole: Vec<Span>,
 }
 
 impl State {
     fn position(&self) -> u64 {
-        self.holds.first_key_value().map_or(self.end, |(&(start, _), _)| start)
+        let mut position = self.holds.first_key_value().map_or(self.end, |(&(start, _), _)| start);
+        // Newest first: an earlier range can only pull the position further back, never into a later one.
+        for range in self.whole.iter().rev() {
+            if range.start < position && position < range.end {
+                position = range.start;
+            }
+        }
+        position
     }
 }
 
@@ -110,6 +119,12 @@ impl Tracker {
             changed: AtomicBool::new(false),
             state: Mutex::new(State { end: position, ..State::default() }),
         })
+    }
+
+    /// What its changes are named by.
+    #[must_use]
+    pub fn key(&self) -> u64 {
+        self.key
     }
 
     /// The contiguous settled prefix, in bytes.
@@ -156,6 +171,16 @@ impl Tracker {
         self.update(|state| state.end = state.end.max(end));
     }
 
+    /// Says that a record has its first byte at the start and its last at the end of `range`, with others between:
+    /// the position will not rest inside, so that whoever reads again from it meets the record whole.
+    pub fn keep_whole(&self, range: Span) {
+        let mut state = self.state.lock();
+        let position = state.position();
+        state.whole.retain(|old| old.end > position);
+        state.whole.push(range);
+        state.whole.sort_unstable();
+    }
+
     /// Declares bytes lost. The position stays before them until the declaration itself is confirmed: whoever
     /// writes statements fetches the losses and their holds with [`Tracker::take_lost`].
     pub fn lose(self: &Arc<Self>, span: Span, reason: LossReason) {
@@ -186,7 +211,7 @@ impl Tracker {
     /// When receipts were abandoned: forgets them and returns the position from which to read again.
     #[must_use]
     pub fn take_rewind(&self) -> Option<u64> {
-        (self.state.lock().abandoned > 0).then(|| self.rewind())
+        self.is_abandoned().then(|| self.rewind())
     }
 
     /// Goes back to the position whatever was attributed after it, and returns it: everything from there on will
@@ -198,6 +223,7 @@ impl Tracker {
         state.holds.retain(|_, abandoned| !*abandoned);
         state.abandoned = 0;
         state.end = position;
+        state.whole.retain(|range| range.end <= position);
         position
     }
 
@@ -316,6 +342,21 @@ mod tests {
         assert_eq!(tracker.position(), 5);
         holds.into_iter().for_each(Hold::release);
         assert_eq!(tracker.position(), 20);
+    }
+
+    #[test]
+    fn the_position_never_rests_inside_a_record_of_several_pieces() {
+        let (tracker, _changes) = tracker();
+        let parts = tracker.hold(10);
+        let between = tracker.hold(20);
+        let last = tracker.hold(10);
+        tracker.keep_whole(Span { start: 10, end: 40 });
+        tracker.attribute(40);
+        parts.release();
+        last.release();
+        assert_eq!(tracker.position(), 10, "the bytes between are open");
+        between.release();
+        assert_eq!(tracker.position(), 40);
     }
 
     #[test]

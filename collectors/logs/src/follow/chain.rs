@@ -468,12 +468,14 @@ impl Lane {
     /// Lets every file go as it stands; returns what the next lane of this name should know.
     pub(crate) fn leave(&mut self, keeper: &Keeper, counters: &Counters) -> Vec<FileState> {
         let mut states = Vec::new();
+        let keys: Vec<u64> = self.chain.iter().map(|file| file.key).collect();
         for file in self.chain.drain(..) {
             counters.open_files.add(1_u64.wrapping_neg());
             self.account.unread(file.carry.len() as u64);
             keeper.release(file.key, &file.kept, true);
             states.push(file.kept.current());
         }
+        keeper.burn_bridges(&keys);
         let lane = &self.target.key;
         states.extend(self.finished.drain(..).filter(|f| !f.alias).map(|f| f.state(lane)));
         states

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use taffrail_checkpoint::Store;
-use taffrail_record::{Changes, Tracker};
+use taffrail_record::{Changes, Hold, Tracker};
 
 use super::state::FileState;
 
@@ -44,8 +44,20 @@ pub(crate) struct Keeper {
 struct Shared {
     store: Arc<Mutex<Store>>,
     files: Mutex<HashMap<u64, Arc<Kept>>>,
+    bridges: Mutex<Vec<Bridge>>,
     changes: Arc<Changes>,
     ending: AtomicBool,
+}
+
+/// A record with its first piece in one file and its last in another. The first file's position waits until the
+/// other's has passed the record's end, and both are written down together: whoever reads again meets either all of
+/// the record or nothing of it.
+#[derive(Debug)]
+struct Bridge {
+    hold: Hold,
+    from: u64,
+    to: Arc<Tracker>,
+    until: u64,
 }
 
 impl Keeper {
@@ -54,6 +66,7 @@ impl Keeper {
         let shared = Arc::new(Shared {
             store,
             files: Mutex::default(),
+            bridges: Mutex::default(),
             changes: Changes::new(),
             ending: AtomicBool::new(false),
         });
@@ -86,6 +99,29 @@ impl Keeper {
         change(&mut state);
         state.position = kept.tracker.position();
         store.put(&state.store_key(), &state.encode());
+    }
+
+    /// Keeps the position of the file `from` at `hold` until `to` has passed `until`.
+    pub(crate) fn bridge(&self, from: u64, hold: Hold, to: &Arc<Tracker>, until: u64) {
+        self.shared.bridges.lock().push(Bridge { hold, from, to: Arc::clone(to), until });
+    }
+
+    /// Which of these files wait at a bridge that is not crossed yet. Those that are crossed are let go.
+    pub(crate) fn bridged(&self, keys: &[u64]) -> Vec<u64> {
+        self.shared.cross(&HashMap::new());
+        let bridges = self.shared.bridges.lock();
+        bridges.iter().map(|bridge| bridge.from).filter(|from| keys.contains(from)).collect()
+    }
+
+    /// Takes away the bridges of these files: they are read again from their positions.
+    pub(crate) fn burn_bridges(&self, keys: &[u64]) {
+        let burnt: Vec<Bridge> = {
+            let mut bridges = self.shared.bridges.lock();
+            let (burnt, left) = bridges.drain(..).partition(|bridge| keys.contains(&bridge.from));
+            *bridges = left;
+            burnt
+        };
+        burnt.into_iter().for_each(|bridge| bridge.hold.release());
     }
 
     /// Lets a file go, its last state written when `keep`, forgotten otherwise.
@@ -143,15 +179,49 @@ impl Shared {
     }
 
     fn write(&self, keys: &[u64]) {
-        let kept: Vec<Arc<Kept>> = {
+        let mut kept: HashMap<u64, Arc<Kept>> = {
             let files = self.files.lock();
-            keys.iter().filter_map(|key| files.get(key).cloned()).collect()
+            keys.iter().filter_map(|key| Some((*key, Arc::clone(files.get(key)?)))).collect()
         };
+        let mut states: HashMap<u64, FileState> =
+            kept.iter().map(|(key, kept)| (*key, kept.current())).collect();
+        // A file whose bridge is crossed by what is about to be written is written with it.
+        loop {
+            let positions = states.iter().map(|(key, state)| (*key, state.position)).collect();
+            let crossed = self.cross(&positions);
+            if crossed.is_empty() {
+                break;
+            }
+            for key in crossed {
+                let found = self.files.lock().get(&key).cloned();
+                if let Some(found) = found {
+                    states.insert(key, found.current());
+                    kept.insert(key, found);
+                }
+            }
+        }
         let mut store = self.store.lock();
-        for kept in kept {
-            let state = kept.current();
+        for state in states.values() {
             store.put(&state.store_key(), &state.encode());
         }
+    }
+
+    /// Releases the holds of bridges that are crossed, by `positions` where they name the far file and by its
+    /// position now where they do not; returns whose holds they were.
+    fn cross(&self, positions: &HashMap<u64, u64>) -> Vec<u64> {
+        let crossed: Vec<Bridge> = {
+            let mut bridges = self.bridges.lock();
+            let is_crossed = |bridge: &Bridge| {
+                let position = positions.get(&bridge.to.key()).copied();
+                position.unwrap_or_else(|| bridge.to.position()) >= bridge.until
+            };
+            let (crossed, open) = bridges.drain(..).partition(is_crossed);
+            *bridges = open;
+            crossed
+        };
+        let keys = crossed.iter().map(|bridge| bridge.from).collect();
+        crossed.into_iter().for_each(|bridge| bridge.hold.release());
+        keys
     }
 }
 

@@ -146,7 +146,7 @@ impl Lane {
 
     /// Reads one block, or does what else is due.
     pub(crate) fn step(&mut self, tools: &mut Tools<'_>) -> Result<Step, OutletClosed> {
-        self.rewind_if_abandoned();
+        self.rewind_if_abandoned(tools.keeper);
         self.settle_front(tools)?;
         let Some(index) = self.current() else {
             return Ok(if self.chain.is_empty() { Step::Empty } else { Step::Waiting });
@@ -319,6 +319,7 @@ impl Lane {
             tools.context.pool.give(data, records);
         } else {
             let holds = self.holds(index, source.id, &records);
+            records.iter().for_each(|record| self.tie_pieces(record, tools.keeper));
             if let Some(charge) = &mut charge {
                 charge.resize(data.len() as u64 + (records.len() * size_of::<Record>()) as u64);
             }
@@ -365,6 +366,26 @@ impl Lane {
             .into_iter()
             .filter_map(|(file, start)| Some((file, self.by_id(file, index)?.kept.tracker.hold(start))))
             .collect()
+    }
+
+    /// Sees to it that a record of several pieces is read again whole or not at all.
+    fn tie_pieces(&self, record: &Record, keeper: &Keeper) {
+        let fragments = record.extra.as_ref().map(|e| e.fragments.as_slice()).unwrap_or_default();
+        let Some(last) = fragments.last() else { return };
+        let Some(to) = self.by_id(last.file, self.chain.len() - 1) else { return };
+        let mut tied: Vec<FileId> = Vec::new();
+        for piece in fragments {
+            if tied.contains(&piece.file) {
+                continue;
+            }
+            tied.push(piece.file);
+            if piece.file == last.file {
+                to.kept.tracker.keep_whole(Span { start: piece.span.start, end: last.span.end });
+            } else if let Some(file) = self.by_id(piece.file, 0) {
+                let hold = file.kept.tracker.hold(piece.span.start);
+                keeper.bridge(file.key, hold, &to.kept.tracker, last.span.end);
+            }
+        }
     }
 
     fn by_id(&self, id: FileId, likely: usize) -> Option<&LogFile> {
@@ -621,13 +642,16 @@ impl Lane {
 
     /// When a receipt was abandoned: back to the position, with everything after it, and with the parts that wait:
     /// the first of them may lie in an earlier file.
-    fn rewind_if_abandoned(&mut self) {
+    fn rewind_if_abandoned(&mut self, keeper: &Keeper) {
         if !self.chain.iter().any(|file| file.kept.tracker.is_abandoned()) {
             return;
         }
-        let waiting = |id| self.part_holds.iter().any(|(_, file, _, _)| Some(*file) == id);
-        let first =
-            self.chain.iter().position(|f| f.kept.tracker.is_abandoned() || waiting(f.id())).unwrap_or(0);
+        let keys: Vec<u64> = self.chain.iter().map(|file| file.key).collect();
+        let bridged = keeper.bridged(&keys);
+        let waiting = |f: &LogFile| {
+            bridged.contains(&f.key) || self.part_holds.iter().any(|(_, file, _, _)| Some(*file) == f.id())
+        };
+        let first = self.chain.iter().position(|f| f.kept.tracker.is_abandoned() || waiting(f)).unwrap_or(0);
         for file in self.chain.iter_mut().skip(first) {
             self.account.unread(file.carry.len() as u64);
             let end = file.read;
@@ -638,6 +662,7 @@ impl Lane {
         self.account.unread(std::mem::take(&mut self.parts_bytes));
         self.decoder.reset();
         self.part_holds.drain(..).for_each(|(_, _, _, hold)| hold.release());
+        keeper.burn_bridges(&keys);
     }
 
     fn read_failed(
