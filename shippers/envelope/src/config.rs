@@ -11,7 +11,9 @@ pub struct EnvelopeConfig {
     /// bytes untouched, with the metadata beside them (Kafka headers).
     pub encoding: Encoding,
     /// `full` (default): everything that is known. `minimal`: without `agent`, `ecs`, `input`, container labels,
-    /// device and inode, which makes each record about 150 bytes smaller.
+    /// device and inode, which makes each record about 150 bytes smaller. Raw records then have the header
+    /// `taffrail.record` alone, which costs half as much CPU; whose they are stands in their key, and in full in the
+    /// ledger's `opened` statement of their `log.file.fingerprint`.
     pub fields: Fields,
 }
 

@@ -21,19 +21,29 @@ pub struct Constants {
     /// What keeps the records of one container in order: `namespace/pod/container`, the container's name, or the
     /// file's path.
     pub key: Box<[u8]>,
-    /// All constant fields as one JSON object: the header `taffrail.origin` of raw records.
+    /// All constant fields as one JSON object: the header `taffrail.origin` of raw records. Empty with minimal fields.
     pub header: Box<[u8]>,
     /// The end of a JSON record: the rest of `log`, all other constant fields and the closing brace.
     pub(crate) tail: Box<[u8]>,
+    /// The end of a raw record's head: the rest of `log` and the closing brace.
+    pub(crate) head_tail: Box<[u8]>,
 }
 
 impl Constants {
     fn new(config: &EnvelopeConfig, origin: &Origin, source: &Source) -> Self {
         let tree = tree(config.fields, origin, source);
+        // Headers cost more than the bytes they have. The least is one, with what finds the file's statement.
+        let (header, head_tail) = match config.fields {
+            Fields::Full => (Value::Object(tree.clone()).to_string(), "}}".to_owned()),
+            Fields::Minimal => {
+                (String::new(), format!(",\"file\":{{\"fingerprint\":\"{}\"}}}}}}", source.id))
+            }
+        };
         Constants {
             key: key(origin, source).into_bytes().into(),
-            header: Value::Object(tree.clone()).to_string().into_bytes().into(),
+            header: header.into_bytes().into(),
             tail: tail(tree).into_bytes().into(),
+            head_tail: head_tail.into_bytes().into(),
         }
     }
 }

@@ -83,7 +83,7 @@ impl Encoder {
                 (Payload::Statement, _) => into.data.extend_from_slice(body),
                 (Payload::Line, Encoding::Json) => self.json(&mut into.data, record, body, &constants.tail),
                 (Payload::Line, Encoding::Raw) => {
-                    self.raw_head(&mut into.data, record);
+                    self.raw_head(&mut into.data, record, &constants.head_tail);
                     head.end = into.data.len();
                     into.data.extend_from_slice(body);
                 }
@@ -131,7 +131,7 @@ impl Encoder {
     }
 
     /// What a raw record says about itself, under the same names as in JSON.
-    fn raw_head(&mut self, out: &mut Vec<u8>, record: &Record) {
+    fn raw_head(&mut self, out: &mut Vec<u8>, record: &Record, tail: &[u8]) {
         out.extend_from_slice(b"{\"@timestamp\":\"");
         self.clock.write(out, record.time);
         out.extend_from_slice(match record.stream {
@@ -148,7 +148,7 @@ impl Encoder {
         if let Some(extra) = &record.extra {
             write_extra(out, extra);
         }
-        out.extend_from_slice(b"}}");
+        out.extend_from_slice(tail);
     }
 }
 

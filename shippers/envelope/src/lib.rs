@@ -33,7 +33,8 @@ pub use encode::{Encoded, Encoder, Message};
 pub use locate::{LocateError, Located, locate_json, locate_raw};
 pub use oversize::{Cut, cut};
 
-/// Kafka header of a raw record: what its container's records have in common, as JSON.
+/// Kafka header of a raw record: what its container's records have in common, as JSON. Only with full
+/// fields.
 pub const ORIGIN_HEADER: &str = "taffrail.origin";
 /// Kafka header of a raw record: its time, stream, place and flags, as JSON.
 pub const RECORD_HEADER: &str = "taffrail.record";

@@ -51,14 +51,18 @@ pub fn locate_json(value: &[u8]) -> Result<Located<'_>, LocateError> {
     located(log.offset, log.length, log.truncated_bytes, &log.fragments, log.file)
 }
 
-/// Reads the place of a raw record out of its headers `taffrail.origin` and `taffrail.record`.
+/// Reads the place of a raw record out of its headers `taffrail.origin` and `taffrail.record`; the first is empty
+/// when there is none (minimal fields).
 ///
 /// # Errors
 /// [`LocateError`] when the headers are not such a record's.
 pub fn locate_raw<'a>(origin: &'a [u8], record: &'a [u8]) -> Result<Located<'a>, LocateError> {
-    let Envelope { log: origin } = serde_json::from_slice::<Envelope<OriginLog<'_>>>(origin)?;
     let Envelope { log } = serde_json::from_slice::<Envelope<RecordLog<'_>>>(record)?;
-    located(log.offset, log.length, log.truncated_bytes, &log.fragments, origin.file)
+    let file = match log.file {
+        Some(file) => file,
+        None => serde_json::from_slice::<Envelope<OriginLog<'_>>>(origin)?.log.file,
+    };
+    located(log.offset, log.length, log.truncated_bytes, &log.fragments, file)
 }
 
 fn located<'a>(
@@ -110,6 +114,8 @@ struct RecordLog<'a> {
     truncated_bytes: u64,
     #[serde(borrow, default)]
     fragments: Vec<Piece<'a>>,
+    #[serde(borrow)]
+    file: Option<File<'a>>,
 }
 
 #[derive(Deserialize)]

@@ -199,6 +199,18 @@ fn statements_pass_as_they_are_and_newlines_stay_outside_of_the_values() {
 }
 
 #[test]
+fn a_minimal_raw_record_is_placed_by_its_one_header() {
+    let batch = batch(pod_origin(), &[(b"x", record(7, 9, 0))]);
+    let mut encoded = Encoded::default();
+    let config = EnvelopeConfig { encoding: Encoding::Raw, fields: Fields::Minimal };
+    let constants = Encoder::new(config).encode(&batch, &mut encoded);
+    assert!(constants.header.is_empty());
+    let located =
+        locate_raw(&constants.header, &encoded.data[encoded.messages[0].head.clone()]).expect("located");
+    assert_eq!((located.file, located.offset, located.length), (FileId(0xabc), 7, 9));
+}
+
+#[test]
 fn somebody_else_s_message_is_not_a_record() {
     for value in ["", "plain", "{}", r#"{"log":{"offset":1,"length":2,"file":{}}}"#, r#"{"ledger":{}}"#] {
         assert!(locate_json(value.as_bytes()).is_err(), "{value}");

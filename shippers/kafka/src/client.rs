@@ -18,6 +18,9 @@ use crate::{KafkaError, properties};
 /// Partition of a message whose key decides (RD_KAFKA_PARTITION_UA).
 const UNASSIGNED: i32 = -1;
 
+/// Name under which the headers' interceptor is registered.
+const INTERCEPTOR: &CStr = c"taffrail";
+
 /// Which side of Kafka a client is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
@@ -46,6 +49,10 @@ impl Client {
         // SAFETY: the configuration is valid, and on success belongs to the instance.
         let client = unsafe {
             rd::rd_kafka_conf_set_events(native.ptr(), events);
+            if side == Side::Producer {
+                let name = INTERCEPTOR.as_ptr();
+                rd::rd_kafka_conf_interceptor_add_on_new(native.ptr(), name, Some(on_new), ptr::null_mut());
+            }
             rd::rd_kafka_new(kind, native.ptr(), error.as_mut_ptr(), error.len())
         };
         let Some(client) = NonNull::new(client) else {
@@ -212,7 +219,6 @@ pub(crate) fn refresh(client: &Client, topic: *mut rd::rd_kafka_topic_t, patienc
 /// Launches a flight's messages into `topic`. Returns it when all its reports came already (all failed at once, or
 /// were delivered in the meantime); otherwise the delivery thread has it.
 pub(crate) fn launch(
-    client: &Client,
     topic: *mut rd::rd_kafka_topic_t,
     flight: Box<Flight>,
     scratch: &mut Scratch,
@@ -221,13 +227,7 @@ pub(crate) fn launch(
     flight.expect(count);
     let flight = Box::into_raw(flight);
     // SAFETY: the flight stays alive at least until the last report, which includes the one owed below.
-    let failed = unsafe {
-        if (*flight).encoded.messages.iter().any(|m| !m.head.is_empty()) {
-            produce_with_headers(client, topic, flight)
-        } else {
-            produce_batch(topic, flight, scratch)
-        }
-    };
+    let failed = unsafe { produce_batch(topic, flight, scratch) };
     // SAFETY: as above. When this was the last report, nobody else has the pointer any more.
     unsafe { (*flight).reported(failed + 1).then(|| Box::from_raw(flight)) }
 }
@@ -279,83 +279,42 @@ unsafe fn produce_batch(
     failed
 }
 
-/// `rd_kafka_produce_batch` has no headers, so these go one by one. After the first that is not taken the rest are
-/// not tried, for the sake of their order.
-///
-/// # Safety
-/// As [`produce_batch`].
-unsafe fn produce_with_headers(
-    client: &Client,
-    topic: *mut rd::rd_kafka_topic_t,
-    flight: *mut Flight,
-) -> usize {
-    // SAFETY: shared reads, as above.
-    let this: &Flight = unsafe { &*flight };
-    let mut failed = 0;
-    let mut error = OK;
-    for (index, message) in this.messages() {
-        if failed == 0 {
-            // SAFETY: all pointers are into the flight, which outlives the call and, for the value, the report.
-            error = unsafe { produce_one(client, topic, this, message, flight.cast()) };
-        }
-        if error != OK {
-            this.fail(index, error);
-            failed += 1;
-        }
-    }
-    failed
-}
-
-/// # Safety
-/// `topic` belongs to `client`; `message` is the flight's.
-unsafe fn produce_one(
-    client: &Client,
-    topic: *mut rd::rd_kafka_topic_t,
-    flight: &Flight,
-    message: &taffrail_envelope::Message,
-    opaque: *mut c_void,
-) -> Code {
-    use rd::rd_kafka_vtype_t as Kind;
-
-    let bytes = |range: &std::ops::Range<usize>| &flight.encoded.data[range.clone()];
-    let value = Mem { ptr: bytes(&message.value).as_ptr().cast_mut().cast(), size: message.value.len() };
-    let key = Mem { ptr: flight.key.as_ptr().cast_mut().cast(), size: flight.key.len() };
-    // SAFETY: names are copied up to the length given, and so are values.
-    let headers = unsafe {
-        let headers = rd::rd_kafka_headers_new(2);
-        add_header(headers, ORIGIN_HEADER, &flight.constants.header);
-        add_header(headers, RECORD_HEADER, bytes(&message.head));
-        headers
-    };
-    let mut arguments = [
-        argument(Kind::RD_KAFKA_VTYPE_RKT, |u| u.rkt = topic),
-        argument(Kind::RD_KAFKA_VTYPE_VALUE, |u| u.mem = value),
-        argument(Kind::RD_KAFKA_VTYPE_KEY, |u| u.mem = key),
-        argument(Kind::RD_KAFKA_VTYPE_OPAQUE, |u| u.ptr = opaque),
-        argument(Kind::RD_KAFKA_VTYPE_HEADERS, |u| u.headers = headers),
-    ];
-    // SAFETY: the arguments are of the kinds they say; on success the headers belong to librdkafka.
+/// Called by librdkafka for each new message, while the launching call runs: the place for headers, which
+/// `rd_kafka_produce_batch` has no argument for.
+unsafe extern "C" fn on_send(
+    _client: *mut rd::rd_kafka_t,
+    message: *mut rd::rd_kafka_message_t,
+    _opaque: *mut c_void,
+) -> RDKafkaRespErr {
+    // SAFETY: the opaque of our messages is their flight, which lives at least until its last report; names and values
+    // are copied up to the length given; the headers belong to the message from then on.
     unsafe {
-        let error = rd::rd_kafka_produceva(client.ptr(), arguments.as_mut_ptr(), arguments.len());
-        if error.is_null() {
-            return OK;
+        let flight: &Flight = &*(*message)._private.cast();
+        if let Some(head) = flight.head_at((*message).payload.addr()) {
+            let origin = &flight.constants.header;
+            let headers = rd::rd_kafka_headers_new(1 + usize::from(!origin.is_empty()));
+            if !origin.is_empty() {
+                add_header(headers, ORIGIN_HEADER, origin);
+            }
+            add_header(headers, RECORD_HEADER, head);
+            rd::rd_kafka_message_set_headers(message, headers);
         }
-        let code = rd::rd_kafka_error_code(error) as Code;
-        rd::rd_kafka_error_destroy(error);
-        rd::rd_kafka_headers_destroy(headers);
-        code
     }
+    RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
 }
 
-type Mem = rd::rd_kafka_vu_s__bindgen_ty_1__bindgen_ty_1;
-
-fn argument(
-    vtype: rd::rd_kafka_vtype_t,
-    set: impl FnOnce(&mut rd::rd_kafka_vu_s__bindgen_ty_1),
-) -> rd::rd_kafka_vu_t {
-    let mut u = rd::rd_kafka_vu_s__bindgen_ty_1 { _pad: [0; 64] };
-    set(&mut u);
-    rd::rd_kafka_vu_t { vtype, u }
+/// Called by librdkafka when an instance is made.
+unsafe extern "C" fn on_new(
+    client: *mut rd::rd_kafka_t,
+    _config: *const rd::rd_kafka_conf_t,
+    _opaque: *mut c_void,
+    _error: *mut c_char,
+    _size: usize,
+) -> RDKafkaRespErr {
+    // SAFETY: the instance is valid, and the function is there as long as the program.
+    unsafe {
+        rd::rd_kafka_interceptor_add_on_send(client, INTERCEPTOR.as_ptr(), Some(on_send), ptr::null_mut())
+    }
 }
 
 /// # Safety

@@ -24,7 +24,7 @@ pub struct KafkaConfig {
     pub ledger_topic: Option<String>,
     /// `lz4` (default), `zstd`, `snappy`, `gzip` or `none`.
     pub compression: Compression,
-    /// How long a record may wait for others to share a request with, in milliseconds. Default 50. Longer costs
+    /// How long a record may wait for others to share a request with, in milliseconds. Default 100. Longer costs
     /// latency and saves CPU on both sides.
     pub linger_ms: u32,
     /// Largest pause between attempts on a topic that refuses, in milliseconds. Default 30000.
@@ -45,7 +45,7 @@ impl Default for KafkaConfig {
             topic: TopicTemplate::default(),
             ledger_topic: Some("taffrail.ledger".to_owned()),
             compression: Compression::Lz4,
-            linger_ms: 50,
+            linger_ms: 100,
             retry_max_ms: 30_000,
             sasl: None,
             tls: None,

@@ -17,6 +17,9 @@ use crate::codes::Code;
 /// flight keeps for it.
 const PER_MESSAGE: usize = 330;
 
+/// What a raw message's headers take besides the constant one's bytes, about.
+const PER_HEADERS: usize = 400;
+
 /// A report of failure: which message, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -113,7 +116,9 @@ impl Flight {
 
     /// Bytes of memory that it takes until it is settled.
     pub(crate) fn memory(&self) -> usize {
-        self.encoded.data.len() + self.encoded.messages.len() * (PER_MESSAGE + self.key.len())
+        let raw = self.encoded.messages.iter().any(|message| !message.head.is_empty());
+        let headers = if raw { self.constants.header.len() + PER_HEADERS } else { 0 };
+        self.encoded.data.len() + self.encoded.messages.len() * (PER_MESSAGE + self.key.len() + headers)
     }
 
     /// How many messages are still to be delivered.
@@ -140,9 +145,19 @@ impl Flight {
 
     /// Notes that the message whose value begins at `value` (an address inside the arena) was not delivered.
     pub(crate) fn fail_at(&self, value: usize, error: Code) {
+        self.fail(self.index_at(value) as u32, error);
+    }
+
+    /// The head of the raw message whose value begins at that address; None when it has none.
+    pub(crate) fn head_at(&self, value: usize) -> Option<&[u8]> {
+        let message = self.encoded.messages.get(self.index_at(value))?;
+        self.encoded.data.get(message.head.clone()).filter(|head| !head.is_empty())
+    }
+
+    /// Messages lie in the arena in their order.
+    fn index_at(&self, value: usize) -> usize {
         let offset = value.wrapping_sub(self.encoded.data.as_ptr().addr());
-        let message = self.encoded.messages.partition_point(|m| m.value.start < offset);
-        self.fail(message as u32, error);
+        self.encoded.messages.partition_point(|message| message.value.start < offset)
     }
 
     /// Notes that a message was not delivered.

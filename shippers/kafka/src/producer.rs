@@ -22,6 +22,16 @@ use crate::trouble::Troubles;
 
 const EVENTS: i32 = rd::RD_KAFKA_EVENT_DR | rd::RD_KAFKA_EVENT_ERROR | rd::RD_KAFKA_EVENT_LOG;
 
+/// librdkafka's own lingering, switched off: as long as it allows. While a partition's request is under way and its
+/// next messages have lingered long enough, librdkafka 2.12 polls without pause, which burns a core for as long as
+/// a broker is slow or frozen. So requests leave when they are full, and lingering is done here, by pulses.
+const NEVER: &str = "900000";
+
+/// How long a pulse lasts. A broker thread that waits hears it at once; one that compresses may miss it, so each
+/// fourth is longer.
+const PULSE: Duration = Duration::from_millis(1);
+const LONG_PULSE: Duration = Duration::from_millis(5);
+
 /// How long a producer that ends may take to hand back what it still has.
 const FAREWELL: Duration = Duration::from_secs(10);
 
@@ -98,10 +108,18 @@ struct Watch {
 
 impl Producer {
     pub(crate) fn start(config: &ClientConfig, shared: &Arc<Shared>) -> Result<Self, KafkaError> {
-        let client = Arc::new(Client::new(Side::Producer, config, EVENTS)?);
+        let linger =
+            config.get("linger.ms").and_then(|text| text.parse().ok()).map_or(PULSE, Duration::from_millis);
+        let mut config = config.clone();
+        config.set("linger.ms", NEVER);
+        let client = Arc::new(Client::new(Side::Producer, &config, EVENTS)?);
         let watch = Arc::new(Watch::default());
-        let hearing =
-            Hearing { client: Arc::clone(&client), shared: Arc::clone(shared), watch: Arc::clone(&watch) };
+        let hearing = Hearing {
+            client: Arc::clone(&client),
+            shared: Arc::clone(shared),
+            watch: Arc::clone(&watch),
+            linger: linger.max(PULSE),
+        };
         let thread = thread::Builder::new()
             .name("kafka-delivery".to_owned())
             .spawn(move || hearing.run())
@@ -122,7 +140,7 @@ impl Producer {
         self.shared.counters.queued_bytes.fetch_add(flight.memory() as u64, Ordering::Relaxed);
         self.watch.flying.fetch_add(1, Ordering::AcqRel);
         let back = match self.topics.get(&self.client, topic) {
-            Ok(handle) => client::launch(&self.client, handle, flight, &mut self.scratch),
+            Ok(handle) => client::launch(handle, flight, &mut self.scratch),
             Err(code) => {
                 flight.messages().for_each(|(index, _)| flight.fail(index, code));
                 Some(flight)
@@ -181,13 +199,27 @@ struct Hearing {
     client: Arc<Client>,
     shared: Arc<Shared>,
     watch: Arc<Watch>,
+    linger: Duration,
 }
 
 impl Hearing {
     fn run(&self) {
         const PATIENCE: Duration = Duration::from_millis(100);
-        while !(self.watch.ending.load(Ordering::Acquire) && self.watch.flying.load(Ordering::Acquire) == 0) {
-            if let Some(event) = self.client.poll(PATIENCE) {
+        let mut pulse = Instant::now();
+        let mut pulses = 0_u64;
+        loop {
+            let flying = self.watch.flying.load(Ordering::Acquire);
+            if flying == 0 && self.watch.ending.load(Ordering::Acquire) {
+                return;
+            }
+            let now = Instant::now();
+            if flying > 0 && now >= pulse {
+                pulses += 1;
+                self.client.flush(if pulses.is_multiple_of(4) { LONG_PULSE } else { PULSE });
+                pulse = now + self.linger;
+            }
+            let patience = if flying > 0 { pulse.saturating_duration_since(now) } else { PATIENCE };
+            if let Some(event) = self.client.poll(patience.min(self.linger).min(PATIENCE)) {
                 self.hear(event);
             }
         }
