@@ -28,6 +28,8 @@ const SCAN_GAP: Duration = Duration::from_millis(100);
 const GLOB_SCAN: Duration = Duration::from_secs(5);
 /// The longest sleep: bounds how late a raised stop is seen.
 const NAP: Duration = Duration::from_millis(500);
+/// How many lanes are looked after at once while nothing can be read.
+const LOOKED_AFTER: usize = 64;
 /// Blocks that an endangered lane reads in one turn.
 const URGENT_BLOCKS: usize = 4;
 
@@ -190,6 +192,8 @@ struct Run<'a> {
     scan_at: Instant,
     globs_at: Instant,
     scanned_at: Instant,
+    /// The lane that was looked after last while nothing could be read.
+    looked_after: usize,
 }
 
 impl<'a> Run<'a> {
@@ -226,6 +230,7 @@ impl<'a> Run<'a> {
             scan_at: now,
             globs_at: now,
             scanned_at: now,
+            looked_after: 0,
             config,
         };
         run.apply_settings();
@@ -401,8 +406,26 @@ impl<'a> Run<'a> {
             .all(|slot| now.saturating_duration_since(slot.active_at) >= self.pace.park_after)
     }
 
-    /// Waits until the shippers give memory back.
+    /// Waits until the shippers give memory back. Files are rotated and deleted meanwhile: some lanes are looked
+    /// after, the others the next time.
     fn await_budget(&mut self) {
+        let mut tools = Tools {
+            context: self.context,
+            config: &self.config,
+            pace: self.pace,
+            keeper: self.keeper,
+            counters: self.counters,
+            claims: &mut self.claims,
+            clock: Instant::now(),
+            now: unix_nanos(),
+        };
+        let count = self.slots.len();
+        for _ in 0..count.min(LOOKED_AFTER) {
+            self.looked_after = (self.looked_after + 1) % count;
+            if let Some(slot) = self.slots[self.looked_after].as_mut() {
+                slot.lane.keep_up(&mut tools);
+            }
+        }
         let wanted = u64::from(self.config.read_block_bytes);
         drop(self.context.budget.take(wanted, Duration::from_millis(50)));
     }

@@ -19,6 +19,10 @@ pub struct LogsConfig {
     /// How long an unfinished line (no newline, or parts without the final part) waits for its end, in
     /// milliseconds, before it is delivered flagged `partial`.
     pub partial_timeout_ms: u64,
+    /// How many unread bytes of deleted files each container may keep on the disk, by the descriptors held open on
+    /// them. Beyond it the oldest are let go and declared lost: a far side that is down for long does not fill the
+    /// node's disk. 0: no limit.
+    pub max_deleted_bytes: u64,
     /// Bytes read from one file before another file has its turn.
     pub read_block_bytes: u32,
     /// Longest pause between two looks at a file that is being written, in milliseconds. Shorter means earlier
@@ -37,6 +41,7 @@ impl Default for LogsConfig {
             files: Vec::new(),
             max_line_bytes: 1024 * 1024,
             partial_timeout_ms: 10_000,
+            max_deleted_bytes: 1024 * 1024 * 1024,
             read_block_bytes: 128 * 1024,
             poll_interval_ms: 250,
             rescan_seconds: 60,
@@ -167,8 +172,8 @@ impl LogsConfig {
     pub fn validate(&self) -> Result<(), Invalid> {
         let invalid =
             |key: &str, problem: &str| Err(Invalid { key: key.to_owned(), problem: problem.to_owned() });
-        if self.max_line_bytes < 1024 {
-            return invalid("max_line_bytes", "must be at least 1024");
+        if !(1024..=256 * 1024 * 1024).contains(&self.max_line_bytes) {
+            return invalid("max_line_bytes", "must be between 1024 and 268435456");
         }
         if !(4096..=16 * 1024 * 1024).contains(&self.read_block_bytes) {
             return invalid("read_block_bytes", "must be between 4096 and 16777216");

@@ -1,6 +1,7 @@
 //! Which file names belong to one chain, and which came first.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
@@ -55,7 +56,8 @@ impl Rank {
 }
 
 impl Naming {
-    /// The chain in `directory`, oldest first. Names that do not belong are left out.
+    /// The chain in `directory`, oldest first. Names that do not belong are left out, and so is a compressed form as
+    /// long as what it is made from lies beside it: it may not be whole yet.
     ///
     /// # Errors
     /// When the directory cannot be listed.
@@ -69,6 +71,8 @@ impl Naming {
             }
             found.push(Candidate { path: entry.path(), gzip, live: rank.live, rank });
         }
+        let plain: HashSet<PathBuf> = found.iter().filter(|c| !c.gzip).map(|c| c.path.clone()).collect();
+        found.retain(|c| !c.gzip || !plain.contains(&c.path.with_extension("")));
         found.sort_by(|a, b| a.rank.compare(&b.rank).then_with(|| a.path.cmp(&b.path)));
         Ok(found)
     }
@@ -149,6 +153,7 @@ mod tests {
             "10.log",
             "0.log.20260102-030405.gz",
             "0.log.20260102-030406",
+            "0.log.20260102-030406.gz",
             "0.log.20260102-030407.tmp",
             "notes.txt",
             "0.log.gz",

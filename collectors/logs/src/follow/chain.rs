@@ -29,8 +29,9 @@ pub(crate) struct Finished {
     head: Head,
     from: u64,
     size: u64,
-    /// A compressed or copied form of a file that is followed under another name: only remembered, never stored.
-    alias: bool,
+    /// The compressed form of this file, which is followed under another name or was: only remembered, not stored
+    /// before that file is let go.
+    form_of: Option<FileKey>,
     listed: bool,
 }
 
@@ -43,7 +44,7 @@ impl From<FileState> for Finished {
             head: state.head,
             from: state.from,
             size: state.position,
-            alias: false,
+            form_of: None,
             listed: true,
         }
     }
@@ -68,7 +69,7 @@ impl Lane {
         tools.counters.looks.add(1);
         self.checked_at = tools.clock;
         self.directory_changed = self.directory_change();
-        let listed = self.target.naming.list(&self.target.directory);
+        let listed = self.list();
         let gone = listed.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
         let candidates = match listed {
             Ok(candidates) => candidates,
@@ -85,6 +86,7 @@ impl Lane {
             .collect();
         self.arrange(pinned, tools);
         self.give_up_unfound(tools);
+        self.bound_deleted(tools);
         for file in &self.chain {
             let state = file.kept.state.lock();
             tracing::trace!(
@@ -94,6 +96,20 @@ impl Lane {
             );
         }
         self.looked = true;
+    }
+
+    /// The directory's files, oldest first. A file that is renamed during a listing may be missing from it, and
+    /// what follows it would be read too early: a directory that has just changed is listed again.
+    fn list(&self) -> std::io::Result<Vec<Candidate>> {
+        const TRIES: usize = 4;
+        for _ in 1..TRIES {
+            let before = self.directory_change();
+            let listed = self.target.naming.list(&self.target.directory)?;
+            if before.is_some() && before == self.directory_change() {
+                return Ok(listed);
+            }
+        }
+        self.target.naming.list(&self.target.directory)
     }
 
     fn pin(&mut self, candidate: &Candidate, tools: &Tools<'_>) -> Option<Pinned> {
@@ -125,8 +141,8 @@ impl Lane {
         }
     }
 
-    /// Builds the new chain in the listing's order; open files that are no longer listed keep their place before
-    /// the next file that is.
+    /// Builds the new chain in the listing's order. Open files that are no longer listed keep their place before
+    /// the next file that is, and before every file that is newer than all open ones.
     fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, tools: &mut Tools<'_>) {
         let mut old: Vec<Option<LogFile>> = std::mem::take(&mut self.chain).into_iter().map(Some).collect();
         old.iter_mut().flatten().for_each(|file| file.listed = false);
@@ -134,11 +150,15 @@ impl Lane {
         let (by_key, rest) = self.match_keys(pinned, &mut old, tools);
         let mut placed: Vec<(usize, Placed)> = by_key;
         for (order, candidate, pin) in rest {
-            let place = self.place_stranger(&candidate, &pin, &old, tools);
+            let place = self.place_stranger(&candidate, &pin, &mut old, tools);
             placed.push((order, place));
         }
         placed.sort_by_key(|(order, _)| *order);
-        for (_, place) in placed {
+        let newer = placed.iter().rposition(|(_, p)| matches!(p, Placed::Open(_))).map_or(0, |last| last + 1);
+        for (at, (_, place)) in placed.into_iter().enumerate() {
+            if at == newer {
+                self.chain.extend(old.iter_mut().filter_map(|f| f.take_if(|f| !f.listed)));
+            }
             match place {
                 Placed::Open(index) => {
                     let before = old.iter_mut().take(index).filter(|f| f.as_ref().is_some_and(|f| !f.listed));
@@ -188,7 +208,7 @@ impl Lane {
     ) -> Option<Placed> {
         if let Some(done) = self.finished.iter_mut().find(|f| f.key == pin.key) {
             done.listed = true;
-            let grown = !candidate.gzip && !done.alias && pin.size != done.size;
+            let grown = !candidate.gzip && pin.size != done.size;
             if !grown {
                 return Some(Placed::Nothing);
             }
@@ -242,7 +262,7 @@ impl Lane {
         &mut self,
         candidate: &Candidate,
         pin: &Pinned,
-        old: &[Option<LogFile>],
+        old: &mut [Option<LogFile>],
         tools: &mut Tools<'_>,
     ) -> Placed {
         if tools.claims.files.get(&pin.key).is_some_and(|lane| *lane != self.id) {
@@ -252,22 +272,25 @@ impl Lane {
         let Ok(head) = reader.head() else { return Placed::Nothing };
         if !candidate.live {
             if let Some(at) =
-                self.known.iter().position(|s| is_form_of(s.head, &head, s.position, candidate, pin.size))
+                self.known.iter().position(|s| is_form_of(s.head, &head, s.position, pin, &reader))
             {
                 return self.take_over(at, candidate, pin, reader, tools);
             }
-            let open_form = old.iter().flatten().any(|f| {
+            let is_open_form = |f: &&LogFile| {
                 let (form, read) = (f.kept.state.lock().head, f.read);
-                is_form_of(form, &head, read, candidate, pin.size)
-                    && (candidate.gzip || f.live && same_tail(f, &mut reader))
-            });
-            let finished_form =
-                candidate.gzip && self.finished.iter().any(|f| f.head.length > 0 && f.head.matches(&head));
-            if open_form && !candidate.gzip {
-                // A copy being made before its original is truncated; decided when the original is.
-                return Placed::Nothing;
-            }
-            if open_form || finished_form {
+                is_form_of(form, &head, read, pin, &reader)
+            };
+            let of_open = old.iter().flatten().find(|f| candidate.gzip && !f.listed && is_open_form(f));
+            let of_finished = || {
+                self.finished.iter().find(|f| {
+                    candidate.gzip
+                        && !f.listed
+                        && is_form_of(f.head, &head, 0, pin, &reader)
+                        && f.is_whole_in(&reader)
+                })
+            };
+            let form_of = of_open.map(LogFile::file_key).or_else(|| of_finished().map(|f| f.key));
+            if form_of.is_some() {
                 self.finished.push(Finished {
                     key: pin.key,
                     generation: 0,
@@ -275,11 +298,14 @@ impl Lane {
                     head: Head::of(&head),
                     from: 0,
                     size: pin.size,
-                    alias: true,
+                    form_of,
                     listed: true,
                 });
                 return Placed::Nothing;
             }
+        }
+        if !candidate.live && !candidate.gzip && is_copy_in_making(old, &head, pin, &mut reader) {
+            return Placed::Nothing;
         }
         let generation =
             self.known.iter().filter(|s| s.key == pin.key).map(|s| s.generation + 1).max().unwrap_or(0);
@@ -360,16 +386,24 @@ impl Lane {
 
     /// Forgets finished files that lie there no more.
     fn drop_unlisted_finished(&mut self, tools: &mut Tools<'_>) {
-        let lane = self.target.key.clone();
-        self.finished.retain(|done| {
-            if !done.listed {
-                tools.claims.files.remove(&done.key);
-                if !done.alias {
-                    tools.keeper.forget(&done.store_key(&lane));
-                }
+        let (listed, gone) = std::mem::take(&mut self.finished).into_iter().partition(|done| done.listed);
+        self.finished = listed;
+        for done in gone {
+            tools.claims.files.remove(&done.key);
+            if done.form_of.is_none() {
+                self.hand_on(&done, tools.keeper);
+                tools.keeper.forget(&done.store_key(&self.target.key));
             }
-            done.listed
-        });
+        }
+    }
+
+    /// A finished file is gone: if its compressed form is there, that is what is remembered as finished from now on.
+    fn hand_on(&mut self, done: &Finished, keeper: &Keeper) {
+        let form = self.finished.iter_mut().find(|f| f.form_of == Some(done.key));
+        if let Some(form) = form {
+            *form = Finished { key: form.key, form_of: None, listed: true, ..done.clone() };
+            keeper.note(&form.state(&self.target.key));
+        }
     }
 
     /// What the last life knew and this one cannot find is gone: its unread bytes are lost.
@@ -386,6 +420,34 @@ impl Lane {
             self.chain.push_front(file);
             // Only sending can fail, and nothing is carried that would be sent.
             let _ = self.end_with_loss(0, lost, LossReason::Deleted, tools);
+        }
+    }
+
+    /// Lets go of deleted files, oldest first, until those that are left keep no more on the disk than they may.
+    fn bound_deleted(&mut self, tools: &mut Tools<'_>) {
+        let most = tools.config.max_deleted_bytes;
+        let mut deleted: Vec<(usize, u64)> = Vec::new();
+        for (index, file) in
+            self.chain.iter_mut().enumerate().filter(|(_, f)| !f.listed && f.reader.is_some())
+        {
+            if file.look().1 {
+                deleted.push((index, file.lag()));
+            }
+        }
+        let mut unread: u64 = deleted.iter().map(|(_, lag)| lag).sum();
+        for (index, lag) in deleted {
+            if most == 0 || unread <= most {
+                return;
+            }
+            unread -= lag;
+            let file = &self.chain[index];
+            tracing::error!(
+                path = %file.kept.state.lock().path.display(), offset = file.read, lost = lag,
+                "a deleted log file keeps too much of the disk; let go unread (logs.max_deleted_bytes)"
+            );
+            // An outlet that is closed is met again at the next step.
+            let _ = self.end_with_loss(index, lag, LossReason::Deleted, tools);
+            self.chain[index].close(tools.counters);
         }
     }
 
@@ -414,7 +476,7 @@ impl Lane {
             let lost = file.kept.state.lock().size.saturating_sub(file.read);
             tracing::warn!(path = %path.display(), offset = file.read, lost, "a log file was truncated; its last known bytes had not been read");
             self.end_with_loss(index, lost, LossReason::Overwritten, tools)?;
-            self.chain[index].reader = None;
+            self.chain[index].close(tools.counters);
             self.chain[index].live = false;
         }
         if let Some(reader) = self.open(&candidate, &pin, tools)
@@ -458,7 +520,7 @@ impl Lane {
             let file = &self.chain[index];
             let head = file.kept.state.lock().head;
             let Ok(bytes) = reader.head() else { continue };
-            if is_form_of(head, &bytes, file.read, &candidate, pin.size) && same_tail(file, &mut reader) {
+            if is_form_of(head, &bytes, file.read, &pin, &reader) && same_tail(file, &mut reader) {
                 return Some((candidate, key, reader));
             }
         }
@@ -469,34 +531,35 @@ impl Lane {
     pub(crate) fn leave(&mut self, keeper: &Keeper, counters: &Counters) -> Vec<FileState> {
         let mut states = Vec::new();
         let keys: Vec<u64> = self.chain.iter().map(|file| file.key).collect();
-        for file in self.chain.drain(..) {
-            counters.open_files.add(1_u64.wrapping_neg());
+        for mut file in self.chain.drain(..) {
+            file.close(counters);
             self.account.unread(file.carry.len() as u64);
             keeper.release(file.key, &file.kept, true);
             states.push(file.kept.current());
         }
         keeper.burn_bridges(&keys);
         let lane = &self.target.key;
-        states.extend(self.finished.drain(..).filter(|f| !f.alias).map(|f| f.state(lane)));
+        states.extend(self.finished.drain(..).filter(|f| f.form_of.is_none()).map(|f| f.state(lane)));
         states
     }
 
     /// Lets the first file of the chain go: settled and stated.
     pub(crate) fn let_go(&mut self, tools: &mut Tools<'_>) {
-        let Some(file) = self.chain.pop_front() else { return };
-        if file.reader.is_some() {
-            tools.counters.open_files.add(1_u64.wrapping_neg());
-        }
+        let Some(mut file) = self.chain.pop_front() else { return };
         let keep = file.listed && file.reader.is_some();
+        file.close(tools.counters);
         let state = {
             let mut state = file.kept.state.lock();
             state.finished = true;
             state.clone()
         };
+        let mut done = Finished::from(state.clone());
+        done.size = file.read;
+        if !keep {
+            self.hand_on(&done, tools.keeper);
+        }
         tools.keeper.release(file.key, &file.kept, keep);
         if keep {
-            let mut done = Finished::from(state);
-            done.size = file.read;
             self.finished.push(done);
         } else if !self.chain.iter().any(|f| f.file_key() == state.key) {
             tools.claims.files.remove(&state.key);
@@ -505,6 +568,11 @@ impl Lane {
 }
 
 impl Finished {
+    /// Whether a compressed file unpacks to just as much.
+    fn is_whole_in(&self, reader: &Reader) -> bool {
+        reader.unpacked_size() == Some(self.size as u32)
+    }
+
     fn store_key(&self, lane: &str) -> Vec<u8> {
         self.state(lane).store_key()
     }
@@ -549,8 +617,26 @@ fn note_listing(file: &mut LogFile, candidate: &Candidate, size: u64, now: Insta
 }
 
 /// Whether a file that begins with `bytes` can hold the content that `head` was taken of, up to `read` at least.
-fn is_form_of(head: Head, bytes: &[u8], read: u64, candidate: &Candidate, size: u64) -> bool {
-    head.length > 0 && head.matches(bytes) && (candidate.gzip || size >= read)
+fn is_form_of(head: Head, bytes: &[u8], read: u64, pin: &Pinned, reader: &Reader) -> bool {
+    let size = match reader.unpacked_size() {
+        None => pin.size,
+        // Only a whole trailer counts, and it does not count beyond 4 GiB.
+        Some(size) if read <= u64::from(u32::MAX) => u64::from(size),
+        Some(_) => u64::MAX,
+    };
+    head.length > 0 && head.matches(bytes) && size >= read
+}
+
+/// Whether a file is being copied from one that is open, whole or in part: which of the two holds the old content is
+/// decided when the original is truncated.
+fn is_copy_in_making(old: &mut [Option<LogFile>], head: &[u8], pin: &Pinned, copy: &mut Reader) -> bool {
+    old.iter_mut().flatten().filter(|f| f.live).any(|file| {
+        if pin.size >= file.read {
+            let known = file.kept.state.lock().head;
+            return is_form_of(known, head, file.read, pin, copy) && same_tail(file, copy);
+        }
+        file.reader.as_mut().is_some_and(|r| r.head().is_ok_and(|begins| begins.starts_with(head)))
+    })
 }
 
 /// Whether the bytes before the read position are the same in `other` (compressed files: taken on trust of the head).

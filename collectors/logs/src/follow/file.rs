@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use taffrail_record::{FileId, LostSpan, Source};
 
+use super::counters::Counters;
 use super::identity::{FileKey, HEAD_BYTES, Head};
 use super::keeper::{Keeper, Kept};
 use super::open::{OpenError, Pinned};
@@ -107,6 +108,13 @@ impl LogFile {
     /// Whether it unpacks.
     pub(crate) fn is_gzip(&self) -> bool {
         self.reader.as_ref().is_some_and(Reader::is_gzip)
+    }
+
+    /// Lets the descriptor go.
+    pub(crate) fn close(&mut self, counters: &Counters) {
+        if self.reader.take().is_some() {
+            counters.open_files.add(1_u64.wrapping_neg());
+        }
     }
 
     /// Reads the next bytes behind the carry into `data`.

@@ -136,6 +136,11 @@ impl Keeper {
         }
     }
 
+    /// Writes an entry down that no file under way stands for.
+    pub(crate) fn note(&self, state: &FileState) {
+        self.shared.store.lock().put(&state.store_key(), &state.encode());
+    }
+
     /// Forgets an entry that no file under way stands for.
     pub(crate) fn forget(&self, store_key: &[u8]) {
         self.shared.store.lock().remove(store_key);

@@ -19,11 +19,11 @@ use super::file::LogFile;
 use super::identity::FileKey;
 use super::keeper::Keeper;
 use super::quota::Bucket;
-use super::reader::Got;
+use super::reader::{Got, Reader};
 use super::state::FileState;
 use super::statements;
 use crate::config::{LogsConfig, OverQuota};
-use crate::decode::{Decoder, Format, Limits};
+use crate::decode::{Decoder, Format, Limits, Pending};
 use crate::find::{Naming, Target};
 
 /// How many losses may wait for their statement before it is sent at once.
@@ -149,6 +149,8 @@ impl Lane {
         self.rewind_if_abandoned(tools.keeper);
         self.settle_front(tools)?;
         let Some(index) = self.current() else {
+            // All is read; parts may wait for an end that no file is left to bring.
+            self.flush_parts(tools)?;
             return Ok(if self.chain.is_empty() { Step::Empty } else { Step::Waiting });
         };
         if let Some(pause) = self.quota_pause(tools.clock) {
@@ -215,6 +217,15 @@ impl Lane {
         self.account.set_lag(lag);
     }
 
+    /// While nothing can be read: what has been rotated is opened before its last name is gone.
+    pub(crate) fn keep_up(&mut self, tools: &mut Tools<'_>) {
+        if !self.looked {
+            self.look(tools);
+        } else if !self.chain.is_empty() {
+            self.check_name(tools);
+        }
+    }
+
     fn quota_pause(&self, now: Instant) -> Option<Duration> {
         let bucket = self.bucket.as_ref()?;
         bucket.refill(now);
@@ -277,6 +288,17 @@ impl Lane {
         self.decoder.decode_unfinished(&mut data, source.id, base, tools.now, &mut records);
         let end = file.read;
         self.emit(index, &source, data, records, None, end, tools)
+    }
+
+    /// Nothing more comes in this file: delivers its last line as it is, if that has not ended.
+    fn end_line(&mut self, index: usize, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
+        let id = self.chain[index].id();
+        let overlong =
+            |p: Pending<'_>| p.stream == Stream::None && p.fragments.last().map(|last| last.file) == id;
+        if self.chain[index].carry.is_empty() && !self.decoder.pending().any(overlong) {
+            return Ok(());
+        }
+        self.decode_unfinished(index, tools)
     }
 
     /// Delivers parts that have waited too long for their final part.
@@ -442,9 +464,7 @@ impl Lane {
         self.flush_parts(tools)?;
         self.state_losses(index, tools)?;
         if self.is_final(index, tools) {
-            if !self.chain[index].carry.is_empty() {
-                self.decode_unfinished(index, tools)?;
-            }
+            self.end_line(index, tools)?;
             self.chain[index].drained = true;
             return Ok(Step::Progress);
         }
@@ -688,7 +708,8 @@ impl Lane {
             return Ok(Step::Waiting);
         }
         tracing::error!(path = %path.display(), offset = file.read, %error, "a compressed log file is damaged; what follows is lost");
-        let lost = gzip_size(&path).unwrap_or(0).saturating_sub(file.read);
+        let size = file.reader.as_ref().and_then(Reader::unpacked_size).unwrap_or(0);
+        let lost = u64::from(size).saturating_sub(file.read);
         self.end_with_loss(index, lost, LossReason::Unreadable, tools)?;
         Ok(Step::Progress)
     }
@@ -701,9 +722,7 @@ impl Lane {
         reason: LossReason,
         tools: &mut Tools<'_>,
     ) -> Result<(), OutletClosed> {
-        if !self.chain[index].carry.is_empty() {
-            self.decode_unfinished(index, tools)?;
-        }
+        self.end_line(index, tools)?;
         let file = &mut self.chain[index];
         file.drained = true;
         if lost > 0 {
@@ -747,14 +766,4 @@ fn lose(chain: &VecDeque<LogFile>, index: usize, record: &Record, reason: LossRe
             file.kept.tracker.lose(fragment.span, reason);
         }
     }
-}
-
-/// What a gzip file unpacks to, by its trailer: right for one member below 4 GiB.
-fn gzip_size(path: &std::path::Path) -> std::io::Result<u64> {
-    use std::os::unix::fs::FileExt;
-    let file = std::fs::File::open(path)?;
-    let end = file.metadata()?.len().saturating_sub(4);
-    let mut trailer = [0; 4];
-    file.read_exact_at(&mut trailer, end)?;
-    Ok(u64::from(u32::from_le_bytes(trailer)))
 }

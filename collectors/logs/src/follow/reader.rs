@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use flate2::read::MultiGzDecoder;
 
@@ -85,6 +86,16 @@ impl Reader {
             }
         }
         Ok(head)
+    }
+
+    /// How much there is to read, modulo 4 GiB, when it is compressed: what a whole file's trailer says, which is
+    /// right for one member.
+    pub(crate) fn unpacked_size(&self) -> Option<u32> {
+        let Reader::Gzip(unpacking) = self else { return None };
+        let end = unpacking.file.metadata().ok()?.len().checked_sub(4)?;
+        let mut trailer = [0; 4];
+        unpacking.file.read_exact_at(&mut trailer, end).ok()?;
+        Some(u32::from_le_bytes(trailer))
     }
 
     /// Size of the file as it lies, and whether its last name is gone.
@@ -196,7 +207,6 @@ fn rewind_cursor(mut file: &File) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::os::unix::fs::FileExt;
 
     use super::*;
 
