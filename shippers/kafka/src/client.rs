@@ -24,7 +24,10 @@ const INTERCEPTOR: &CStr = c"taffrail";
 /// Which side of Kafka a client is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
-    Producer,
+    /// Whether its messages have headers: looking for those costs time for each message.
+    Producer {
+        headers: bool,
+    },
     Consumer,
 }
 
@@ -43,13 +46,13 @@ impl Client {
         let native = ManuallyDrop::new(properties::native(config)?);
         let mut error = [0 as c_char; 512];
         let kind = match side {
-            Side::Producer => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
+            Side::Producer { .. } => rd::rd_kafka_type_t::RD_KAFKA_PRODUCER,
             Side::Consumer => rd::rd_kafka_type_t::RD_KAFKA_CONSUMER,
         };
         // SAFETY: the configuration is valid, and on success belongs to the instance.
         let client = unsafe {
             rd::rd_kafka_conf_set_events(native.ptr(), events);
-            if side == Side::Producer {
+            if side == (Side::Producer { headers: true }) {
                 let name = INTERCEPTOR.as_ptr();
                 rd::rd_kafka_conf_interceptor_add_on_new(native.ptr(), name, Some(on_new), ptr::null_mut());
             }

@@ -73,6 +73,7 @@ pub(crate) struct Flight {
     pub(crate) cut: BTreeMap<u32, u64>,
     receipt: Option<Receipt>,
     reports: AtomicUsize,
+    next_head: AtomicUsize,
     failures: Mutex<Vec<Failure>>,
 }
 
@@ -105,6 +106,7 @@ impl Flight {
             cut: BTreeMap::new(),
             receipt: Some(load.receipt),
             reports: AtomicUsize::new(0),
+            next_head: AtomicUsize::new(0),
             failures: Mutex::default(),
         };
         let bytes = flight.memory() as u64;
@@ -149,8 +151,15 @@ impl Flight {
     }
 
     /// The head of the raw message whose value begins at that address; None when it has none.
+    ///
+    /// Meant for messages in their order: the next is where the last one was found.
     pub(crate) fn head_at(&self, value: usize) -> Option<&[u8]> {
-        let message = self.encoded.messages.get(self.index_at(value))?;
+        let expected = self.next_head.load(Ordering::Relaxed);
+        let begins = |message: &&Message| self.encoded.data[message.value.start..].as_ptr().addr() == value;
+        let found = self.encoded.messages.get(expected).filter(begins).map(|_| expected);
+        let index = found.unwrap_or_else(|| self.index_at(value));
+        self.next_head.store(index + 1, Ordering::Relaxed);
+        let message = self.encoded.messages.get(index)?;
         self.encoded.data.get(message.head.clone()).filter(|head| !head.is_empty())
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use rdkafka::ClientConfig;
-use taffrail_envelope::{Encoder, EnvelopeConfig, cut};
+use taffrail_envelope::{Encoder, Encoding, EnvelopeConfig, cut};
 use taffrail_record::{Ask, Batch, BufferPool, LossReason, Origin, Payload, Ship, ShipStatus};
 
 use crate::codes::{Code, Kind, describe};
@@ -86,7 +86,7 @@ impl KafkaShipper {
         });
         let largest = native(&properties)?.get("message.max.bytes").ok().and_then(|text| text.parse().ok());
         let mut shipper = KafkaShipper {
-            main: Producer::start(&properties, &shared)?,
+            main: Producer::start(&properties, envelope.encoding == Encoding::Raw, &shared)?,
             single: None,
             encoder: Encoder::new(envelope),
             pool,
@@ -332,7 +332,11 @@ impl KafkaShipper {
         }
         let mut properties = self.properties.clone();
         properties.set("batch.num.messages", "1").set("linger.ms", "0");
-        Producer::start(&properties, &self.shared)
+        self.producer(&properties)
+    }
+
+    fn producer(&self, properties: &ClientConfig) -> Result<Producer, KafkaError> {
+        Producer::start(properties, self.encoder.config().encoding == Encoding::Raw, &self.shared)
     }
 
     /// A lane has delivered all that came back.
@@ -374,7 +378,7 @@ impl KafkaShipper {
 
     /// Replaces the main producer. What the old one had comes back and is sent again in order.
     fn renew(&mut self) {
-        match Producer::start(&self.properties, &self.shared) {
+        match self.producer(&self.properties) {
             Ok(producer) => {
                 drop(std::mem::replace(&mut self.main, producer));
                 self.shrink = false;
