@@ -28,6 +28,8 @@ const SCAN_GAP: Duration = Duration::from_millis(100);
 const GLOB_SCAN: Duration = Duration::from_secs(5);
 /// The longest sleep: bounds how late a raised stop is seen.
 const NAP: Duration = Duration::from_millis(500);
+/// How long a full pipeline is left alone.
+const FULL_NAP: Duration = Duration::from_millis(1);
 /// How many lanes are looked after at once while nothing can be read.
 const LOOKED_AFTER: usize = 64;
 /// Blocks that an endangered lane reads in one turn.
@@ -165,21 +167,41 @@ struct Slot {
     measured_at: Instant,
 }
 
+/// What all lanes work with.
+struct Gear<'a> {
+    context: &'a Context,
+    config: Arc<LogsConfig>,
+    pace: Pace,
+    keeper: &'a Keeper,
+    counters: &'a Counters,
+    claims: Claims,
+}
+
+impl Gear<'_> {
+    fn tools(&mut self, clock: Instant) -> Tools<'_> {
+        Tools {
+            context: self.context,
+            config: &self.config,
+            pace: self.pace,
+            keeper: self.keeper,
+            counters: self.counters,
+            claims: &mut self.claims,
+            clock,
+            now: unix_nanos(),
+        }
+    }
+}
+
 /// One life of the collector.
 struct Run<'a> {
     settings: &'a Settings,
     settings_version: u64,
-    config: Arc<LogsConfig>,
-    pace: Pace,
-    context: &'a Context,
-    keeper: &'a Keeper,
-    counters: &'a Arc<Counters>,
+    gear: Gear<'a>,
     handed: &'a Handed,
     handed_version: u64,
     kubernetes: Option<Kubernetes>,
     globs: Vec<Globs>,
     quotas: Quotas,
-    claims: Claims,
     /// From the last life, by lane.
     known: BTreeMap<String, Vec<FileState>>,
     node: Arc<Node>,
@@ -201,6 +223,7 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         let settings_version = collector.settings.version();
         let config = collector.settings.get();
+        let tick = Duration::from_millis(config.poll_interval_ms);
         let mut known: BTreeMap<String, Vec<FileState>> = BTreeMap::new();
         for state in collector.store.lock().iter().filter_map(|(key, value)| FileState::decode(key, value)) {
             known.entry(state.lane.clone()).or_default().push(state);
@@ -209,29 +232,31 @@ impl<'a> Run<'a> {
         let mut run = Run {
             settings: &collector.settings,
             settings_version,
-            pace: collector.pace,
-            context,
-            keeper,
-            counters: &collector.counters,
+            gear: Gear {
+                context,
+                config,
+                pace: collector.pace,
+                keeper,
+                counters: &collector.counters,
+                claims: Claims::default(),
+            },
             handed: &collector.handed,
             handed_version: 0,
             kubernetes: None,
             globs: Vec::new(),
             quotas: Quotas::default(),
-            claims: Claims::default(),
             known,
             node: Arc::clone(node),
             slots: Vec::new(),
             by_key: HashMap::new(),
             by_directory: HashMap::new(),
             finding: HashSet::new(),
-            schedule: Schedule::new(now, Duration::from_millis(config.poll_interval_ms)),
+            schedule: Schedule::new(now, tick),
             watch: Watch::new(Arc::clone(&collector.counters)),
             scan_at: now,
             globs_at: now,
             scanned_at: now,
             looked_after: 0,
-            config,
         };
         run.apply_settings();
         run
@@ -240,7 +265,7 @@ impl<'a> Run<'a> {
     /// Takes up the settings: what is looked for, and who may send how much.
     fn apply_settings(&mut self) {
         let now = Instant::now();
-        let (config, node) = (Arc::clone(&self.config), &self.node);
+        let (config, node) = (Arc::clone(&self.gear.config), &self.node);
         self.schedule.set_tick(Duration::from_millis(config.poll_interval_ms));
         let finder = || Kubernetes::new(config.kubernetes.clone(), Arc::clone(node));
         self.kubernetes = config.kubernetes.enabled.then(finder);
@@ -255,14 +280,14 @@ impl<'a> Run<'a> {
 
     /// Until the stop is raised.
     fn follow(&mut self) -> Result<(), OutletClosed> {
-        while !self.context.stop.is_raised() {
-            self.context.beat.beat();
+        while !self.gear.context.stop.is_raised() {
+            self.gear.context.beat.beat();
             self.find();
             let now = Instant::now();
             let slots = &self.slots;
-            let urgent =
-                |id: usize| slots.get(id).and_then(Option::as_ref).is_some_and(|s| s.lane.endangered());
-            match self.schedule.turn(now, urgent) {
+            let urgency =
+                |id: usize| slots.get(id).and_then(Option::as_ref).map_or(0, |s| s.lane.successors());
+            match self.schedule.turn(now, urgency) {
                 Some(id) => self.turn(id)?,
                 None => self.sleep(now),
             }
@@ -302,7 +327,7 @@ impl<'a> Run<'a> {
         let Some(slot) = self.slots.get_mut(id).and_then(Option::as_mut) else { return };
         slot.parking = false;
         if std::mem::take(&mut slot.parked) {
-            self.counters.parked.add(1_u64.wrapping_neg());
+            self.gear.counters.parked.add(1_u64.wrapping_neg());
             slot.pause = Duration::ZERO;
             slot.lane.checked_at =
                 Instant::now() - Duration::from_secs(60).min(slot.lane.checked_at.elapsed());
@@ -313,17 +338,8 @@ impl<'a> Run<'a> {
     fn turn(&mut self, id: usize) -> Result<(), OutletClosed> {
         let now = Instant::now();
         let Some(slot) = self.slots.get_mut(id).and_then(Option::as_mut) else { return Ok(()) };
-        let blocks = if slot.lane.endangered() { URGENT_BLOCKS } else { 1 };
-        let mut tools = Tools {
-            context: self.context,
-            config: &self.config,
-            pace: self.pace,
-            keeper: self.keeper,
-            counters: self.counters,
-            claims: &mut self.claims,
-            clock: now,
-            now: unix_nanos(),
-        };
+        let blocks = if slot.lane.successors() > 0 { URGENT_BLOCKS } else { 1 };
+        let mut tools = self.gear.tools(now);
         if !slot.lane.looked {
             slot.lane.look(&mut tools);
         }
@@ -336,7 +352,7 @@ impl<'a> Run<'a> {
         }
         if now.saturating_duration_since(slot.measured_at) >= Duration::from_secs(1) {
             slot.measured_at = now;
-            slot.lane.measure(self.keeper);
+            slot.lane.measure(self.gear.keeper);
         }
         tracing::trace!(id, ?step, "turn");
         self.place(id, step, now);
@@ -346,7 +362,7 @@ impl<'a> Run<'a> {
     /// Decides when a lane comes back.
     fn place(&mut self, id: usize, step: Step, now: Instant) {
         let Some(slot) = self.slots.get_mut(id).and_then(Option::as_mut) else { return };
-        let tick = Duration::from_millis(self.config.poll_interval_ms);
+        let tick = Duration::from_millis(self.gear.config.poll_interval_ms);
         match step {
             Step::Progress => {
                 slot.active_at = now;
@@ -357,10 +373,10 @@ impl<'a> Run<'a> {
             Step::Until(due) => self.schedule.at(id, due),
             Step::Blocked => {
                 self.schedule.again(id);
-                self.await_budget();
+                self.await_room();
             }
             Step::Waiting => {
-                slot.pause = next_pause(slot, self.pace.park_after, now, tick, SLOWEST_WAIT);
+                slot.pause = next_pause(slot, self.gear.pace.park_after, now, tick, SLOWEST_WAIT);
                 self.schedule.after(id, now, slot.pause);
             }
             Step::Idle | Step::Empty if !slot.named => self.drop_lane(id),
@@ -371,13 +387,13 @@ impl<'a> Run<'a> {
     /// A lane with nothing to do: polled for a while, then parked if the kernel will tell.
     fn rest(&mut self, id: usize, now: Instant, tick: Duration) {
         let Some(slot) = self.slots.get_mut(id).and_then(Option::as_mut) else { return };
-        if now.saturating_duration_since(slot.active_at) < self.pace.park_after {
+        if now.saturating_duration_since(slot.active_at) < self.gear.pace.park_after {
             slot.pause = tick;
             self.schedule.after(id, now, tick);
         } else if slot.parking {
             slot.parked = true;
             slot.parking = false;
-            self.counters.parked.add(1);
+            self.gear.counters.parked.add(1);
             self.schedule.park(id);
         } else {
             let directory = slot.lane.target.directory.clone();
@@ -386,7 +402,7 @@ impl<'a> Run<'a> {
                 self.mark_parking(id);
                 self.schedule.ready(id);
             } else if let Some(slot) = self.slots.get_mut(id).and_then(Option::as_mut) {
-                slot.pause = next_pause(slot, self.pace.park_after, now, tick, SLOWEST_POLL);
+                slot.pause = next_pause(slot, self.gear.pace.park_after, now, tick, SLOWEST_POLL);
                 self.schedule.after(id, now, slot.pause);
             }
         }
@@ -403,22 +419,13 @@ impl<'a> Run<'a> {
         let ids = self.by_directory.get(directory).map(Vec::as_slice).unwrap_or_default();
         ids.iter()
             .filter_map(|id| self.slots.get(*id).and_then(Option::as_ref))
-            .all(|slot| now.saturating_duration_since(slot.active_at) >= self.pace.park_after)
+            .all(|slot| now.saturating_duration_since(slot.active_at) >= self.gear.pace.park_after)
     }
 
-    /// Waits until the shippers give memory back. Files are rotated and deleted meanwhile: some lanes are looked
+    /// Waits until the shippers have taken something or give memory back. Files are rotated and deleted meanwhile: some lanes are looked
     /// after, the others the next time.
-    fn await_budget(&mut self) {
-        let mut tools = Tools {
-            context: self.context,
-            config: &self.config,
-            pace: self.pace,
-            keeper: self.keeper,
-            counters: self.counters,
-            claims: &mut self.claims,
-            clock: Instant::now(),
-            now: unix_nanos(),
-        };
+    fn await_room(&mut self) {
+        let mut tools = self.gear.tools(Instant::now());
         let count = self.slots.len();
         for _ in 0..count.min(LOOKED_AFTER) {
             self.looked_after = (self.looked_after + 1) % count;
@@ -426,8 +433,12 @@ impl<'a> Run<'a> {
                 slot.lane.keep_up(&mut tools);
             }
         }
-        let wanted = u64::from(self.config.read_block_bytes);
-        drop(self.context.budget.take(wanted, Duration::from_millis(50)));
+        if self.gear.context.outlet.is_full() {
+            std::thread::sleep(FULL_NAP);
+            return;
+        }
+        let wanted = u64::from(self.gear.config.read_block_bytes);
+        drop(self.gear.context.budget.take(wanted, Duration::from_millis(50)));
     }
 
     /// Looks for new lanes when it is time.
@@ -435,7 +446,7 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         if self.settings.version() != self.settings_version {
             self.settings_version = self.settings.version();
-            self.config = self.settings.get();
+            self.gear.config = self.settings.get();
             self.apply_settings();
             tracing::info!("log settings replaced; files stay open and positions stay");
         }
@@ -444,9 +455,9 @@ impl<'a> Run<'a> {
             let targets = self.handed.targets();
             self.take_in("docker:", targets);
         }
-        let rescan = Duration::from_secs(self.config.rescan_seconds);
+        let rescan = Duration::from_secs(self.gear.config.rescan_seconds);
         if now >= self.scan_at {
-            self.counters.scans.add(1);
+            self.gear.counters.scans.add(1);
             let found = self.kubernetes.as_ref().map(Kubernetes::scan).unwrap_or_default();
             self.take_in("kubernetes:", found.targets);
             self.watch_finding(found.directories);
@@ -511,10 +522,10 @@ impl<'a> Run<'a> {
         let key = target.key.clone();
         let directory = target.directory.clone();
         let names = target.account_names();
-        let account = self.context.ledger.account([&names[0], &names[1], &names[2]]);
+        let account = self.gear.context.ledger.account([&names[0], &names[1], &names[2]]);
         let bucket = self.quotas.bucket(target.origin.names(), now);
         let known = self.known.remove(&key).unwrap_or_default();
-        let lane = Lane::new(id, target, known, account, bucket, &self.config, now);
+        let lane = Lane::new(id, target, known, account, bucket, &self.gear.config, now);
         let slot = Slot {
             lane,
             named: true,
@@ -531,7 +542,7 @@ impl<'a> Run<'a> {
         }
         self.by_key.insert(key, id);
         self.by_directory.entry(directory).or_default().push(id);
-        self.counters.lanes.set(self.by_key.len());
+        self.gear.counters.lanes.set(self.by_key.len());
         self.schedule.ready(id);
         id
     }
@@ -539,7 +550,7 @@ impl<'a> Run<'a> {
     /// Follows a lane no longer. What is known of its files stays known, should the lane be named again.
     fn drop_lane(&mut self, id: usize) {
         let Some(mut slot) = self.slots.get_mut(id).and_then(Option::take) else { return };
-        let states = slot.lane.leave(self.keeper, self.counters);
+        let states = slot.lane.leave(self.gear.keeper, self.gear.counters);
         if !states.is_empty() {
             self.known.entry(slot.lane.target.key.clone()).or_default().extend(states);
         }
@@ -552,10 +563,10 @@ impl<'a> Run<'a> {
                 self.watch.remove(&target.directory);
             }
         }
-        self.claims.files.retain(|_, lane| *lane != id);
-        self.counters.lanes.set(self.by_key.len());
+        self.gear.claims.files.retain(|_, lane| *lane != id);
+        self.gear.counters.lanes.set(self.by_key.len());
         drop(slot);
-        self.context.ledger.close(|_| true);
+        self.gear.context.ledger.close(|_| true);
     }
 
     /// Lanes of the last life whose directory is gone: their unread bytes are declared lost.
@@ -572,16 +583,7 @@ impl<'a> Run<'a> {
     fn end(&mut self, patience: Duration) {
         let deadline = Instant::now() + patience;
         self.await_settled(deadline);
-        let mut tools = Tools {
-            context: self.context,
-            config: &self.config,
-            pace: self.pace,
-            keeper: self.keeper,
-            counters: self.counters,
-            claims: &mut self.claims,
-            clock: Instant::now(),
-            now: unix_nanos(),
-        };
+        let mut tools = self.gear.tools(Instant::now());
         for slot in self.slots.iter_mut().flatten() {
             if slot.lane.pause(&mut tools).is_err() {
                 break;
@@ -592,7 +594,7 @@ impl<'a> Run<'a> {
 
     fn await_settled(&self, deadline: Instant) {
         while Instant::now() < deadline {
-            self.context.beat.beat();
+            self.gear.context.beat.beat();
             let settled = self.slots.iter().flatten().all(|slot| slot.lane.is_settled());
             if settled {
                 return;

@@ -17,16 +17,17 @@ pub(crate) fn find(known: &BTreeMap<String, Vec<FileState>>, node: &Arc<Node>) -
     known
         .iter()
         .filter_map(|(lane, states)| {
-            let directory = states.first()?.path.parent()?;
+            let path = states.iter().map(|state| state.path.as_path()).find(|path| path.is_absolute())?;
+            let directory = path.parent()?;
             let missing =
                 directory.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-            missing.then(|| target(lane, directory, states.first().map(|s| s.path.as_path()), node))
+            missing.then(|| target(lane, directory, path, node))
         })
         .collect()
 }
 
-fn target(lane: &str, directory: &Path, path: Option<&Path>, node: &Arc<Node>) -> Target {
-    let base = path.and_then(Path::file_name).unwrap_or_default().as_bytes().to_vec();
+fn target(lane: &str, directory: &Path, path: &Path, node: &Arc<Node>) -> Target {
+    let base = path.file_name().unwrap_or_default().as_bytes().to_vec();
     let container = |name: &str, id: &str| {
         Some(Container { name: name.to_owned(), id: id.to_owned(), ..Container::default() })
     };

@@ -67,6 +67,12 @@ impl Outlet {
         (Outlet { sender }, receiver)
     }
 
+    /// Whether a batch would have to wait now. A collector that has other things to do asks first.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.sender.is_full()
+    }
+
     /// Hands over a batch, waiting while the pipeline is full and `context`'s stop is not raised.
     ///
     /// # Errors

@@ -42,7 +42,7 @@ impl Changes {
 
     fn moved(&self, bytes: u64) {
         let mut state = self.state.lock();
-        state.bytes += bytes;
+        state.bytes = state.bytes.saturating_add(bytes);
         self.woken.notify_one();
     }
 
@@ -62,7 +62,7 @@ impl Changes {
 
     /// Ends a [`Changes::wait`] at once.
     pub fn wake(&self) {
-        self.moved(u64::MAX / 2);
+        self.moved(u64::MAX);
     }
 }
 

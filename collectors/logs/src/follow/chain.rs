@@ -32,6 +32,8 @@ pub(crate) struct Finished {
     /// The compressed form of this file, which is followed under another name or was: only remembered, not stored
     /// before that file is let go.
     form_of: Option<FileKey>,
+    /// Where it lies, if it is such a form; otherwise that is only stored.
+    path: PathBuf,
     listed: bool,
 }
 
@@ -45,6 +47,7 @@ impl From<FileState> for Finished {
             from: state.from,
             size: state.position,
             form_of: None,
+            path: PathBuf::new(),
             listed: true,
         }
     }
@@ -271,21 +274,19 @@ impl Lane {
         let Some(mut reader) = self.open(candidate, pin, tools) else { return Placed::Nothing };
         let Ok(head) = reader.head() else { return Placed::Nothing };
         if !candidate.live {
-            if let Some(at) =
-                self.known.iter().position(|s| is_form_of(s.head, &head, s.position, pin, &reader))
-            {
+            if let Some(at) = self.known.iter().position(|s| is_form_of(s.head, &head, s.position, &reader)) {
                 return self.take_over(at, candidate, pin, reader, tools);
             }
             let is_open_form = |f: &&LogFile| {
                 let (form, read) = (f.kept.state.lock().head, f.read);
-                is_form_of(form, &head, read, pin, &reader)
+                is_form_of(form, &head, read, &reader)
             };
             let of_open = old.iter().flatten().find(|f| candidate.gzip && !f.listed && is_open_form(f));
             let of_finished = || {
                 self.finished.iter().find(|f| {
                     candidate.gzip
                         && !f.listed
-                        && is_form_of(f.head, &head, 0, pin, &reader)
+                        && is_form_of(f.head, &head, 0, &reader)
                         && f.is_whole_in(&reader)
                 })
             };
@@ -299,12 +300,13 @@ impl Lane {
                     from: 0,
                     size: pin.size,
                     form_of,
+                    path: candidate.path.clone(),
                     listed: true,
                 });
                 return Placed::Nothing;
             }
         }
-        if !candidate.live && !candidate.gzip && is_copy_in_making(old, &head, pin, &mut reader) {
+        if !candidate.live && !candidate.gzip && is_copy_in_making(old, &mut reader) {
             return Placed::Nothing;
         }
         let generation =
@@ -331,17 +333,19 @@ impl Lane {
         &mut self,
         candidate: &Candidate,
         pin: &Pinned,
-        reader: Reader,
+        mut reader: Reader,
         generation: u32,
         tools: &mut Tools<'_>,
     ) -> Placed {
+        // Known from the first look on, so that the file is found again in whatever form, even if it is never read.
+        let head = reader.head().map(|bytes| Head::of(&bytes)).unwrap_or_default();
         let from =
             if self.target.start == Start::End && !self.looked && !candidate.gzip { pin.size } else { 0 };
         let state = FileState {
             key: pin.key,
             generation,
             id: None,
-            head: Head::default(),
+            head,
             from,
             position: from,
             size: if candidate.gzip { 0 } else { pin.size },
@@ -401,7 +405,8 @@ impl Lane {
     fn hand_on(&mut self, done: &Finished, keeper: &Keeper) {
         let form = self.finished.iter_mut().find(|f| f.form_of == Some(done.key));
         if let Some(form) = form {
-            *form = Finished { key: form.key, form_of: None, listed: true, ..done.clone() };
+            let path = std::mem::take(&mut form.path);
+            *form = Finished { key: form.key, form_of: None, path, listed: true, ..done.clone() };
             keeper.note(&form.state(&self.target.key));
         }
     }
@@ -445,10 +450,19 @@ impl Lane {
                 path = %file.kept.state.lock().path.display(), offset = file.read, lost = lag,
                 "a deleted log file keeps too much of the disk; let go unread (logs.max_deleted_bytes)"
             );
-            // An outlet that is closed is met again at the next step.
-            let _ = self.end_with_loss(index, lag, LossReason::Deleted, tools);
+            self.give_up_rest(index);
             self.chain[index].close(tools.counters);
         }
+    }
+
+    /// Declares lost what of a deleted file is not decoded.
+    fn give_up_rest(&mut self, index: usize) {
+        let file = &mut self.chain[index];
+        let carried = std::mem::take(&mut file.carry).len() as u64;
+        self.account.unread(carried);
+        file.read -= carried;
+        let lost = file.lag();
+        self.lose_tail(index, lost, LossReason::Deleted);
     }
 
     /// The file at `index` was truncated or written anew. Its unread rest may be in a copy beside it.
@@ -520,7 +534,7 @@ impl Lane {
             let file = &self.chain[index];
             let head = file.kept.state.lock().head;
             let Ok(bytes) = reader.head() else { continue };
-            if is_form_of(head, &bytes, file.read, &pin, &reader) && same_tail(file, &mut reader) {
+            if is_form_of(head, &bytes, file.read, &reader) && same_tail(file, &mut reader) {
                 return Some((candidate, key, reader));
             }
         }
@@ -588,7 +602,7 @@ impl Finished {
             size: self.size,
             finished: true,
             lane: lane.to_owned(),
-            path: PathBuf::new(),
+            path: self.path.clone(),
         }
     }
 }
@@ -617,26 +631,34 @@ fn note_listing(file: &mut LogFile, candidate: &Candidate, size: u64, now: Insta
 }
 
 /// Whether a file that begins with `bytes` can hold the content that `head` was taken of, up to `read` at least.
-fn is_form_of(head: Head, bytes: &[u8], read: u64, pin: &Pinned, reader: &Reader) -> bool {
-    let size = match reader.unpacked_size() {
-        None => pin.size,
-        // Only a whole trailer counts, and it does not count beyond 4 GiB.
+fn is_form_of(head: Head, bytes: &[u8], read: u64, reader: &Reader) -> bool {
+    head.length > 0 && head.matches(bytes) && size_of_form(reader, read) >= read
+}
+
+/// How much a file holds, as of now. A compressed one beyond 4 GiB does not say: it is taken to be long enough.
+fn size_of_form(reader: &Reader, read: u64) -> u64 {
+    match reader.unpacked_size() {
         Some(size) if read <= u64::from(u32::MAX) => u64::from(size),
         Some(_) => u64::MAX,
-    };
-    head.length > 0 && head.matches(bytes) && size >= read
+        None => reader.size_and_unlinked().map_or(0, |(size, _)| size),
+    }
 }
 
 /// Whether a file is being copied from one that is open, whole or in part: which of the two holds the old content is
 /// decided when the original is truncated.
-fn is_copy_in_making(old: &mut [Option<LogFile>], head: &[u8], pin: &Pinned, copy: &mut Reader) -> bool {
-    old.iter_mut().flatten().filter(|f| f.live).any(|file| {
-        if pin.size >= file.read {
-            let known = file.kept.state.lock().head;
-            return is_form_of(known, head, file.read, pin, copy) && same_tail(file, copy);
+fn is_copy_in_making(old: &mut [Option<LogFile>], copy: &mut Reader) -> bool {
+    let mut is_copy_of = |file: &mut LogFile| {
+        let bytes = copy.head()?;
+        let known = file.kept.state.lock().head;
+        if is_form_of(known, &bytes, file.read, copy) && same_tail(file, copy) {
+            return Ok(true);
         }
-        file.reader.as_mut().is_some_and(|r| r.head().is_ok_and(|begins| begins.starts_with(head)))
-    })
+        let partial = size_of_form(copy, file.read) < file.read;
+        let begins = file.reader.as_mut().map(Reader::head).transpose()?;
+        Ok::<_, std::io::Error>(partial && begins.is_some_and(|begins| begins.starts_with(&bytes)))
+    };
+    // Asked twice: an original is truncated as soon as its copy is whole, perhaps in the midst of the first time.
+    old.iter_mut().flatten().filter(|f| f.live).any(|file| (0..2).any(|_| is_copy_of(file).unwrap_or(false)))
 }
 
 /// Whether the bytes before the read position are the same in `other` (compressed files: taken on trust of the head).

@@ -40,12 +40,19 @@ pub(crate) struct LogFile {
     pub(crate) successor_seen: bool,
     /// Read to its final end.
     pub(crate) drained: bool,
+    /// The keeper's ticket for the identity. Nothing is sent before it is written down: whatever becomes of the file's
+    /// name and form, what is sent twice has the same ids.
+    pub(crate) ticket: Option<u64>,
+    /// The carry waits for the ticket.
+    pub(crate) undecoded: bool,
     /// The opened statement was sent in this life or an earlier one.
     pub(crate) opened: bool,
     /// The finished statement is under way.
     pub(crate) stated: bool,
     /// Reading began in the middle of a line.
     pub(crate) mid_line: bool,
+    /// It was found to be written anew; the next read says so.
+    rewritten: bool,
     /// Bytes at its end that were declared lost, and why.
     pub(crate) lost_tail: Option<LostSpan>,
     /// Reading failed; not before this moment again.
@@ -54,6 +61,8 @@ pub(crate) struct LogFile {
     before_length: u8,
     /// Length of the head as it was last written down.
     head_written: u16,
+    /// Size as it was last written down.
+    size_written: u64,
 }
 
 impl LogFile {
@@ -68,6 +77,8 @@ impl LogFile {
         let read = state.position;
         let source = state.id.map(|id| source(id, &state));
         let opened = state.position > state.from;
+        // An identity that was read from the store is written down.
+        let ticket = source.is_some().then_some(0);
         let kept = keeper.add(key, state);
         let mut file = LogFile {
             key,
@@ -82,14 +93,18 @@ impl LogFile {
             rotated_at: (!live).then(Instant::now),
             successor_seen: false,
             drained: false,
+            ticket,
+            undecoded: false,
             opened,
             stated: false,
             mid_line: false,
+            rewritten: false,
             lost_tail: None,
             retry: None,
             before: [0; OVERLAP],
             before_length: 0,
             head_written: 0,
+            size_written: 0,
         };
         file.approach();
         file
@@ -120,6 +135,10 @@ impl LogFile {
     /// Reads the next bytes behind the carry into `data`.
     pub(crate) fn read_block(&mut self, data: &mut Vec<u8>, most: usize) -> io::Result<Got> {
         let Some(reader) = &mut self.reader else { return Ok(Got::Bytes(0)) };
+        if std::mem::take(&mut self.rewritten) {
+            self.before_length = 0;
+            return Ok(Got::Changed);
+        }
         let before = &self.before[..usize::from(self.before_length)];
         data.extend_from_slice(&self.carry);
         let got = reader.read_after(before, data, self.read, most)?;
@@ -189,6 +208,12 @@ impl LogFile {
         std::mem::replace(&mut self.head_written, length) != length
     }
 
+    /// Whether its known size has changed since this was last asked.
+    pub(crate) fn grown_since_written(&mut self) -> bool {
+        let size = self.kept.state.lock().size;
+        std::mem::replace(&mut self.size_written, size) != size
+    }
+
     /// Size as it lies, and whether its last name is gone; updates what is remembered of the size.
     pub(crate) fn look(&mut self) -> (u64, bool) {
         let Some(Ok((size, unlinked))) = self.reader.as_ref().map(Reader::size_and_unlinked) else {
@@ -211,6 +236,7 @@ impl LogFile {
 
     /// Goes back to `position`, forgetting what was carried.
     pub(crate) fn rewind(&mut self, position: u64) {
+        let (end, tail) = (self.read, self.before().to_vec());
         self.read = position;
         self.carry = Vec::new();
         self.drained = false;
@@ -218,6 +244,12 @@ impl LogFile {
         self.stated = false;
         self.successor_seen = false;
         self.approach();
+        // What was just approached is trusted only if the file still holds what was read of it since.
+        self.rewritten = self.reader.as_mut().is_some_and(|reader| {
+            let comparable = !reader.is_gzip() && !tail.is_empty();
+            comparable && matches!(reader.read_after(&tail, &mut Vec::new(), end, 0), Ok(Got::Changed))
+        });
+        self.undecoded = false;
     }
 
     /// Looks at the bytes before the read position: by them the next read knows the file again, and whether it

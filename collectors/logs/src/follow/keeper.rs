@@ -6,12 +6,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taffrail_checkpoint::Store;
+use taffrail_checkpoint::{Store, StoreError};
 use taffrail_record::{Changes, Hold, Tracker};
 
 use super::state::FileState;
@@ -46,6 +46,9 @@ struct Shared {
     files: Mutex<HashMap<u64, Arc<Kept>>>,
     bridges: Mutex<Vec<Bridge>>,
     changes: Arc<Changes>,
+    /// How many tickets were given out, and up to which of them all is written down.
+    tickets: AtomicU64,
+    written: AtomicU64,
     ending: AtomicBool,
 }
 
@@ -68,6 +71,8 @@ impl Keeper {
             files: Mutex::default(),
             bridges: Mutex::default(),
             changes: Changes::new(),
+            tickets: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         });
         let mut keeper = Keeper { shared: Arc::clone(&shared), thread: None };
@@ -89,6 +94,22 @@ impl Keeper {
     pub(crate) fn touch(&self, kept: &Kept) {
         let state = kept.current();
         self.shared.store.lock().put(&state.store_key(), &state.encode());
+    }
+
+    /// Has a file's state written at once; the ticket is good for [`Keeper::is_written`].
+    pub(crate) fn hurry(&self, kept: &Kept) -> u64 {
+        let state = kept.current();
+        let mut store = self.shared.store.lock();
+        store.put(&state.store_key(), &state.encode());
+        let ticket = self.shared.tickets.fetch_add(1, Ordering::AcqRel) + 1;
+        drop(store);
+        self.shared.changes.wake();
+        ticket
+    }
+
+    /// Whether what a ticket stands for is written down, or cannot be: delivery does not wait for a full disk.
+    pub(crate) fn is_written(&self, ticket: u64) -> bool {
+        self.shared.written.load(Ordering::Acquire) >= ticket
     }
 
     /// The file now goes by another key in the store (its content was found elsewhere).
@@ -149,7 +170,7 @@ impl Keeper {
     /// Writes everything down now.
     pub(crate) fn flush(&self) -> Result<(), String> {
         self.shared.write(&self.shared.changes.wait(Duration::ZERO, u64::MAX));
-        self.shared.store.lock().commit().map(|_| ()).map_err(|e| e.to_string())
+        self.shared.commit().map_err(|e| e.to_string())
     }
 }
 
@@ -168,12 +189,12 @@ impl Shared {
         while !self.ending.load(Ordering::Acquire) {
             let changed = self.changes.wait(rhythm.interval, rhythm.bytes);
             self.write(&changed);
-            match self.store.lock().commit() {
-                Ok(_) if failing => {
+            match self.commit() {
+                Ok(()) if failing => {
                     failing = false;
                     tracing::info!("positions are written down again");
                 }
-                Ok(_) => {}
+                Ok(()) => {}
                 Err(error) if !failing => {
                     failing = true;
                     tracing::error!(%error, "positions cannot be written down; delivery goes on, a crash now repeats more");
@@ -181,6 +202,14 @@ impl Shared {
                 Err(_) => thread::sleep(rhythm.interval),
             }
         }
+    }
+
+    fn commit(&self) -> Result<(), StoreError> {
+        let mut store = self.store.lock();
+        let ticket = self.tickets.load(Ordering::Acquire);
+        let result = store.commit().map(|_| ());
+        self.written.fetch_max(ticket, Ordering::AcqRel);
+        result
     }
 
     fn write(&self, keys: &[u64]) {

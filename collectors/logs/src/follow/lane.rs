@@ -29,6 +29,9 @@ use crate::find::{Naming, Target};
 /// How many losses may wait for their statement before it is sent at once.
 const LOSSES_PER_STATEMENT: usize = 256;
 
+/// How soon a new file's identity may be written down.
+const IDENTITY_WAIT: Duration = Duration::from_millis(2);
+
 /// How long the follower waits for what others do. The defaults suit real writers; tests hurry.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
@@ -87,7 +90,7 @@ pub(crate) enum Step {
     Idle,
     /// Not before this moment (quota).
     Until(Instant),
-    /// The memory budget is used up.
+    /// The pipeline is full, or the memory budget is used up.
     Blocked,
     /// Nothing left to follow.
     Empty,
@@ -159,11 +162,22 @@ impl Lane {
         if self.chain[index].retry.is_some_and(|(at, _)| tools.clock < at) {
             return Ok(Step::Waiting);
         }
+        let unwritten = |ticket: Option<u64>| !ticket.is_some_and(|t| tools.keeper.is_written(t));
+        if self.chain[index].undecoded && unwritten(self.chain[index].ticket) {
+            return Ok(Step::Until(tools.clock + IDENTITY_WAIT));
+        }
+        if tools.context.outlet.is_full() {
+            return Ok(Step::Blocked);
+        }
         let Some(charge) = tools.context.budget.try_take(u64::from(tools.config.read_block_bytes)) else {
             return Ok(Step::Blocked);
         };
         let (mut data, records) = tools.context.pool.take();
         match self.chain[index].read_block(&mut data, tools.config.read_block_bytes as usize) {
+            Ok(Got::Bytes(0)) if self.chain[index].undecoded => {
+                self.decode(index, data, records, charge, tools)?;
+                Ok(Step::Progress)
+            }
             Ok(Got::Bytes(0)) => {
                 tools.context.pool.give(data, records);
                 drop(charge);
@@ -185,9 +199,9 @@ impl Lane {
         }
     }
 
-    /// Whether a file that will be deleted before long is not read to its end.
-    pub(crate) fn endangered(&self) -> bool {
-        self.current().is_some_and(|index| index + 1 < self.chain.len())
+    /// How many newer files stand behind the one that is being read: the more, the sooner it will be deleted.
+    pub(crate) fn successors(&self) -> usize {
+        self.current().map_or(0, |index| self.chain.len() - 1 - index)
     }
 
     /// The oldest file that is not drained.
@@ -207,9 +221,8 @@ impl Lane {
     pub(crate) fn measure(&mut self, keeper: &Keeper) {
         let mut lag = 0;
         for file in &mut self.chain {
-            let before = file.kept.state.lock().size;
             let behind = file.lag();
-            if behind > 0 && file.kept.state.lock().size != before {
+            if behind > 0 && file.grown_since_written() {
                 keeper.touch(&file.kept);
             }
             lag += behind;
@@ -250,14 +263,16 @@ impl Lane {
             tools.keeper.touch(&file.kept);
         }
         let Some(source) = self.open_statement(index, tools)? else {
-            // Not even one line yet, and too short to tell from another file.
+            // Not even one line yet, and too short to tell from another file; or not written down what it is.
             let file = &mut self.chain[index];
+            file.undecoded = file.source.is_some();
             file.carry_at = tools.now;
             file.carry = data.as_slice().to_vec();
             tools.context.pool.give(data, records);
             return Ok(());
         };
         let file = &mut self.chain[index];
+        file.undecoded = false;
         if std::mem::take(&mut file.mid_line) {
             self.decoder.resume_mid_line();
         }
@@ -278,6 +293,14 @@ impl Lane {
         let data = file.carry.clone();
         let base = file.read - data.len() as u64;
         let _ = file.identify(&data, base == 0, true);
+        file.undecoded = false;
+        if file.source.is_some() && !file.ticket.is_some_and(|t| tools.keeper.is_written(t)) {
+            tools.keeper.touch(&file.kept);
+            file.ticket = Some(0);
+            if let Err(error) = tools.keeper.flush() {
+                tracing::debug!(%error, "delivery goes on");
+            }
+        }
         let Some(source) = self.open_statement(index, tools)? else { return Ok(()) };
         let file = &mut self.chain[index];
         if std::mem::take(&mut file.mid_line) {
@@ -564,7 +587,8 @@ impl Lane {
         (age > Duration::from_millis(50)).then_some(modified)
     }
 
-    /// The source of a file that is bound; sends the opened statement before its first record.
+    /// The source of a file that is bound, once that is written down; sends the opened statement before its first
+    /// record.
     fn open_statement(
         &mut self,
         index: usize,
@@ -572,6 +596,10 @@ impl Lane {
     ) -> Result<Option<Arc<Source>>, OutletClosed> {
         let file = &mut self.chain[index];
         let Some(source) = file.source.clone() else { return Ok(None) };
+        let ticket = *file.ticket.get_or_insert_with(|| tools.keeper.hurry(&file.kept));
+        if !tools.keeper.is_written(ticket) {
+            return Ok(None);
+        }
         if !std::mem::replace(&mut file.opened, true) {
             let hold = file.kept.tracker.hold(file.kept.tracker.position());
             self.state(index, StatementKind::Opened, Vec::new(), vec![(source.id, hold)], tools)?;
@@ -723,6 +751,12 @@ impl Lane {
         tools: &mut Tools<'_>,
     ) -> Result<(), OutletClosed> {
         self.end_line(index, tools)?;
+        self.lose_tail(index, lost, reason);
+        Ok(())
+    }
+
+    /// The file ends here, with the `lost` bytes after what was read declared lost.
+    pub(crate) fn lose_tail(&mut self, index: usize, lost: u64, reason: LossReason) {
         let file = &mut self.chain[index];
         file.drained = true;
         if lost > 0 {
@@ -733,7 +767,6 @@ impl Lane {
             file.kept.tracker.lose(span, reason);
             file.kept.tracker.attribute(span.end);
         }
-        Ok(())
     }
 }
 

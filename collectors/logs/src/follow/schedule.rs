@@ -82,10 +82,10 @@ impl Schedule {
         self.due[lane] = None;
     }
 
-    /// The next lane, of those that are ready at `now`. `urgent` lanes come first in their round.
-    pub(crate) fn turn(&mut self, now: Instant, urgent: impl Fn(usize) -> bool) -> Option<usize> {
+    /// The next lane, of those that are ready at `now`. In their round the most urgent come first.
+    pub(crate) fn turn(&mut self, now: Instant, urgency: impl Fn(usize) -> usize) -> Option<usize> {
         if self.now.is_empty() {
-            self.begin_round(now, urgent);
+            self.begin_round(now, urgency);
         }
         let lane = self.now.pop_front()?;
         self.queued[lane] = false;
@@ -106,7 +106,7 @@ impl Schedule {
         None
     }
 
-    fn begin_round(&mut self, now: Instant, urgent: impl Fn(usize) -> bool) {
+    fn begin_round(&mut self, now: Instant, urgency: impl Fn(usize) -> usize) {
         while let Some(Reverse((due, lane))) =
             self.timers.peek().copied().filter(|Reverse((due, _))| *due <= now)
         {
@@ -115,9 +115,8 @@ impl Schedule {
                 self.ready(lane);
             }
         }
-        let (first, rest): (Vec<usize>, Vec<usize>) = self.next.drain(..).partition(|lane| urgent(*lane));
-        self.now.extend(first);
-        self.now.extend(rest);
+        self.next.sort_by_cached_key(|lane| Reverse(urgency(*lane)));
+        self.now.extend(self.next.drain(..));
     }
 
     fn grow(&mut self, lane: usize) {
@@ -135,7 +134,7 @@ mod tests {
     const TICK: Duration = Duration::from_millis(100);
 
     fn turns(schedule: &mut Schedule, now: Instant, count: usize) -> Vec<Option<usize>> {
-        (0..count).map(|_| schedule.turn(now, |_| false)).collect()
+        (0..count).map(|_| schedule.turn(now, |_| 0)).collect()
     }
 
     #[test]
@@ -145,7 +144,7 @@ mod tests {
         (0..3).for_each(|lane| schedule.ready(lane));
         let mut order = Vec::new();
         for _ in 0..6 {
-            let lane = schedule.turn(now, |_| false).expect("a lane");
+            let lane = schedule.turn(now, |_| 0).expect("a lane");
             order.push(lane);
             schedule.ready(lane);
         }
@@ -153,17 +152,17 @@ mod tests {
     }
 
     #[test]
-    fn urgent_lanes_come_first_in_their_round_only() {
+    fn the_most_urgent_lanes_come_first_in_their_round_only() {
         let now = Instant::now();
         let mut schedule = Schedule::new(now, TICK);
         (0..3).for_each(|lane| schedule.ready(lane));
         let mut order = Vec::new();
         for _ in 0..6 {
-            let lane = schedule.turn(now, |lane| lane == 2).expect("a lane");
+            let lane = schedule.turn(now, |lane| [0, 1, 5][lane]).expect("a lane");
             order.push(lane);
             schedule.ready(lane);
         }
-        assert_eq!(order, [2, 0, 1, 2, 0, 1]);
+        assert_eq!(order, [2, 1, 0, 2, 1, 0]);
     }
 
     #[test]
@@ -171,7 +170,7 @@ mod tests {
         let now = Instant::now();
         let mut schedule = Schedule::new(now, TICK);
         (0..2).for_each(|lane| schedule.ready(lane));
-        assert_eq!(schedule.turn(now, |_| false), Some(0));
+        assert_eq!(schedule.turn(now, |_| 0), Some(0));
         schedule.again(0);
         assert_eq!(turns(&mut schedule, now, 3), [Some(0), Some(1), None]);
     }

@@ -2,18 +2,15 @@
 //! stop and started; shippers settle in any order and drop receipts. In the end the topic, repeats dropped by id,
 //! must hold exactly what was written, in order, and the ledger must add up.
 //!
-//! `TAFFRAIL_MODEL_CASES=5000 cargo test -p taffrail-logs --test model` runs more cases;
+//! `TAFFRAIL_MODEL_CASES=5000 cargo test -p taffrail-logs --test tailing` runs more cases;
 //! `TAFFRAIL_MODEL_SEED=17 TAFFRAIL_MODEL_CASES=1` repeats one.
-
-mod agent;
-mod writer;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use agent::{Agent, Topic};
+use super::agent::{Agent, Topic, config};
+use super::writer::{Kind, Random, Writer};
 use parking_lot::Mutex;
-use writer::{Kind, Random, Writer};
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
@@ -77,7 +74,13 @@ impl Case {
 
     fn start(&mut self) {
         if self.agent.is_none() {
-            self.agent = Some(Agent::start(self.root.path(), &self.topic, self.random.next(), self.drops()));
+            self.agent = Some(Agent::start(
+                self.root.path(),
+                config(self.root.path()),
+                &self.topic,
+                self.random.next(),
+                self.drops(),
+            ));
         }
     }
 
@@ -167,8 +170,7 @@ impl Case {
                 let got = topic.records.get(&(writer.name.clone(), stream as u8)).map_or(0, Vec::len);
                 if got < expected.len() {
                     let records = topic.records.get(&(writer.name.clone(), stream as u8));
-                    let here =
-                        |want: &&Vec<u8>| records.is_some_and(|r| r.iter().any(|(_, body)| body == *want));
+                    let here = |want: &&Vec<u8>| records.is_some_and(|r| r.iter().any(|a| a.body == **want));
                     let first = expected.iter().find(|want| !here(want)).map(|b| number(b));
                     missing.push(format!(
                         "{:?} {} stream {stream}: {got} of {}, first {first:?}",
@@ -196,9 +198,9 @@ impl Case {
                     topic.records.get(&(writer.name.clone(), stream as u8)).cloned().unwrap_or_default();
                 // A file that is copied and truncated before its first byte was read shows its new content first.
                 if self.drops() || writer.kind == Kind::Copied {
-                    got.sort_by_key(|(_, body)| number(body));
+                    got.sort_by_key(|arrived| number(&arrived.body));
                 }
-                let at = got.iter().zip(expected.iter()).position(|((_, body), want)| body != want);
+                let at = got.iter().zip(expected.iter()).position(|(arrived, want)| arrived.body != *want);
                 let show = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
                 if let Some(at) =
                     at.or((got.len() != expected.len()).then_some(expected.len().min(got.len())))
@@ -210,7 +212,7 @@ impl Case {
                         writer.name,
                         got.len(),
                         expected.len(),
-                        got.get(at).map(|(id, b)| (id, show(b))),
+                        got.get(at).map(|arrived| (&arrived.id, show(&arrived.body))),
                         expected.get(at).map(|b| show(b)),
                     );
                 }

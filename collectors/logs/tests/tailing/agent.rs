@@ -13,8 +13,8 @@ use taffrail_logs::config::{FileInput, KubernetesLogs};
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Pace, Rhythm};
 use taffrail_record::{
-    Batch, Beat, Budget, BufferPool, Collector, Context, Extra, FileId, Ledger, Outlet, Payload, Receipt,
-    Record, Stop, Stream,
+    Batch, Beat, Budget, BufferPool, Collector, Context, Extra, FileId, Flags, Ledger, Outlet, Payload,
+    Receipt, Record, Stop, Stream,
 };
 
 use super::writer::Random;
@@ -22,14 +22,21 @@ use super::writer::Random;
 /// A record's pieces: its id in the topic.
 pub(crate) type Id = Vec<(FileId, u64, u64)>;
 
-/// Records with their ids, in order of arrival.
-pub(crate) type Arrived = Vec<(Id, Vec<u8>)>;
+/// A record as it arrived.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrived {
+    pub(crate) id: Id,
+    pub(crate) body: Vec<u8>,
+    pub(crate) flags: Flags,
+}
 
 /// What the far side has, in order of arrival.
 #[derive(Default)]
 pub(crate) struct Topic {
     /// Per account (container or file) and stream.
-    pub(crate) records: BTreeMap<(String, u8), Arrived>,
+    pub(crate) records: BTreeMap<(String, u8), Vec<Arrived>>,
+    /// The ledger's statements.
+    pub(crate) statements: Vec<serde_json::Value>,
     pub(crate) repeats: u64,
     pub(crate) seen: BTreeMap<Id, Vec<u8>>,
     /// The same id with other content: must stay empty.
@@ -38,6 +45,12 @@ pub(crate) struct Topic {
 
 impl Topic {
     fn take(&mut self, batch: &Batch) {
+        if batch.payload == Payload::Statement {
+            let statements =
+                batch.records.iter().map(|r| serde_json::from_slice(batch.body(r)).expect("a statement"));
+            self.statements.extend(statements);
+            return;
+        }
         for record in &batch.records {
             let id = id_of(batch.source.id, record);
             let body = batch.body(record).to_vec();
@@ -52,7 +65,8 @@ impl Topic {
             let container = batch.origin.container.as_ref().map(|c| c.name.clone());
             let lane = container.unwrap_or_else(|| lane_of(&batch.source.path));
             let stream = u8::from(record.stream == Stream::Stderr);
-            self.records.entry((lane, stream)).or_default().push((id, body));
+            let flags = record.flags;
+            self.records.entry((lane, stream)).or_default().push(Arrived { id, body, flags });
         }
     }
 }
@@ -78,6 +92,8 @@ pub(crate) struct Agent {
     collector: JoinHandle<()>,
     shipper: JoinHandle<()>,
     killed: Arc<Mutex<bool>>,
+    /// While it is held, the far side takes nothing.
+    pub(crate) gate: Arc<Mutex<()>>,
     pub(crate) ledger: Arc<Ledger>,
 }
 
@@ -101,7 +117,13 @@ pub(crate) fn config(root: &Path) -> LogsConfig {
 }
 
 impl Agent {
-    pub(crate) fn start(root: &Path, topic: &Arc<Mutex<Topic>>, seed: u64, drops: bool) -> Agent {
+    pub(crate) fn start(
+        root: &Path,
+        config: LogsConfig,
+        topic: &Arc<Mutex<Topic>>,
+        seed: u64,
+        drops: bool,
+    ) -> Agent {
         let (store, _) = Store::open(&root.join("state"), Options::default()).expect("a store");
         let (outlet, batches) = Outlet::channel(4);
         let (stop, ledger) = (Stop::new(), Ledger::new());
@@ -123,13 +145,14 @@ impl Agent {
         };
         let store = Arc::new(Mutex::new(store));
         let drain = Duration::from_millis(500);
-        let mut logs = LogsCollector::new(config(root), Arc::default(), Handed::new(), store, rhythm, drain)
-            .with_pace(pace);
+        let mut logs =
+            LogsCollector::new(config, Arc::default(), Handed::new(), store, rhythm, drain).with_pace(pace);
         let collector = thread::spawn(move || logs.run(&context).expect("the collector runs"));
         let killed = Arc::new(Mutex::new(false));
-        let (dead, topic) = (Arc::clone(&killed), Arc::clone(topic));
-        let shipper = thread::spawn(move || ship(&batches, &topic, &dead, Random(seed), drops));
-        Agent { stop, collector, shipper, killed, ledger }
+        let gate = Arc::new(Mutex::new(()));
+        let (dead, open, topic) = (Arc::clone(&killed), Arc::clone(&gate), Arc::clone(topic));
+        let shipper = thread::spawn(move || ship(&batches, &topic, &dead, &open, Random(seed), drops));
+        Agent { stop, collector, shipper, killed, gate, ledger }
     }
 
     /// From this moment nothing is settled and nothing arrives: as if the process had gone.
@@ -155,24 +178,24 @@ fn ship(
     batches: &Receiver<Batch>,
     topic: &Mutex<Topic>,
     dead: &Mutex<bool>,
+    gate: &Mutex<()>,
     mut random: Random,
     drops: bool,
 ) {
     let mut open: Vec<Receipt> = Vec::new();
     loop {
+        drop(gate.lock());
         match batches.recv_timeout(Duration::from_millis(2)) {
             Ok(batch) => {
                 let dead = dead.lock();
                 if *dead {
                     continue;
                 }
-                if batch.payload == Payload::Line {
-                    if drops && random.one_in(50) {
-                        // Refused for the moment: the collector must read it again.
-                        continue;
-                    }
-                    topic.lock().take(&batch);
+                if batch.payload == Payload::Line && drops && random.one_in(50) {
+                    // Refused for the moment: the collector must read it again.
+                    continue;
                 }
+                topic.lock().take(&batch);
                 open.push(batch.receipt);
                 while open.len() > 6 || !open.is_empty() && random.one_in(3) {
                     open.swap_remove(random.below(open.len() as u64) as usize).confirm();

@@ -1,0 +1,421 @@
+//! What a random model rarely meets: deletion while unread, hostile files, quotas, a loud neighbour, lines that
+//! never end.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use taffrail_logs::LogsConfig;
+use taffrail_logs::config::{FileInput, OverQuota, Quota, QuotaScope};
+use taffrail_record::Flags;
+
+use super::agent::{Agent, Arrived, Topic, config};
+
+/// A directory with logs, the topic they go to, and the agent between them.
+struct Scene {
+    root: tempfile::TempDir,
+    topic: Arc<Mutex<Topic>>,
+    agent: Option<Agent>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene { root: tempfile::tempdir().expect("a directory"), topic: Arc::default(), agent: None }
+    }
+
+    fn path(&self) -> &Path {
+        self.root.path()
+    }
+
+    fn start(&mut self) {
+        self.start_with(|_| {});
+    }
+
+    fn start_with(&mut self, change: impl FnOnce(&mut LogsConfig)) {
+        let mut config = config(self.path());
+        change(&mut config);
+        self.agent = Some(Agent::start(self.path(), config, &self.topic, 1, false));
+    }
+
+    fn stop(&mut self) {
+        self.agent.take().expect("running").terminate();
+    }
+
+    /// Ends the agent and holds its books against themselves.
+    fn close(&mut self) {
+        let agent = self.agent.take().expect("running");
+        let ledger = Arc::clone(&agent.ledger);
+        agent.terminate();
+        for account in ledger.accounts() {
+            assert_eq!(account.balance().difference(), 0, "{:?} {:?}", account.names(), account.balance());
+        }
+    }
+
+    /// A plain file `files/0/<name>`.
+    fn plain(&self, name: &str) -> PathBuf {
+        let directory = self.path().join("files/0");
+        fs::create_dir_all(&directory).expect("a directory");
+        directory.join(name)
+    }
+
+    /// A log file of a container.
+    fn container(&self, namespace: &str, name: &str, file: &str) -> PathBuf {
+        let directory = self.path().join(format!("pods/{namespace}_pod_uid-{namespace}-{name}/{name}"));
+        fs::create_dir_all(&directory).expect("a directory");
+        directory.join(file)
+    }
+
+    /// The records of a lane's first stream.
+    fn records(&self, lane: &str) -> Vec<Arrived> {
+        self.topic.lock().records.get(&(lane.to_owned(), 0)).cloned().unwrap_or_default()
+    }
+
+    fn bodies(&self, lane: &str) -> Vec<String> {
+        self.records(lane).iter().map(|a| String::from_utf8_lossy(&a.body).into_owned()).collect()
+    }
+
+    fn until(&self, what: &str, done: impl Fn(&Scene) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !done(self) {
+            assert!(Instant::now() < deadline, "{what} in vain; statements {:?}", self.statements());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn statements(&self) -> Vec<String> {
+        self.topic.lock().statements.iter().map(|s| s["ledger"].to_string()).collect()
+    }
+
+    /// The losses declared so far, by reason, in bytes.
+    fn declared(&self, reason: &str) -> u64 {
+        let topic = self.topic.lock();
+        let lost =
+            topic.statements.iter().flat_map(|s| s["ledger"]["lost"].as_array().cloned().unwrap_or_default());
+        lost.filter(|l| l["reason"] == reason).map(|l| l["length"].as_u64().unwrap_or(0)).sum()
+    }
+
+    fn held(&self, name: &str) -> usize {
+        let held = fs::read_dir("/proc/self/fd").expect("listed").flatten();
+        let held = held.filter_map(|e| fs::read_link(e.path()).ok());
+        held.filter(|p| p.starts_with(self.path()) && p.to_string_lossy().contains(name)).count()
+    }
+}
+
+fn append(path: &Path) -> File {
+    OpenOptions::new().create(true).append(true).open(path).expect("opened")
+}
+
+fn say(path: &Path, text: impl AsRef<[u8]>) {
+    append(path).write_all(text.as_ref()).expect("written");
+}
+
+/// Lines `from..to`, each of about `length` bytes.
+fn lines(from: usize, to: usize, length: usize) -> String {
+    (from..to).map(|n| format!("line:{n} {}\n", "x".repeat(length))).collect()
+}
+
+fn cri(stream: &str, tag: &str, text: &str) -> String {
+    format!("2026-01-02T03:04:05.678901234Z {stream} {tag} {text}\n")
+}
+
+#[test]
+fn a_file_that_is_deleted_unread_is_read_to_its_end_from_the_held_descriptor() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, lines(0, 2000, 200));
+    scene.start();
+    scene.until("some records were awaited", |s| !s.records("app.log").is_empty());
+    {
+        let agent = scene.agent.as_ref().expect("running");
+        let _closed = agent.gate.lock();
+        say(&log, lines(2000, 4000, 200));
+        fs::rename(&log, scene.plain("app.log.1")).expect("renamed");
+        say(&log, lines(4000, 4500, 200));
+        scene.until("the rotated file was held", |s| s.held("app.log") == 2);
+        fs::rename(scene.plain("app.log.1"), scene.plain("app.log.2")).expect("renamed");
+        fs::rename(&log, scene.plain("app.log.1")).expect("renamed");
+        say(&log, lines(4500, 4600, 200));
+        scene.until("the next one was held, too", |s| s.held("app.log") == 3);
+        fs::remove_file(scene.plain("app.log.1")).expect("removed");
+        fs::remove_file(scene.plain("app.log.2")).expect("removed");
+    }
+    scene.until("all lines were awaited", |s| s.records("app.log").len() == 4600);
+    let expected = lines(0, 4600, 200);
+    assert!(scene.bodies("app.log").iter().map(String::as_str).eq(expected.lines()));
+    assert_eq!(scene.declared("deleted"), 0);
+    scene.until("the deleted files were let go", |s| s.held("app.log") == 1);
+    scene.close();
+}
+
+#[test]
+fn deleted_files_keep_no_more_of_the_disk_than_they_may_and_the_rest_is_declared_lost() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, lines(0, 100, 200));
+    scene.start_with(|config| config.max_deleted_bytes = 300_000);
+    scene.until("the first lines were awaited", |s| s.records("app.log").len() == 100);
+    let (old, new) = (lines(100, 2000, 200), lines(2000, 2100, 200));
+    {
+        let agent = scene.agent.as_ref().expect("running");
+        let _closed = agent.gate.lock();
+        say(&log, &old);
+        fs::rename(&log, scene.plain("app.log.1")).expect("renamed");
+        say(&log, &new);
+        scene.until("the rotated file was held", |s| s.held("app.log") == 2);
+        fs::remove_file(scene.plain("app.log.1")).expect("removed");
+        scene.until("the deleted file was let go", |s| s.held("deleted") == 0);
+    }
+    scene.until("the newest lines were awaited", |s| {
+        s.bodies("app.log").last().is_some_and(|last| new.lines().last() == Some(last))
+    });
+    scene.until("the loss was declared", |s| s.declared("deleted") > 0);
+    let arrived: usize = scene.bodies("app.log").iter().map(|body| body.len() + 1).sum();
+    let written = lines(0, 2100, 200).len();
+    assert_eq!(
+        arrived as u64 + scene.declared("deleted"),
+        written as u64,
+        "each byte arrived or was declared lost"
+    );
+    scene.close();
+}
+
+#[test]
+fn what_was_deleted_while_the_agent_was_down_is_declared_with_its_size() {
+    let mut scene = Scene::new();
+    let log = scene.container("shop", "web", "0.log");
+    let line = cri("stdout", "F", "hello");
+    say(&log, line.repeat(100));
+    scene.start();
+    scene.until("the lines were awaited", |s| s.records("web").len() == 100);
+    {
+        let agent = scene.agent.as_ref().expect("running");
+        let _closed = agent.gate.lock();
+        say(&log, line.repeat(5000));
+        // What is behind is measured once a second.
+        std::thread::sleep(Duration::from_millis(2500));
+    }
+    let agent = scene.agent.take().expect("running");
+    agent.kill();
+    fs::remove_dir_all(log.parent().and_then(Path::parent).expect("the pod's directory")).expect("removed");
+    scene.start();
+    scene.until("the loss was declared", |s| s.declared("deleted") > 0);
+    scene.until("the end was stated", |s| s.statements().iter().any(|s| s.contains("finished")));
+    let arrived = line.len() * scene.records("web").len();
+    assert_eq!(arrived as u64 + scene.declared("deleted"), 5100 * line.len() as u64);
+    scene.close();
+}
+
+#[test]
+fn hostile_files_are_refused_once_and_the_others_are_read() {
+    let mut scene = Scene::new();
+    let secret = scene.path().join("secret");
+    say(&secret, "the node's secret\n");
+    let log = scene.container("shop", "web", "0.log");
+    let directory = log.parent().expect("a directory").to_owned();
+    say(&log, cri("stdout", "F", "good"));
+    std::os::unix::fs::symlink(&secret, directory.join("1.log")).expect("linked");
+    nix::unistd::mkfifo(&directory.join("2.log"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    fs::create_dir(directory.join("3.log")).expect("a directory");
+    std::os::unix::fs::symlink("/dev/zero", directory.join("4.log")).expect("linked");
+    std::os::unix::fs::symlink(directory.join("5.log"), directory.join("5.log")).expect("linked");
+    let other = scene.plain("app.log");
+    say(&other, "fine\n");
+    nix::unistd::mkfifo(&scene.plain("pipe.log"), nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    scene.start();
+    scene.until("the good lines were awaited", |s| {
+        s.bodies("web") == ["good"] && s.bodies("app.log") == ["fine"]
+    });
+    say(&log, cri("stdout", "F", "and on"));
+    scene.until("the next line was awaited", |s| s.bodies("web") == ["good", "and on"]);
+    let topic = scene.topic.lock();
+    let all: Vec<&Arrived> = topic.records.values().flatten().collect();
+    assert_eq!(all.len(), 3, "nothing but the good lines: {all:?}");
+    drop(topic);
+    assert_eq!(scene.held("secret"), 0);
+    scene.close();
+}
+
+#[test]
+fn links_that_stay_inside_are_followed_and_one_file_with_many_names_is_read_once() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, "one\n");
+    for farm in 1..5 {
+        let directory = scene.path().join(format!("files/{farm}"));
+        fs::create_dir_all(&directory).expect("a directory");
+        std::os::unix::fs::symlink(&log, directory.join("app.log")).expect("linked");
+    }
+    scene.start();
+    scene.until("the line was awaited", |s| !s.records("app.log").is_empty());
+    say(&log, "two\n");
+    scene.until("the second line was awaited", |s| s.records("app.log").len() >= 2);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(scene.bodies("app.log"), ["one", "two"]);
+    scene.close();
+}
+
+#[test]
+fn a_reused_inode_is_another_file() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, "first life\n");
+    scene.start();
+    scene.until("the line was awaited", |s| s.records("app.log").len() == 1);
+    scene.stop();
+    // The same inode with other content: what the file system does when it gives a number away again.
+    File::create(&log).expect("emptied");
+    say(&log, "second life, longer than the first\n");
+    scene.start();
+    scene.until("the second content was awaited", |s| s.records("app.log").len() == 2);
+    assert_eq!(scene.bodies("app.log"), ["first life", "second life, longer than the first"]);
+    let records = scene.records("app.log");
+    assert_ne!(records[0].id[0].0, records[1].id[0].0, "two contents, two identities");
+    assert_eq!(records[1].id[0].1, 0, "read from its first byte");
+    scene.close();
+}
+
+#[test]
+fn a_last_line_that_never_ends_is_delivered_flagged_after_the_wait() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, "whole\nnever ends");
+    scene.start_with(|config| config.partial_timeout_ms = 100);
+    scene.until("the unfinished line was awaited", |s| s.records("app.log").len() == 2);
+    let records = scene.records("app.log");
+    assert_eq!(scene.bodies("app.log"), ["whole", "never ends"]);
+    assert!(!records[0].flags.contains(Flags::PARTIAL) && records[1].flags.contains(Flags::PARTIAL));
+    say(&log, " but goes on\nnext\n");
+    scene.until("the rest was awaited", |s| s.records("app.log").len() == 4);
+    assert_eq!(scene.bodies("app.log")[2..], [" but goes on", "next"]);
+    scene.close();
+}
+
+#[test]
+fn parts_without_an_end_are_delivered_although_their_container_is_gone() {
+    let mut scene = Scene::new();
+    let log = scene.container("shop", "web", "0.log");
+    say(
+        &log,
+        cri("stdout", "F", "whole")
+            + &cri("stdout", "P", "the beginning ")
+            + &cri("stdout", "P", "of an end"),
+    );
+    scene.start_with(|config| config.partial_timeout_ms = 300);
+    scene.until("the whole line was awaited", |s| s.records("web").len() == 1);
+    fs::remove_dir_all(log.parent().and_then(Path::parent).expect("the pod's directory")).expect("removed");
+    scene.until("the parts were awaited", |s| s.records("web").len() == 2);
+    let record = &scene.records("web")[1];
+    assert_eq!(record.body, b"the beginning of an end");
+    assert!(record.flags.contains(Flags::PARTIAL));
+    scene.until("the file was let go", |s| s.held("0.log") == 0);
+    scene.close();
+}
+
+#[test]
+fn a_line_of_a_hundred_megabytes_is_cut_flagged_and_counted() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    let mut file = append(&log);
+    file.write_all(b"before\n").expect("written");
+    for _ in 0..100 {
+        file.write_all(&vec![b'x'; 1_000_000]).expect("written");
+    }
+    file.write_all(b"\nafter\n").expect("written");
+    scene.start_with(|config| {
+        config.max_line_bytes = 1 << 20;
+        config.read_block_bytes = 128 * 1024;
+    });
+    scene.until("the lines were awaited", |s| s.records("app.log").len() == 3);
+    let records = scene.records("app.log");
+    assert_eq!(records[1].body.len(), 1 << 20);
+    assert!(records[1].flags.contains(Flags::TRUNCATED));
+    assert_eq!(records[2].body, b"after");
+    let ledger = Arc::clone(&scene.agent.as_ref().expect("running").ledger);
+    let lost: u64 = ledger.accounts().iter().map(|a| a.balance().lost_bytes()).sum();
+    assert_eq!(lost, 100_000_000 - (1 << 20), "the bytes that were cut are counted");
+    scene.close();
+}
+
+#[test]
+fn over_its_quota_a_container_loses_what_is_counted_and_declared_and_nobody_else_does() {
+    let mut scene = Scene::new();
+    let (loud, quiet) = (scene.container("a", "loud", "0.log"), scene.container("b", "quiet", "0.log"));
+    let line = cri("stdout", "F", &"x".repeat(163));
+    say(&loud, line.repeat(5000));
+    say(&quiet, line.repeat(500));
+    scene.start_with(|config| {
+        config.quotas = vec![Quota { namespace: "a".to_owned(), lines_per_second: 100, ..Quota::default() }];
+    });
+    scene.until("the quiet container was awaited", |s| s.records("quiet").len() == 500);
+    scene.until("the loss was declared", |s| {
+        s.declared("quota") + s.records("loud").len() as u64 * line.len() as u64 == 5000 * line.len() as u64
+    });
+    let delivered = scene.records("loud").len();
+    assert!((100..=1000).contains(&delivered), "a second's worth, and what was refilled: {delivered}");
+    scene.close();
+}
+
+#[test]
+fn a_quota_that_waits_loses_nothing_and_holds_for_a_whole_namespace() {
+    let mut scene = Scene::new();
+    let line = cri("stdout", "F", "x");
+    for name in ["one", "two"] {
+        say(&scene.container("a", name, "0.log"), line.repeat(150));
+    }
+    scene.start_with(|config| {
+        config.quotas = vec![Quota {
+            namespace: "a".to_owned(),
+            per: QuotaScope::Namespace,
+            lines_per_second: 100,
+            over: OverQuota::Wait,
+            ..Quota::default()
+        }];
+    });
+    let begun = Instant::now();
+    scene.until("all lines were awaited", |s| s.records("one").len() == 150 && s.records("two").len() == 150);
+    // 300 lines, of which a second's worth at once; a block that is begun is sent whole.
+    assert!(begun.elapsed() > Duration::from_millis(500), "the two share one quota: {:?}", begun.elapsed());
+    assert_eq!(scene.declared("quota"), 0);
+    scene.close();
+}
+
+#[test]
+fn a_quiet_container_has_its_turn_beside_a_loud_one() {
+    let mut scene = Scene::new();
+    let (loud, quiet) = (scene.container("a", "loud", "0.log"), scene.container("b", "quiet", "0.log"));
+    let line = cri("stdout", "F", &"x".repeat(200));
+    // Far more than can be sent in the time that the test waits for the quiet one.
+    say(&loud, line.repeat(400_000));
+    say(&quiet, cri("stdout", "F", "first"));
+    scene.start();
+    scene.until("the quiet container was awaited", |s| s.records("quiet").len() == 1);
+    let mut behind = Vec::new();
+    for n in 0..5 {
+        let before = scene.records("loud").len();
+        say(&quiet, cri("stdout", "F", &n.to_string()));
+        scene.until("the quiet container was awaited", |s| s.records("quiet").len() == n + 2);
+        behind.push(scene.records("loud").len() - before);
+    }
+    assert!(scene.records("loud").len() < 400_000, "the loud one was still behind");
+    // In lines of the loud one, since a test must not count seconds.
+    assert!(behind.iter().all(|lines| *lines < 40_000), "the quiet one waited for {behind:?} lines");
+    scene.agent.take().expect("running").kill();
+}
+
+#[test]
+fn a_glob_finds_files_that_appear_later_and_leaves_out_the_excluded() {
+    let mut scene = Scene::new();
+    say(&scene.plain("app.log"), "one\n");
+    say(&scene.plain("debug.log"), "noise\n");
+    scene.start_with(|config| {
+        config.files = vec![FileInput { exclude: vec!["**/debug*".to_owned()], ..config.files[0].clone() }];
+    });
+    scene.until("the first file was awaited", |s| s.bodies("app.log") == ["one"]);
+    say(&scene.plain("later.log"), "two\n");
+    scene.until("the later file was awaited", |s| s.bodies("later.log") == ["two"]);
+    assert!(scene.records("debug.log").is_empty());
+    scene.close();
+}
