@@ -303,7 +303,10 @@ impl Hearing {
             return;
         }
         match Kind::of(code) {
-            kind @ (Kind::Connection | Kind::Authentication) => self.shared.troubles.connection(kind, &text),
+            kind @ (Kind::Connection | Kind::Authentication) => {
+                let is_summary = code == rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as Code;
+                self.shared.troubles.connection(kind, &text, is_summary);
+            }
             _ => self.shared.troubles.mention("error", &format!("kafka: {text}")),
         }
     }

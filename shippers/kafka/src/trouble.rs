@@ -45,11 +45,14 @@ impl Troubles {
         &self.status
     }
 
-    /// The brokers cannot be used.
-    pub(crate) fn connection(&self, kind: Kind, problem: &str) {
+    /// The brokers cannot be used. That all are down says less than why the last one is: then the known cause stays.
+    pub(crate) fn connection(&self, kind: Kind, problem: &str, is_summary: bool) {
         self.counters.error(kind, 1);
         let text = format!("kafka: {problem}; {}", kind.remedy());
         let mut state = self.state.lock();
+        if is_summary && state.connection.is_some() {
+            return;
+        }
         state.log("connection", &text);
         state.connection = Some(text);
         self.disconnected.store(true, Ordering::Release);
@@ -121,7 +124,7 @@ mod tests {
     fn troubles_of_different_subjects_are_shown_together_and_cleared_apart() {
         let troubles = Troubles::new(Arc::default());
         troubles.topic("a", Kind::UnknownTopic, "unknown topic", 3);
-        troubles.connection(Kind::Connection, "all brokers down");
+        troubles.connection(Kind::Connection, "all brokers down", true);
         let shown = troubles.status().get().expect("trouble");
         assert!(shown.contains("topic a: unknown topic; create it"), "{shown}");
         assert!(shown.contains("all brokers down; check kafka.brokers"), "{shown}");
@@ -129,5 +132,16 @@ mod tests {
         assert!(!troubles.status().get().expect("trouble").contains("brokers down"));
         troubles.topic_is_well("a");
         assert_eq!(troubles.status().get(), None);
+    }
+
+    #[test]
+    fn the_cause_stays_when_all_brokers_are_said_to_be_down() {
+        let troubles = Troubles::new(Arc::default());
+        troubles.connection(Kind::Connection, "connection refused", false);
+        troubles.connection(Kind::Authentication, "certificate verify failed", false);
+        troubles.connection(Kind::Connection, "1/1 brokers are down", true);
+        let shown = troubles.status().get().expect("trouble");
+        assert!(shown.contains("certificate verify failed") && shown.contains("kafka.tls"), "{shown}");
+        assert!(!shown.contains("refused") && !shown.contains("are down"), "{shown}");
     }
 }
