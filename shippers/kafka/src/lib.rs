@@ -25,6 +25,7 @@ mod metrics;
 mod producer;
 mod properties;
 mod read;
+mod renewal;
 mod shipper;
 mod topic;
 mod trouble;

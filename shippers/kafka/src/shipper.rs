@@ -19,6 +19,7 @@ use crate::lane::Lane;
 use crate::metrics::Counters;
 use crate::producer::{Producer, Shared, Spare};
 use crate::properties::{native, producer_properties};
+use crate::renewal::Renewal;
 use crate::trouble::Troubles;
 use crate::{KafkaConfig, KafkaError, TopicTemplate};
 
@@ -58,6 +59,7 @@ pub struct KafkaShipper {
     /// Lanes with flights that wait or with trouble not yet over.
     troubled: BTreeSet<usize>,
     sequence: u64,
+    renewal: Renewal,
     /// A new `batch.size`, for when nothing is on its way.
     shrink: bool,
     returned: Receiver<Box<Flight>>,
@@ -100,6 +102,7 @@ impl KafkaShipper {
             by_origin: HashMap::new(),
             troubled: BTreeSet::new(),
             sequence: 0,
+            renewal: Renewal::new(Duration::from_millis(config.retry_max_ms.into())),
             shrink: false,
             returned,
             shared,
@@ -227,8 +230,12 @@ impl KafkaShipper {
         while let Ok(flight) = self.returned.try_recv() {
             self.take_back(flight);
         }
-        if self.main.is_dead() || (self.shrink && self.main.flying() == 0) {
+        let delivered = self.shared.counters.messages.load(Relaxed);
+        if (self.main.is_dead() && self.renewal.is_due(Instant::now(), delivered))
+            || (self.shrink && self.main.flying() == 0)
+        {
             self.renew();
+            self.renewal.made(Instant::now(), delivered);
         }
         if self.troubled.is_empty() {
             return;
