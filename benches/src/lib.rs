@@ -1,1 +1,17 @@
-//! Under construction.
+//! How fast, against what a user would pick instead and against what is possible.
+//!
+//! - `cargo bench -p taffrail-benches --bench shootout`: on a real Kafka, the agent, the floor (the same encoded bytes
+//!   through a bare `rd_kafka_produce_batch` loop with the same settings), rsyslog and syslog-ng ship the same varied
+//!   CRI lines. One table: processor seconds per GB of log, throughput, peak memory, delivered against expected.
+//!   Only the shipper's own processor time counts, not the broker's. `-- --help` tells what can be chosen.
+//! - `cargo bench -p taffrail-benches --bench scale`: the agent at a steady rate, with many files, idle, and starting
+//!   anew; each figure with its goal.
+//! - `cargo bench -p taffrail-benches --bench decode` and `--bench envelope`: micro-benches.
+//!
+//! Figures are ratios within one run on one machine: the machine's other work changes all of them alike.
+
+pub mod agent;
+pub mod build;
+pub mod lines;
+pub mod peers;
+pub mod process;
