@@ -17,4 +17,5 @@ pub mod reload;
 pub mod run;
 pub mod supervise;
 pub mod tap;
+pub mod targets;
 pub mod verify;

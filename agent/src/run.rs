@@ -22,6 +22,10 @@ use crate::logging;
 use crate::pipeline::{Pipeline, Shared};
 use crate::reload::Reload;
 use crate::tap::TapHub;
+use crate::targets::{self, Engine};
+
+/// How long the start waits to hear from the Docker engine, so that it can say what was found.
+const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Arguments of `taffrail run`.
 #[derive(Debug, Clone, clap::Args)]
@@ -57,16 +61,20 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let pipeline = Arc::new(Pipeline::start(&config, &node, store, &shared)?);
+    let (engine, finder) = targets::start(&config, &node, &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
     let reload = Arc::new(make_reload(args.config.path(), &current, &pipeline));
-    let served = serve(&current, &reload, &pipeline, &shared)?;
-    announce(&current.load(), &shared, served.address());
+    let served = serve(&current, &reload, &pipeline, &engine, &shared)?;
+    announce(&current.load(), &engine, served.address());
 
     let once = args.once.then(|| Arc::clone(&shared.ledger));
     runtime.block_on(wait(&shared, &reload, once))?;
 
     let pipeline = Arc::clone(&pipeline);
-    let ended = std::thread::spawn(move || pipeline.stop());
+    let ended = std::thread::spawn(move || {
+        pipeline.stop();
+        finder.map(std::thread::JoinHandle::join)
+    });
     let forced = runtime.block_on(drained(&ended));
     served.stop();
     if forced {
@@ -142,11 +150,12 @@ fn serve(
     current: &Arc<ArcSwap<Config>>,
     reload: &Arc<Reload>,
     pipeline: &Arc<Pipeline>,
+    engine: &Arc<Engine>,
     shared: &Shared,
 ) -> anyhow::Result<http::Handle> {
     let config = current.load();
     let shipper = Arc::clone(&pipeline.shipper);
-    let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess)];
+    let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess), Arc::clone(engine) as Arc<dyn Ask>];
     asks.extend(pipeline.asks.iter().cloned());
     let surface = Surface {
         ledger: Arc::clone(&shared.ledger),
@@ -166,22 +175,39 @@ fn serve(
 }
 
 /// Says to a person what happens now, and what to do when there is nothing to read.
-fn announce(config: &Config, shared: &Shared, address: Option<std::net::SocketAddr>) {
+fn announce(config: &Config, engine: &Engine, address: Option<std::net::SocketAddr>) {
     let output = match &config.output {
         Output::Kafka(kafka) => format!("Kafka at {}", kafka.brokers.join(",")),
         Output::File(file) => format!("files in {}", file.directory.display()),
         Output::Discard(_) => "nowhere (discard)".to_owned(),
     };
     let http = address.map_or_else(|| "off".to_owned(), |a| format!("http://{a}/metrics"));
-    tracing::info!(output, metrics = http, state = %config.state_directory().display(), version = env!("CARGO_PKG_VERSION"), "taffrail is running");
-    let lanes = shared.ledger.accounts().len();
+    engine.await_first(ENGINE_PATIENCE);
+    let (kubernetes, docker, files) = (kubernetes(config), engine.summary(), config.logs.files.len());
+    tracing::info!(output, kubernetes, docker, files, metrics = http, state = %config.state_directory().display(), version = env!("CARGO_PKG_VERSION"), "taffrail is running");
     let root = &config.logs.kubernetes.root;
-    if lanes == 0 && !root.exists() && config.logs.files.is_empty() {
+    let directories = config.logs.kubernetes.enabled && root.exists();
+    if !directories && !engine.is_connected() && config.logs.files.is_empty() {
         tracing::warn!(
             "no containers found on this machine: no {} and no Docker engine. To try it, name some files: \
              TAFFRAIL_LOGS__FILES='[{{paths: [/var/log/*.log]}}]' taffrail run",
             root.display()
         );
+    }
+}
+
+/// One line about the Kubernetes logs for people.
+fn kubernetes(config: &Config) -> String {
+    if !config.logs.kubernetes.enabled {
+        return "off".to_owned();
+    }
+    let root = &config.logs.kubernetes.root;
+    match targets::pods_below(root) {
+        Ok(pods) => format!("{}, {pods} pods", root.display()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("none: {} is not there", root.display())
+        }
+        Err(error) => format!("{}: {error}", root.display()),
     }
 }
 
@@ -221,7 +247,7 @@ fn at_rest(ledger: &Ledger) -> bool {
 }
 
 /// Until the pipeline has ended; true when a second signal came first.
-async fn drained(ended: &std::thread::JoinHandle<()>) -> bool {
+async fn drained<T>(ended: &std::thread::JoinHandle<T>) -> bool {
     let listen = |kind| signal(kind).ok();
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
     while !ended.is_finished() {

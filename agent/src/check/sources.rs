@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::Finding;
 use crate::config::Config;
+use crate::targets::{pods_below, unread};
 
 /// How long the engine may take to list its containers.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -28,11 +29,8 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
 
 fn kubernetes(root: &Path) -> Finding {
     const SUBJECT: &str = "kubernetes logs";
-    match std::fs::read_dir(root) {
-        Ok(entries) => {
-            let pods = entries.flatten().filter(|entry| entry.path().is_dir()).count();
-            Finding::good(SUBJECT, format!("{}: {pods} pods", root.display()))
-        }
+    match pods_below(root) {
+        Ok(pods) => Finding::good(SUBJECT, format!("{}: {pods} pods", root.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Finding::note(SUBJECT, format!("none: {} is not there", root.display()))
         }
@@ -74,7 +72,7 @@ fn absent(config: &DockerConfig, reason: &str) -> Finding {
 fn containers(version: &str, all: &[ContainerInfo]) -> Vec<Finding> {
     const SUBJECT: &str = "docker";
     let all: Vec<&ContainerInfo> = all.iter().filter(|container| !is_sandbox(container)).collect();
-    let unread = all.iter().filter_map(|container| Some((container, container.reason.as_ref()?)));
+    let unread = all.iter().copied().filter_map(unread);
     let detail = format!(
         "engine {version}, {} containers, {} with a log file",
         all.len(),
@@ -82,9 +80,9 @@ fn containers(version: &str, all: &[ContainerInfo]) -> Vec<Finding> {
     );
     let mut findings = vec![Finding::good(SUBJECT, detail)];
     let named = unread.clone().take(NAMED);
-    findings.extend(named.map(|(container, reason)| {
+    findings.extend(named.map(|unread| {
         let remedy = "use the log driver json-file, or ship it another way";
-        Finding::warning(SUBJECT, format!("{} is not read: {reason}", container.name), remedy)
+        Finding::warning(SUBJECT, format!("{} is not read: {}", unread.name, unread.reason), remedy)
     }));
     let more = unread.count().saturating_sub(NAMED);
     if more > 0 {

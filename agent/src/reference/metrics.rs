@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use taffrail_checkpoint::{Options, Store};
+use taffrail_docker::DockerConfig;
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Rhythm};
 use taffrail_process::OwnProcess;
@@ -23,6 +24,7 @@ use crate::ledger_metrics::LedgerMetrics;
 use crate::output::make_shipper;
 use crate::reload::Reload;
 use crate::tap::TapHub;
+use crate::targets::Engine;
 
 const HEAD: &str = "# Metrics
 
@@ -65,6 +67,7 @@ fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
         TapHub::new(),
         Arc::new(Reload::new(|| Ok(String::new()))),
         Arc::new(OwnProcess),
+        Engine::new(&DockerConfig::default()),
     ];
     asks.extend(sources(&scratch.0)?);
     asks.extend(shippers(&scratch.0)?);
