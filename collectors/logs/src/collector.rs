@@ -26,6 +26,8 @@ const SLOWEST_POLL: Duration = Duration::from_secs(10);
 const SCAN_GAP: Duration = Duration::from_millis(100);
 /// How often globs are looked through while files change in their directories (which are not watched then).
 const GLOB_SCAN: Duration = Duration::from_secs(5);
+/// How long the kernel's notices may lie while there is always something to read.
+const HEAR_GAP: Duration = Duration::from_millis(20);
 /// The longest sleep: bounds how late a raised stop is seen.
 const NAP: Duration = Duration::from_millis(500);
 /// How long a full pipeline is left alone.
@@ -160,11 +162,21 @@ struct Slot {
     lane: Lane,
     /// Found by the last scan that looks for its kind.
     named: bool,
+    /// A file of it was seen.
+    seen: bool,
     active_at: Instant,
     pause: Duration,
     parking: bool,
     parked: bool,
     measured_at: Instant,
+}
+
+impl Slot {
+    /// Whether something was read lately. Where there is no file yet, only the kernel's notice of the first is soon
+    /// enough: its container may be removed a moment later.
+    fn is_active(&self, now: Instant, park_after: Duration) -> bool {
+        !self.lane.chain.is_empty() && now.saturating_duration_since(self.active_at) < park_after
+    }
 }
 
 /// What all lanes work with.
@@ -214,6 +226,7 @@ struct Run<'a> {
     scan_at: Instant,
     globs_at: Instant,
     scanned_at: Instant,
+    hear_at: Instant,
     /// The lane that was looked after last while nothing could be read.
     looked_after: usize,
 }
@@ -229,6 +242,8 @@ impl<'a> Run<'a> {
             known.entry(state.lane.clone()).or_default().push(state);
         }
         let node = &collector.node;
+        let watch = Watch::new(Arc::clone(&collector.counters));
+        collector.handed.wakes(watch.waker());
         let mut run = Run {
             settings: &collector.settings,
             settings_version,
@@ -252,10 +267,11 @@ impl<'a> Run<'a> {
             by_directory: HashMap::new(),
             finding: HashSet::new(),
             schedule: Schedule::new(now, tick),
-            watch: Watch::new(Arc::clone(&collector.counters)),
+            watch,
             scan_at: now,
             globs_at: now,
             scanned_at: now,
+            hear_at: now,
             looked_after: 0,
         };
         run.apply_settings();
@@ -284,6 +300,9 @@ impl<'a> Run<'a> {
             self.gear.context.beat.beat();
             self.find();
             let now = Instant::now();
+            if now >= self.hear_at {
+                self.hear(Duration::ZERO);
+            }
             let slots = &self.slots;
             let urgency =
                 |id: usize| slots.get(id).and_then(Option::as_ref).map_or(0, |s| s.lane.successors());
@@ -300,8 +319,15 @@ impl<'a> Run<'a> {
         if let Some(timer) = self.schedule.wake_at(now) {
             until = until.min(timer);
         }
-        let hints = self.watch.wait(until.saturating_duration_since(now).max(Duration::from_millis(1)));
+        self.hear(until.saturating_duration_since(now).max(Duration::from_millis(1)));
+    }
+
+    /// Takes the kernel's notices. Also while there is always something to read: one loud lane must not keep
+    /// those waiting that rest.
+    fn hear(&mut self, patience: Duration) {
+        let hints = self.watch.wait(patience);
         let now = Instant::now();
+        self.hear_at = now + HEAR_GAP;
         if hints.overflow {
             tracing::warn!("the kernel dropped file notices; looking through everything");
             self.scan_at = now;
@@ -340,8 +366,10 @@ impl<'a> Run<'a> {
         let Some(slot) = self.slots.get_mut(id).and_then(Option::as_mut) else { return Ok(()) };
         let blocks = if slot.lane.successors() > 0 { URGENT_BLOCKS } else { 1 };
         let mut tools = self.gear.tools(now);
-        if !slot.lane.looked {
+        // A lane whose first file is not there yet has nothing but its directory to tell of it.
+        if !slot.lane.looked || slot.lane.chain.is_empty() {
             slot.lane.look(&mut tools);
+            slot.seen |= !slot.lane.chain.is_empty() || !slot.lane.finished.is_empty();
         }
         let mut step = Step::Idle;
         for _ in 0..blocks {
@@ -387,7 +415,7 @@ impl<'a> Run<'a> {
     /// A lane with nothing to do: polled for a while, then parked if the kernel will tell.
     fn rest(&mut self, id: usize, now: Instant, tick: Duration) {
         let Some(slot) = self.slots.get_mut(id).and_then(Option::as_mut) else { return };
-        if now.saturating_duration_since(slot.active_at) < self.gear.pace.park_after {
+        if slot.is_active(now, self.gear.pace.park_after) {
             slot.pause = tick;
             self.schedule.after(id, now, tick);
         } else if slot.parking {
@@ -419,7 +447,7 @@ impl<'a> Run<'a> {
         let ids = self.by_directory.get(directory).map(Vec::as_slice).unwrap_or_default();
         ids.iter()
             .filter_map(|id| self.slots.get(*id).and_then(Option::as_ref))
-            .all(|slot| now.saturating_duration_since(slot.active_at) >= self.gear.pace.park_after)
+            .all(|slot| !slot.is_active(now, self.gear.pace.park_after))
     }
 
     /// Waits until the shippers have taken something or give memory back. Files are rotated and deleted meanwhile: some lanes are looked
@@ -529,6 +557,7 @@ impl<'a> Run<'a> {
         let slot = Slot {
             lane,
             named: true,
+            seen: false,
             active_at: now,
             pause: Duration::ZERO,
             parking: false,
@@ -555,6 +584,10 @@ impl<'a> Run<'a> {
             self.known.entry(slot.lane.target.key.clone()).or_default().extend(states);
         }
         let target = &slot.lane.target;
+        if !slot.seen {
+            self.gear.counters.unseen.add(1);
+            tracing::info!(container = %target.origin.display(), directory = %target.directory.display(), "gone before a log file of it was seen");
+        }
         self.by_key.remove(&target.key);
         if let Some(ids) = self.by_directory.get_mut(&target.directory) {
             ids.retain(|other| *other != id);
@@ -595,6 +628,7 @@ impl<'a> Run<'a> {
     fn await_settled(&self, deadline: Instant) {
         while Instant::now() < deadline {
             self.gear.context.beat.beat();
+            self.gear.keeper.pass_bridges();
             let settled = self.slots.iter().flatten().all(|slot| slot.lane.is_settled());
             if settled {
                 return;

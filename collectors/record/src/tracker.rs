@@ -98,7 +98,12 @@ struct State {
 
 impl State {
     fn position(&self) -> u64 {
-        let mut position = self.holds.first_key_value().map_or(self.end, |(&(start, _), _)| start);
+        self.position_without(&[])
+    }
+
+    fn position_without(&self, ignored: &[(u64, u64)]) -> u64 {
+        let first = self.holds.keys().find(|key| !ignored.contains(key));
+        let mut position = first.map_or(self.end, |&(start, _)| start);
         // Newest first: an earlier range can only pull the position further back, never into a later one.
         for range in self.whole.iter().rev() {
             if range.start < position && position < range.end {
@@ -150,6 +155,13 @@ impl Tracker {
     #[must_use]
     pub fn holds(&self) -> usize {
         self.state.lock().holds.len()
+    }
+
+    /// Where the position would be if some of its holds were released.
+    #[must_use]
+    pub fn position_without<'a>(&self, holds: impl Iterator<Item = &'a Hold>) -> u64 {
+        let ignored: Vec<(u64, u64)> = holds.map(|hold| hold.key).collect();
+        self.state.lock().position_without(&ignored)
     }
 
     /// Holds the position at `start`.

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use taffrail_record::Origin;
 
@@ -57,6 +58,7 @@ impl Target {
 pub struct Handed {
     targets: Mutex<Vec<Target>>,
     version: AtomicU64,
+    wake: Mutex<Option<Sender<()>>>,
 }
 
 impl Handed {
@@ -66,10 +68,20 @@ impl Handed {
         Arc::default()
     }
 
-    /// Replaces them all. A lane that is no longer named is drained, then forgotten.
+    /// Replaces them all, and the collector hears of it at once. A lane that is no longer named is drained, then
+    /// forgotten.
     pub fn set(&self, targets: Vec<Target>) {
         *self.targets.lock() = targets;
         self.version.fetch_add(1, Ordering::Release);
+        if let Some(wake) = &*self.wake.lock() {
+            // A full channel wakes it too.
+            let _ = wake.try_send(());
+        }
+    }
+
+    /// Whom [`Handed::set`] wakes.
+    pub(crate) fn wakes(&self, wake: Sender<()>) {
+        *self.wake.lock() = Some(wake);
     }
 
     /// A number that grows with each [`Handed::set`].

@@ -102,17 +102,22 @@ impl Lane {
     }
 
     /// The directory's files, oldest first. A file that is renamed during a listing may be missing from it, and
-    /// what follows it would be read too early: a directory that has just changed is listed again.
+    /// what follows it would be read too early: a directory that has just changed is listed until two listings agree.
     fn list(&self) -> std::io::Result<Vec<Candidate>> {
-        const TRIES: usize = 4;
-        for _ in 1..TRIES {
-            let before = self.directory_change();
-            let listed = self.target.naming.list(&self.target.directory)?;
-            if before.is_some() && before == self.directory_change() {
-                return Ok(listed);
-            }
+        const TRIES: usize = 8;
+        let before = self.directory_change();
+        let mut listed = self.target.naming.list(&self.target.directory)?;
+        if before.is_some() && before == self.directory_change() {
+            return Ok(listed);
         }
-        self.target.naming.list(&self.target.directory)
+        for _ in 1..TRIES {
+            let again = self.target.naming.list(&self.target.directory)?;
+            if again == listed {
+                break;
+            }
+            listed = again;
+        }
+        Ok(listed)
     }
 
     fn pin(&mut self, candidate: &Candidate, tools: &Tools<'_>) -> Option<Pinned> {
@@ -148,7 +153,13 @@ impl Lane {
     /// the next file that is, and before every file that is newer than all open ones.
     fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, tools: &mut Tools<'_>) {
         let mut old: Vec<Option<LogFile>> = std::mem::take(&mut self.chain).into_iter().map(Some).collect();
-        old.iter_mut().flatten().for_each(|file| file.listed = false);
+        for file in old.iter_mut().flatten() {
+            file.listed = false;
+            // What was opened empty and is not read yet must be known again, too, when it is compressed.
+            if file.learn_head() {
+                tools.keeper.touch(&file.kept);
+            }
+        }
         self.finished.iter_mut().for_each(|f| f.listed = false);
         let (by_key, rest) = self.match_keys(pinned, &mut old, tools);
         let mut placed: Vec<(usize, Placed)> = by_key;
@@ -506,7 +517,7 @@ impl Lane {
     /// The rewritten file under the name it has now.
     fn current_form(&mut self, index: usize, path: &Path) -> Option<(Candidate, Pinned)> {
         let key = self.chain[index].file_key();
-        let listed = self.target.naming.list(&self.target.directory).ok()?;
+        let listed = self.list().ok()?;
         let mut forms = listed.into_iter().filter_map(|c| {
             let pin = Pinned::new(&c.path, self.target.within.as_deref()).ok()?;
             (pin.key == key).then_some((c, pin))
@@ -521,7 +532,7 @@ impl Lane {
 
     /// A sibling that has the old content, up to the last bytes that were read of it.
     fn find_copy(&mut self, index: usize, tools: &mut Tools<'_>) -> Option<(Candidate, FileKey, Reader)> {
-        let listed = self.target.naming.list(&self.target.directory).ok()?;
+        let listed = self.list().ok()?;
         for candidate in listed.into_iter().filter(|c| !c.live) {
             let Ok(pin) = Pinned::new(&candidate.path, self.target.within.as_deref()) else { continue };
             let known = self.chain.iter().any(|f| f.file_key() == pin.key)

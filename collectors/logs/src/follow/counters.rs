@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
-static FAMILIES: [Family; 12] = [
+static FAMILIES: [Family; 13] = [
     family("taffrail_logs_lanes", Kind::Gauge, "Containers and plain files being followed.", &[]),
     family("taffrail_logs_open_files", Kind::Gauge, "Log files held open.", &[]),
     family("taffrail_logs_parked", Kind::Gauge, "Lanes that are idle and wait for the kernel's notice.", &[]),
@@ -35,6 +35,12 @@ static FAMILIES: [Family; 12] = [
         "Directories the kernel would not watch, or notices it dropped.",
         &[],
     ),
+    family(
+        "taffrail_logs_unseen_total",
+        Kind::Counter,
+        "Containers that were removed before a log file of theirs was seen; most never started, but what they may have printed is unknown.",
+        &[],
+    ),
 ];
 
 const fn family(
@@ -59,6 +65,7 @@ pub(crate) struct Counters {
     pub(crate) rewritten: Count,
     pub(crate) read_errors: Count,
     pub(crate) watch_failures: Count,
+    pub(crate) unseen: Count,
     flagged: Mutex<BTreeMap<&'static str, u64>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -119,6 +126,7 @@ impl Ask for Counters {
         one(8, &self.rewritten);
         one(10, &self.read_errors);
         one(11, &self.watch_failures);
+        one(12, &self.unseen);
         for (index, counts) in [(5, &self.flagged), (9, &self.refused)] {
             samples.family(&FAMILIES[index]);
             for (label, value) in counts.lock().iter() {

@@ -142,10 +142,8 @@ impl LogFile {
         let before = &self.before[..usize::from(self.before_length)];
         data.extend_from_slice(&self.carry);
         let got = reader.read_after(before, data, self.read, most)?;
-        if let Got::Bytes(count) = got
-            && count > 0
-        {
-            // Read again from its first byte: then what it begins with must be what it began with.
+        if let Got::Bytes(count) = got {
+            // Read from its first byte, it must begin as it began when it was looked at.
             if self.read == 0 && !self.kept.state.lock().head.matches(&data[data.len() - count..]) {
                 return Ok(Got::Changed);
             }
@@ -195,11 +193,27 @@ impl LogFile {
         state.head = Head::of(bytes);
         let complete = bytes.len() == HEAD_BYTES || memchr::memchr(b'\n', bytes).is_some();
         if self.source.is_none() && (complete || now) {
-            let id = state.key.content_id(state.generation, bytes);
+            let id = state.key.content_id(state.generation, &state.lane, bytes);
             state.id = Some(id);
             self.source = Some(source(id, &state));
         }
         Ok(())
+    }
+
+    /// Grows the head hash of a file that was shorter when it was last looked at; returns whether it has grown.
+    pub(crate) fn learn_head(&mut self) -> bool {
+        let known = self.kept.state.lock().head;
+        let Some(reader @ Reader::Plain(_)) = self.reader.as_mut().filter(|_| !known.is_full()) else {
+            return false;
+        };
+        let Ok(bytes) = reader.head() else { return false };
+        let grown = known.matches(&bytes) && bytes.len() > usize::from(known.length);
+        if grown {
+            let head = Head::of(&bytes);
+            self.kept.state.lock().head = head;
+            self.head_written = head.length;
+        }
+        grown
     }
 
     /// Whether the identity or its hash has grown since this was last asked.
@@ -224,6 +238,12 @@ impl LogFile {
             state.size = state.size.max(size);
         }
         (size, unlinked)
+    }
+
+    /// Whether something was ever written to it, even if it was emptied since.
+    pub(crate) fn has_had_data(&mut self) -> bool {
+        self.look();
+        self.is_gzip() || self.read > 0 || self.kept.state.lock().size > 0
     }
 
     /// Bytes known to lie unread.

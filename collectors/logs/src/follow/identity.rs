@@ -50,18 +50,48 @@ impl FileKey {
         ))
     }
 
-    /// The identity of this file's content: of these numbers, the generation (how often the file was truncated)
-    /// and the first line, at most [`HEAD_BYTES`] of it.
-    pub(crate) fn content_id(&self, generation: u32, head: &[u8]) -> FileId {
-        let line = memchr::memchr(b'\n', head).map_or(head, |end| &head[..end]);
-        let mut bytes = Vec::with_capacity(28 + HEAD_BYTES);
-        for number in [self.device, self.inode, self.born] {
-            bytes.extend_from_slice(&number.to_le_bytes());
+    /// The identity of this file's content: of the lane and the first line, when a container's runtime has written the
+    /// time into that to the nanosecond; otherwise of these numbers, the generation (how often the file was
+    /// truncated) and the first line, at most [`HEAD_BYTES`] of it.
+    ///
+    /// So a container's file is the same after it was compressed, even if nothing of it could be written down.
+    pub(crate) fn content_id(&self, generation: u32, lane: &str, head: &[u8]) -> FileId {
+        let end = memchr::memchr(b'\n', head);
+        let line = &head[..end.unwrap_or(head.len().min(HEAD_BYTES))];
+        let mut bytes = Vec::with_capacity(lane.len() + 32 + line.len());
+        if is_dated(line, end.is_some()) {
+            bytes.extend_from_slice(lane.as_bytes());
+            bytes.push(b'\n');
+        } else {
+            for number in [self.device, self.inode, self.born] {
+                bytes.extend_from_slice(&number.to_le_bytes());
+            }
+            bytes.extend_from_slice(&generation.to_le_bytes());
         }
-        bytes.extend_from_slice(&generation.to_le_bytes());
-        bytes.extend_from_slice(&line[..line.len().min(HEAD_BYTES)]);
+        bytes.extend_from_slice(line);
         FileId(xxh3_128(&bytes))
     }
+}
+
+/// Whether a line has a time that no other line of its container has: CRI begins with it, json-file ends with it.
+fn is_dated(line: &[u8], whole: bool) -> bool {
+    let is_cri = || {
+        let (time, rest) = line.split_at_checked(30)?;
+        let digits = time.iter().filter(|byte| byte.is_ascii_digit()).count();
+        let streams: [&[u8]; 2] = [b" stdout ", b" stderr "];
+        let rest = &rest[rest.iter().position(|byte| *byte == b' ')?..];
+        Some(
+            digits >= 22
+                && time[10] == b'T'
+                && time[19] == b'.'
+                && streams.iter().any(|s| rest.starts_with(s)),
+        )
+    };
+    let is_json = || {
+        let time = memchr::memmem::rfind(line, br#""time":""#)?;
+        Some(whole && line.starts_with(b"{") && line.get(time + 27) == Some(&b'.'))
+    };
+    is_cri().or_else(is_json).unwrap_or(false)
 }
 
 /// Hash of a file's first bytes, as many as there were.
@@ -106,10 +136,11 @@ mod tests {
     #[test]
     fn the_content_id_depends_on_the_first_line_alone() {
         let key = FileKey { device: 1, inode: 2, born: 3 };
-        assert_eq!(key.content_id(0, b"a\nb\n"), key.content_id(0, b"a\nc"));
-        assert_ne!(key.content_id(0, b"a\n"), key.content_id(0, b"b\n"));
-        assert_ne!(key.content_id(0, b"a\n"), key.content_id(1, b"a\n"));
-        assert_ne!(key.content_id(0, b"a\n"), FileKey { inode: 9, ..key }.content_id(0, b"a\n"));
+        let other = FileKey { inode: 9, ..key };
+        assert_eq!(key.content_id(0, "l", b"a\nb\n"), key.content_id(0, "l", b"a\nc"));
+        assert_ne!(key.content_id(0, "l", b"a\n"), key.content_id(0, "l", b"b\n"));
+        assert_ne!(key.content_id(0, "l", b"a\n"), key.content_id(1, "l", b"a\n"));
+        assert_ne!(key.content_id(0, "l", b"a\n"), other.content_id(0, "l", b"a\n"));
     }
 
     #[test]
@@ -120,5 +151,34 @@ mod tests {
         let before = FileKey::of(&file).expect("stat");
         std::fs::rename(&path, root.path().join("b")).expect("renamed");
         assert_eq!(FileKey::of(&file).expect("stat"), before);
+    }
+
+    #[test]
+    fn a_dated_first_line_identifies_the_content_wherever_it_lies() {
+        let (here, there) = (FileKey { device: 1, inode: 2, born: 3 }, FileKey::default());
+        let dated: [&[u8]; 4] = [
+            b"2026-01-02T03:04:05.678901234Z stdout F hello\n",
+            b"2026-01-02T03:04:05.678901234+08:00 stderr P hello",
+            br#"{"log":"hello\n","stream":"stdout","time":"2026-01-02T03:04:05.678901234Z"}
+"#,
+            br#"{"log":"hello\n","stream":"stdout","attrs":{"a":"b"},"time":"2026-01-02T03:04:05.67890Z"}
+"#,
+        ];
+        for line in dated {
+            let text = String::from_utf8_lossy(line);
+            assert_eq!(here.content_id(0, "l", line), there.content_id(4, "l", line), "{text}");
+            assert_ne!(here.content_id(0, "l", line), here.content_id(0, "m", line), "{text}");
+        }
+        let undated: [&[u8]; 5] = [
+            b"",
+            b"2026-01-02T03:04:05.678901234Z hello\n",
+            b"2026-01-02 03:04:05.678901234Z stdout F hello\n",
+            br#"{"log":"hello\n","stream":"stdout","time":"2026-01-02T03:04:05.678901234Z"}"#,
+            b"{\"message\":1}\n",
+        ];
+        for line in undated {
+            let text = String::from_utf8_lossy(line);
+            assert_ne!(here.content_id(0, "l", line), there.content_id(0, "l", line), "{text}");
+        }
     }
 }

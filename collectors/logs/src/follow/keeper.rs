@@ -19,7 +19,7 @@ use super::state::FileState;
 /// A file as the keeper sees it.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// Everything but the position, kept current by the reader.
+    /// Everything but the position, kept current by the reader. Locked after the store.
     pub(crate) state: Mutex<FileState>,
     pub(crate) tracker: Arc<Tracker>,
 }
@@ -52,15 +52,30 @@ struct Shared {
     ending: AtomicBool,
 }
 
-/// A record with its first piece in one file and its last in another. The first file's position waits until the
-/// other's has passed the record's end, and both are written down together: whoever reads again meets either all of
-/// the record or nothing of it.
+/// A record with pieces in several files. All of them wait at its first piece there until each could pass its last;
+/// then they pass at once and are written down together: whoever reads again meets all of the record or nothing of it.
 #[derive(Debug)]
-struct Bridge {
-    hold: Hold,
-    from: u64,
-    to: Arc<Tracker>,
-    until: u64,
+struct Bridge(Vec<Leg>);
+
+/// Where a bridge stands in one file.
+#[derive(Debug)]
+pub(crate) struct Leg {
+    /// At the first piece.
+    pub(crate) hold: Hold,
+    /// The end of the last.
+    pub(crate) until: u64,
+}
+
+impl Leg {
+    fn key(&self) -> u64 {
+        self.hold.tracker().key()
+    }
+}
+
+impl Bridge {
+    fn stands_in(&self, keys: &[u64]) -> bool {
+        self.0.iter().any(|leg| keys.contains(&leg.key()))
+    }
 }
 
 impl Keeper {
@@ -92,14 +107,15 @@ impl Keeper {
 
     /// Writes a file's state although its position has not moved (its path or size has).
     pub(crate) fn touch(&self, kept: &Kept) {
+        let mut store = self.shared.store.lock();
         let state = kept.current();
-        self.shared.store.lock().put(&state.store_key(), &state.encode());
+        store.put(&state.store_key(), &state.encode());
     }
 
     /// Has a file's state written at once; the ticket is good for [`Keeper::is_written`].
     pub(crate) fn hurry(&self, kept: &Kept) -> u64 {
-        let state = kept.current();
         let mut store = self.shared.store.lock();
+        let state = kept.current();
         store.put(&state.store_key(), &state.encode());
         let ticket = self.shared.tickets.fetch_add(1, Ordering::AcqRel) + 1;
         drop(store);
@@ -122,34 +138,35 @@ impl Keeper {
         store.put(&state.store_key(), &state.encode());
     }
 
-    /// Keeps the position of the file `from` at `hold` until `to` has passed `until`.
-    pub(crate) fn bridge(&self, from: u64, hold: Hold, to: &Arc<Tracker>, until: u64) {
-        self.shared.bridges.lock().push(Bridge { hold, from, to: Arc::clone(to), until });
+    /// Lets files pass a record that has pieces in all of them only together.
+    pub(crate) fn bridge(&self, legs: Vec<Leg>) {
+        self.shared.bridges.lock().push(Bridge(legs));
     }
 
-    /// Which of these files wait at a bridge that is not crossed yet. Those that are crossed are let go.
+    /// Lets pass now whom the next writing would let pass.
+    pub(crate) fn pass_bridges(&self) {
+        self.shared.write(&[]);
+    }
+
+    /// Which files wait together with one of these.
     pub(crate) fn bridged(&self, keys: &[u64]) -> Vec<u64> {
-        self.shared.cross(&HashMap::new());
         let bridges = self.shared.bridges.lock();
-        bridges.iter().map(|bridge| bridge.from).filter(|from| keys.contains(from)).collect()
+        let standing = bridges.iter().filter(|bridge| bridge.stands_in(keys));
+        standing.flat_map(|bridge| bridge.0.iter().map(Leg::key)).collect()
     }
 
     /// Takes away the bridges of these files: they are read again from their positions.
     pub(crate) fn burn_bridges(&self, keys: &[u64]) {
-        let burnt: Vec<Bridge> = {
-            let mut bridges = self.shared.bridges.lock();
-            let (burnt, left) = bridges.drain(..).partition(|bridge| keys.contains(&bridge.from));
-            *bridges = left;
-            burnt
-        };
-        burnt.into_iter().for_each(|bridge| bridge.hold.release());
+        let burnt: Vec<Bridge> =
+            self.shared.bridges.lock().extract_if(.., |bridge| bridge.stands_in(keys)).collect();
+        burnt.into_iter().flat_map(|bridge| bridge.0).for_each(|leg| leg.hold.release());
     }
 
     /// Lets a file go, its last state written when `keep`, forgotten otherwise.
     pub(crate) fn release(&self, key: u64, kept: &Kept, keep: bool) {
         self.shared.files.lock().remove(&key);
-        let state = kept.current();
         let mut store = self.shared.store.lock();
+        let state = kept.current();
         if keep {
             store.put(&state.store_key(), &state.encode());
         } else {
@@ -213,48 +230,46 @@ impl Shared {
     }
 
     fn write(&self, keys: &[u64]) {
-        let mut kept: HashMap<u64, Arc<Kept>> = {
-            let files = self.files.lock();
-            keys.iter().filter_map(|key| Some((*key, Arc::clone(files.get(key)?)))).collect()
-        };
-        let mut states: HashMap<u64, FileState> =
-            kept.iter().map(|(key, kept)| (*key, kept.current())).collect();
-        // A file whose bridge is crossed by what is about to be written is written with it.
-        loop {
-            let positions = states.iter().map(|(key, state)| (*key, state.position)).collect();
-            let crossed = self.cross(&positions);
-            if crossed.is_empty() {
-                break;
-            }
-            for key in crossed {
-                let found = self.files.lock().get(&key).cloned();
-                if let Some(found) = found {
-                    states.insert(key, found.current());
-                    kept.insert(key, found);
-                }
-            }
-        }
+        // Nothing is put between the moment when files pass a bridge and that when they are written down.
         let mut store = self.store.lock();
-        for state in states.values() {
+        let mut keys = keys.to_vec();
+        keys.extend(self.cross());
+        keys.sort_unstable();
+        keys.dedup();
+        let kept: Vec<Arc<Kept>> = {
+            let files = self.files.lock();
+            keys.iter().filter_map(|key| files.get(key).cloned()).collect()
+        };
+        for state in kept.iter().map(|kept| kept.current()) {
             store.put(&state.store_key(), &state.encode());
         }
     }
 
-    /// Releases the holds of bridges that are crossed, by `positions` where they name the far file and by its
-    /// position now where they do not; returns whose holds they were.
-    fn cross(&self, positions: &HashMap<u64, u64>) -> Vec<u64> {
-        let crossed: Vec<Bridge> = {
-            let mut bridges = self.bridges.lock();
-            let is_crossed = |bridge: &Bridge| {
-                let position = positions.get(&bridge.to.key()).copied();
-                position.unwrap_or_else(|| bridge.to.position()) >= bridge.until
+    /// Lets pass all who can; returns the files that did.
+    fn cross(&self) -> Vec<u64> {
+        let mut bridges = self.bridges.lock();
+        let (mut ready, mut waiting): (Vec<Bridge>, Vec<Bridge>) = (bridges.drain(..).collect(), Vec::new());
+        // One that cannot pass keeps others from passing, but those that can may have waited for each other alone.
+        loop {
+            let can_pass = |bridge: &Bridge| {
+                bridge.0.iter().all(|leg| {
+                    let others = ready.iter().flat_map(|b| &b.0).map(|l| &l.hold);
+                    let here = others.filter(|hold| Arc::ptr_eq(hold.tracker(), leg.hold.tracker()));
+                    leg.hold.tracker().position_without(here) >= leg.until
+                })
             };
-            let (crossed, open) = bridges.drain(..).partition(is_crossed);
-            *bridges = open;
-            crossed
-        };
-        let keys = crossed.iter().map(|bridge| bridge.from).collect();
-        crossed.into_iter().for_each(|bridge| bridge.hold.release());
+            let passing: Vec<bool> = ready.iter().map(can_pass).collect();
+            if passing.iter().all(|passes| *passes) {
+                break;
+            }
+            let mut passing = passing.into_iter();
+            waiting.extend(ready.extract_if(.., |_| !passing.next().unwrap_or(false)));
+        }
+        *bridges = waiting;
+        drop(bridges);
+        let legs: Vec<Leg> = ready.into_iter().flat_map(|bridge| bridge.0).collect();
+        let keys = legs.iter().map(Leg::key).collect();
+        legs.into_iter().for_each(|leg| leg.hold.release());
         keys
     }
 }

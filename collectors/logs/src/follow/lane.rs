@@ -17,7 +17,7 @@ use super::chain::Finished;
 use super::counters::Counters;
 use super::file::LogFile;
 use super::identity::FileKey;
-use super::keeper::Keeper;
+use super::keeper::{Keeper, Leg};
 use super::quota::Bucket;
 use super::reader::{Got, Reader};
 use super::state::FileState;
@@ -416,20 +416,23 @@ impl Lane {
     /// Sees to it that a record of several pieces is read again whole or not at all.
     fn tie_pieces(&self, record: &Record, keeper: &Keeper) {
         let fragments = record.extra.as_ref().map(|e| e.fragments.as_slice()).unwrap_or_default();
-        let Some(last) = fragments.last() else { return };
-        let Some(to) = self.by_id(last.file, self.chain.len() - 1) else { return };
-        let mut tied: Vec<FileId> = Vec::new();
+        let mut spans: Vec<(FileId, Span)> = Vec::new();
         for piece in fragments {
-            if tied.contains(&piece.file) {
-                continue;
+            match spans.iter_mut().find(|(file, _)| *file == piece.file) {
+                Some((_, span)) => span.end = piece.span.end,
+                None => spans.push((piece.file, piece.span)),
             }
-            tied.push(piece.file);
-            if piece.file == last.file {
-                to.kept.tracker.keep_whole(Span { start: piece.span.start, end: last.span.end });
-            } else if let Some(file) = self.by_id(piece.file, 0) {
-                let hold = file.kept.tracker.hold(piece.span.start);
-                keeper.bridge(file.key, hold, &to.kept.tracker, last.span.end);
+        }
+        if let [(id, span)] = spans.as_slice() {
+            if let Some(file) = self.by_id(*id, self.chain.len() - 1) {
+                file.kept.tracker.keep_whole(*span);
             }
+        } else if !spans.is_empty() {
+            let leg = |(id, span): &(FileId, Span)| {
+                let file = self.by_id(*id, 0)?;
+                Some(Leg { hold: file.kept.tracker.hold(span.start), until: span.end })
+            };
+            keeper.bridge(spans.iter().filter_map(leg).collect());
         }
     }
 
@@ -536,7 +539,7 @@ impl Lane {
         if index + 1 < self.chain.len() {
             let grace = self.grace(tools.pace);
             let mut later = self.chain.iter_mut().skip(index + 1);
-            let has_data = later.any(|next| next.read > 0 || next.is_gzip() || next.look().0 > 0);
+            let has_data = later.any(LogFile::has_had_data);
             if has_data && rotated_for >= grace {
                 self.chain[index].successor_seen = true;
             } else {

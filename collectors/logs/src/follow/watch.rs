@@ -56,6 +56,11 @@ impl Watch {
         watch
     }
 
+    /// Ends a wait, now or the next.
+    pub(crate) fn waker(&self) -> Sender<()> {
+        self.seen.wake.clone()
+    }
+
     /// Watches a directory; returns whether the kernel does.
     pub(crate) fn add(&mut self, directory: &Path) -> bool {
         if self.watched.contains(directory) {
