@@ -449,14 +449,20 @@ impl Lane {
         self.parts_bytes = 0;
         for pending in self.decoder.pending() {
             self.parts_bytes += pending.bytes;
-            let same = |(stream, file, start, _): &(Stream, FileId, u64, Hold)| {
-                *stream == pending.stream && *file == pending.file && *start == pending.start
-            };
-            if let Some(at) = old.iter().position(same) {
-                self.part_holds.push(old.swap_remove(at));
-            } else if let Some(file) = self.chain.iter().find(|f| f.id() == Some(pending.file)) {
-                let hold = file.kept.tracker.hold(pending.start);
-                self.part_holds.push((pending.stream, pending.file, pending.start, hold));
+            let mut before = None;
+            for piece in pending.fragments {
+                // One hold in each file, at the first piece there.
+                if before.replace(piece.file) == Some(piece.file) {
+                    continue;
+                }
+                let (stream, file, start) = (pending.stream, piece.file, piece.span.start);
+                let same =
+                    |(s, f, at, _): &(Stream, FileId, u64, Hold)| (*s, *f, *at) == (stream, file, start);
+                if let Some(at) = old.iter().position(same) {
+                    self.part_holds.push(old.swap_remove(at));
+                } else if let Some(log) = self.chain.iter().find(|f| f.id() == Some(file)) {
+                    self.part_holds.push((stream, file, start, log.kept.tracker.hold(start)));
+                }
             }
         }
         old.into_iter().map(|(_, _, _, hold)| hold).collect()
