@@ -33,8 +33,9 @@ use crate::pump::{self, Current, Pump};
 use crate::supervise::{Make, Patience, supervise};
 use crate::tap::TapHub;
 
-/// Batches that may wait between collectors and the shipper; the budget bounds their bytes.
-const QUEUE: usize = 64;
+/// Batches that may wait between collectors and the shipper. Few: a batch is charged for what it takes as the far side
+/// wants it only when the shipper has it, and what waits here is then more than the budget has room for.
+const QUEUE: usize = 8;
 /// Read buffers kept for reuse.
 const BUFFERS: usize = 16;
 

@@ -53,6 +53,9 @@ impl From<FileState> for Finished {
     }
 }
 
+/// How often a directory that keeps changing is looked through before what was known of its files is given up.
+const LOOKS: usize = 8;
+
 /// A listed file that nothing is known of yet, and its place in the listing.
 type Stranger = (usize, Candidate, Pinned);
 
@@ -72,22 +75,28 @@ impl Lane {
         tools.counters.looks.add(1);
         self.checked_at = tools.clock;
         self.directory_changed = self.directory_change();
-        let listed = self.list();
-        let gone = listed.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-        let candidates = match listed {
-            Ok(candidates) => candidates,
-            Err(_) if gone => Vec::new(),
-            Err(error) => {
-                self.refuse(&OpenError::Denied { path: self.target.directory.clone(), source: error }, tools);
-                return;
+        let mut listed = self.list();
+        for _ in 0..LOOKS {
+            let candidates = match listed {
+                Ok(candidates) => candidates,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(error) => {
+                    let path = self.target.directory.clone();
+                    self.refuse(&OpenError::Denied { path, source: error }, tools);
+                    return;
+                }
+            };
+            let pinned = candidates.iter().filter_map(|c| Some((c.clone(), self.pin(c, tools)?))).collect();
+            self.arrange(pinned, tools);
+            if self.known.is_empty() {
+                break;
             }
-        };
-        let pinned: Vec<(Candidate, Pinned)> = candidates
-            .into_iter()
-            .filter_map(|c| Some((self.pin(&c, tools)?, c)))
-            .map(|(p, c)| (c, p))
-            .collect();
-        self.arrange(pinned, tools);
+            // A file may have been copied and truncated, or compressed, since it was listed.
+            listed = self.list();
+            if listed.as_ref().is_ok_and(|again| *again == candidates) {
+                break;
+            }
+        }
         self.give_up_unfound(tools);
         self.bound_deleted(tools);
         for file in &self.chain {
@@ -164,7 +173,12 @@ impl Lane {
         let (by_key, rest) = self.match_keys(pinned, &mut old, tools);
         let mut placed: Vec<(usize, Placed)> = by_key;
         for (order, candidate, pin) in rest {
-            let place = self.place_stranger(&candidate, &pin, &mut old, tools);
+            let fresh = placed.iter_mut().filter_map(|(_, place)| match place {
+                Placed::New(file) => Some(&mut **file),
+                _ => None,
+            });
+            let mut open: Vec<&mut LogFile> = old.iter_mut().flatten().chain(fresh).collect();
+            let place = self.place_stranger(&candidate, &pin, &mut open, tools);
             placed.push((order, place));
         }
         placed.sort_by_key(|(order, _)| *order);
@@ -276,7 +290,7 @@ impl Lane {
         &mut self,
         candidate: &Candidate,
         pin: &Pinned,
-        old: &mut [Option<LogFile>],
+        open: &mut [&mut LogFile],
         tools: &mut Tools<'_>,
     ) -> Placed {
         if tools.claims.files.get(&pin.key).is_some_and(|lane| *lane != self.id) {
@@ -288,11 +302,11 @@ impl Lane {
             if let Some(at) = self.known.iter().position(|s| is_form_of(s.head, &head, s.position, &reader)) {
                 return self.take_over(at, candidate, pin, reader, tools);
             }
-            let is_open_form = |f: &&LogFile| {
+            let is_open_form = |f: &LogFile| {
                 let (form, read) = (f.kept.state.lock().head, f.read);
                 is_form_of(form, &head, read, &reader)
             };
-            let of_open = old.iter().flatten().find(|f| candidate.gzip && !f.listed && is_open_form(f));
+            let of_open = open.iter().find(|f| candidate.gzip && !f.listed && is_open_form(f));
             let of_finished = || {
                 self.finished.iter().find(|f| {
                     candidate.gzip
@@ -301,7 +315,7 @@ impl Lane {
                         && f.is_whole_in(&reader)
                 })
             };
-            let form_of = of_open.map(LogFile::file_key).or_else(|| of_finished().map(|f| f.key));
+            let form_of = of_open.map(|f| f.file_key()).or_else(|| of_finished().map(|f| f.key));
             if form_of.is_some() {
                 self.finished.push(Finished {
                     key: pin.key,
@@ -317,7 +331,7 @@ impl Lane {
                 return Placed::Nothing;
             }
         }
-        if !candidate.live && !candidate.gzip && is_copy_in_making(old, &mut reader) {
+        if !candidate.live && !candidate.gzip && is_copy_in_making(open, &mut reader) {
             return Placed::Nothing;
         }
         let generation =
@@ -422,9 +436,13 @@ impl Lane {
         }
     }
 
-    /// What the last life knew and this one cannot find is gone: its unread bytes are lost.
+    /// What the last life knew and this one cannot find is gone: its unread bytes are lost. What lies there and cannot
+    /// be opened is not gone.
     fn give_up_unfound(&mut self, tools: &mut Tools<'_>) {
-        for state in std::mem::take(&mut self.known) {
+        let refused = |state: &FileState| self.refused.iter().any(|(path, _)| *path == state.path);
+        let (kept, gone) = std::mem::take(&mut self.known).into_iter().partition(refused);
+        self.known = kept;
+        for state in gone {
             let lost = state.size.saturating_sub(state.position);
             if lost > 0 {
                 tracing::error!(path = %state.path.display(), offset = state.position, lost, "a log file went away unread while the agent was down");
@@ -657,7 +675,7 @@ fn size_of_form(reader: &Reader, read: u64) -> u64 {
 
 /// Whether a file is being copied from one that is open, whole or in part: which of the two holds the old content is
 /// decided when the original is truncated.
-fn is_copy_in_making(old: &mut [Option<LogFile>], copy: &mut Reader) -> bool {
+fn is_copy_in_making(open: &mut [&mut LogFile], copy: &mut Reader) -> bool {
     let mut is_copy_of = |file: &mut LogFile| {
         let bytes = copy.head()?;
         let known = file.kept.state.lock().head;
@@ -669,7 +687,7 @@ fn is_copy_in_making(old: &mut [Option<LogFile>], copy: &mut Reader) -> bool {
         Ok::<_, std::io::Error>(partial && begins.is_some_and(|begins| begins.starts_with(&bytes)))
     };
     // Asked twice: an original is truncated as soon as its copy is whole, perhaps in the midst of the first time.
-    old.iter_mut().flatten().filter(|f| f.live).any(|file| (0..2).any(|_| is_copy_of(file).unwrap_or(false)))
+    open.iter_mut().filter(|f| f.live).any(|file| (0..2).any(|_| is_copy_of(file).unwrap_or(false)))
 }
 
 /// Whether the bytes before the read position are the same in `other` (compressed files: taken on trust of the head).
