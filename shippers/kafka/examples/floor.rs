@@ -194,9 +194,10 @@ impl Drop for Floor {
 /// # Safety
 /// The event is valid as long as the messages are used.
 unsafe fn messages(event: *mut rd::rd_kafka_event_t) -> impl Iterator<Item = *const rd::rd_kafka_message_t> {
-    // SAFETY: by the caller.
     std::iter::from_fn(move || {
-        Some(unsafe { rd::rd_kafka_event_message_next(event) }).filter(|m| !m.is_null())
+        // SAFETY: by the caller.
+        let message = unsafe { rd::rd_kafka_event_message_next(event) };
+        (!message.is_null()).then_some(message)
     })
 }
 

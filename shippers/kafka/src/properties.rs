@@ -12,6 +12,11 @@ use crate::{KafkaConfig, KafkaError, Properties, Sasl, Tls};
 /// Largest number of messages in one request's part for a partition; bytes (`batch.size`) bound it first.
 const BATCH_MESSAGES: &str = "100000";
 
+/// Bytes of messages that make a request worth sending before it has lingered. A partition has one request under way
+/// at a time, so the agent's budget has to hold one of these and more for each, headers and bookkeeping included: with
+/// librdkafka's 1 MB, raw records filled the budget before any request was full, and waited out every linger.
+const BATCH_BYTES: &str = "524288";
+
 /// Properties the user cannot have, because what they change is what taffrail promises.
 const REFUSED: [(&str, &str); 14] = [
     ("bootstrap.servers", "set kafka.brokers instead"),
@@ -45,6 +50,7 @@ pub fn producer_properties(config: &KafkaConfig) -> Result<ClientConfig, KafkaEr
         .set("compression.codec", config.compression.as_str())
         .set("linger.ms", config.linger_ms.to_string())
         .set("batch.num.messages", BATCH_MESSAGES)
+        .set("batch.size", BATCH_BYTES)
         // The partitioner of Java clients: other producers with the same key meet ours, and it is the cheapest.
         .set("partitioner", "murmur2_random")
         // Said early and retried for ever, rather than kept back for half a minute.
