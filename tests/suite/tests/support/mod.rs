@@ -1,0 +1,55 @@
+//! What the suites on real parts share: programs' output, a running agent, and what arrived.
+//!
+//! Nothing here uses the agent's own code: what was printed is kept as bytes, and what arrived is put together again
+//! from the records' documented fields.
+#![allow(dead_code, reason = "each suite uses its own part of this")]
+
+mod agent;
+mod arrived;
+mod printed;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+
+pub(crate) use agent::Agent;
+pub(crate) use arrived::Arrived;
+pub(crate) use printed::{Mix, as_docker_keeps_it, text};
+
+/// Writes a file.
+pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
+    Ok(File::create(path)?.write_all(content)?)
+}
+
+/// Asks every now and then until the answer is yes.
+pub(crate) fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(120);
+    let start = Instant::now();
+    while !done()? {
+        ensure!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
+/// Says where two texts begin to differ, which is shorter than both.
+pub(crate) fn ensure_same(who: &str, arrived: &[u8], printed: &[u8]) -> Result<()> {
+    if arrived == printed {
+        return Ok(());
+    }
+    let at = arrived.iter().zip(printed).take_while(|(a, b)| a == b).count();
+    let around = |text: &[u8]| {
+        let end = text.len().min(at + 100);
+        String::from_utf8_lossy(&text[at.saturating_sub(60).min(end)..end]).into_owned()
+    };
+    bail!(
+        "{who}: {} bytes arrived, {} were printed; they differ from byte {at} on:\narrived {:?}\nprinted {:?}",
+        arrived.len(),
+        printed.len(),
+        around(arrived),
+        around(printed)
+    )
+}
