@@ -166,7 +166,7 @@ ruleset(name="ship" queue.type="LinkedList" queue.filename="ship" queue.size="10
   {metadata}
   action(type="omkafka" broker=["{brokers}"] topic="{topic}" template="out" partitions.auto="on"
     resubmitOnFailure="on" keepFailedMessages="on" failedMsgFile="{place}/failed" closeTimeout="60000"
-    confParam=["compression.codec=lz4","acks=all","enable.idempotence=true","linger.ms=100",
+    confParam=["compression.codec=lz4","acks=all","enable.idempotence=true","linger.ms=500",
       "message.timeout.ms=0","queue.buffering.max.messages=200000","batch.num.messages=100000"]
     action.resumeRetryCount="-1")
 }}
@@ -223,7 +223,7 @@ options {{ use-dns(no); keep-hostname(yes); log-msg-size(65536); stats-freq(0); 
 source s {{ wildcard-file(base-dir("{root}") filename-pattern("*.log") recursive(yes) max-files(1000)
   follow-freq(0.2) flags(no-parse) log-fetch-limit(1000) log-iw-size(1000000)); }};
 destination d {{ kafka-c(bootstrap-servers("{brokers}") topic("{topic}") key("$FILE_NAME") message('{message}')
-  config("compression.codec" => "lz4", "acks" => "all", "enable.idempotence" => "true", "linger.ms" => "100",
+  config("compression.codec" => "lz4", "acks" => "all", "enable.idempotence" => "true", "linger.ms" => "500",
     "message.timeout.ms" => "0", "queue.buffering.max.messages" => "200000", "batch.num.messages" => "100000")
   disk-buffer(reliable(yes) disk-buf-size(1073741824) mem-buf-size(16777216) dir("{place}"))
   flush-timeout-on-shutdown(60000) workers(1)); }};

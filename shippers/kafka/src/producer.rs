@@ -183,11 +183,14 @@ impl Drop for Producer {
 
 /// The delivery thread.
 ///
-/// Lingering is librdkafka's own. Its known weakness: when a partition's request is under way longer than the linger
-/// and more messages wait, librdkafka 2.12 polls without pause until the broker answers (the in-flight limit of an
-/// idempotent partition counts messages, and the wake-up time is in the past). So a frozen broker costs up to a core
-/// until its connection ends. Lingering here instead, by flushing for a millisecond per linger, cost 3% then and the
-/// same CPU otherwise, but let one request per partition through each time: 4 MB/s of raw records instead of 100.
+/// Lingering is librdkafka's own. Its known weakness: when a partition's request is under way and more messages have
+/// waited for longer than the linger, librdkafka 2.12 polls without pause until the broker answers (the in-flight limit
+/// of an idempotent partition counts messages, and the wake-up time is in the past). A frozen broker costs up to a core
+/// until its connection ends, and a broker that takes longer than the linger costs part of one. So the linger is long
+/// by default, and [`Ship::idle`] ends it where waiting is in vain. Lingering here by flushes of a millisecond cost 3%
+/// of a core while frozen, but let one request per partition through each time: 4 MB/s of raw records instead of 100.
+///
+/// [`Ship::idle`]: taffrail_record::Ship::idle
 struct Hearing {
     client: Arc<Client>,
     shared: Arc<Shared>,

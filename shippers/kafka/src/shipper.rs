@@ -427,8 +427,14 @@ impl Ship for KafkaShipper {
         self.dispatch(flight);
     }
 
+    /// Nothing more comes for the moment, because all is quiet or because the budget is spent: then waiting for more
+    /// messages to share a request with is in vain.
     fn idle(&mut self) {
+        const NUDGE: Duration = Duration::from_millis(1);
         self.tend();
+        if self.main.flying() > 0 {
+            self.main.flush(NUDGE);
+        }
     }
 
     fn drain(&mut self, deadline: Instant) {
