@@ -5,7 +5,7 @@
 //! bytes that were known to be there.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use taffrail_record::{FileId, LossReason, OutletClosed};
 
@@ -55,6 +55,8 @@ impl From<FileState> for Finished {
 
 /// How often a directory that keeps changing is looked through before what was known of its files is given up.
 const LOOKS: usize = 8;
+/// The pause between two such looks.
+const UNSTEADY: Duration = Duration::from_millis(10);
 
 /// A listed file that nothing is known of yet, and its place in the listing.
 type Stranger = (usize, Candidate, Pinned);
@@ -75,11 +77,13 @@ impl Lane {
         tools.counters.looks.add(1);
         self.checked_at = tools.clock;
         self.directory_changed = self.directory_change();
-        let mut listed = self.list();
         for _ in 0..LOOKS {
+            let before = self.directory_change();
+            let listed = self.list();
+            let gone = listed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
             let candidates = match listed {
                 Ok(candidates) => candidates,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+                Err(_) if gone => Vec::new(),
                 Err(error) => {
                     let path = self.target.directory.clone();
                     self.refuse(&OpenError::Denied { path, source: error }, tools);
@@ -87,15 +91,17 @@ impl Lane {
                 }
             };
             let pinned = candidates.iter().filter_map(|c| Some((c.clone(), self.pin(c, tools)?))).collect();
-            self.arrange(pinned, tools);
-            if self.known.is_empty() {
+            // Where files are numbered, the same names may mean other files when they are pinned.
+            let steady = gone || before.is_some() && before == self.directory_change();
+            self.arrange(pinned, steady, tools);
+            if gone || self.known.is_empty() {
                 break;
             }
             // A file may have been copied and truncated, or compressed, since it was listed.
-            listed = self.list();
-            if listed.as_ref().is_ok_and(|again| *again == candidates) {
+            if steady && self.list().is_ok_and(|again| again == candidates) {
                 break;
             }
+            std::thread::sleep(UNSTEADY);
         }
         self.give_up_unfound(tools);
         self.bound_deleted(tools);
@@ -160,7 +166,7 @@ impl Lane {
 
     /// Builds the new chain in the listing's order. Open files that are no longer listed keep their place before
     /// the next file that is, and before every file that is newer than all open ones.
-    fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, tools: &mut Tools<'_>) {
+    fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, steady: bool, tools: &mut Tools<'_>) {
         let mut old: Vec<Option<LogFile>> = std::mem::take(&mut self.chain).into_iter().map(Some).collect();
         for file in old.iter_mut().flatten() {
             file.listed = false;
@@ -198,7 +204,10 @@ impl Lane {
             }
         }
         self.chain.extend(old.into_iter().flatten());
-        self.drop_unlisted_finished(tools);
+        // One that was merely missed among others that moved would be read a second time.
+        if steady {
+            self.drop_unlisted_finished(tools);
+        }
     }
 
     /// Matches by what the file system says a file is; returns the rest.
