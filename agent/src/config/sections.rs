@@ -32,7 +32,8 @@ pub struct StateConfig {
     pub directory: Option<PathBuf>,
     /// How often moved positions are written down.
     pub checkpoint_interval: Period,
-    /// Positions are written down earlier once they have moved by this much in all.
+    /// How much that is confirmed may wait to be written down; readers wait beyond it. With `pipeline.memory` it is
+    /// what a crash repeats at most.
     pub checkpoint_bytes: ByteSize,
 }
 
@@ -41,7 +42,7 @@ impl Default for StateConfig {
         StateConfig {
             directory: None,
             checkpoint_interval: Period(std::time::Duration::from_millis(200)),
-            checkpoint_bytes: ByteSize(4 << 20),
+            checkpoint_bytes: ByteSize(8 << 20),
         }
     }
 }

@@ -461,7 +461,7 @@ impl<'a> Run<'a> {
                 slot.lane.keep_up(&mut tools);
             }
         }
-        if self.gear.context.outlet.is_full() {
+        if self.gear.context.outlet.is_full() || self.gear.keeper.is_behind() {
             std::thread::sleep(FULL_NAP);
             return;
         }

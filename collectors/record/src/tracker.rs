@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -21,6 +21,7 @@ use crate::{LossReason, Span};
 pub struct Changes {
     state: Mutex<Pending>,
     woken: Condvar,
+    total: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -41,9 +42,20 @@ impl Changes {
     }
 
     fn moved(&self, bytes: u64) {
+        self.total.fetch_add(bytes, Ordering::AcqRel);
+        self.hurry(bytes);
+    }
+
+    fn hurry(&self, bytes: u64) {
         let mut state = self.state.lock();
         state.bytes = state.bytes.saturating_add(bytes);
         self.woken.notify_one();
+    }
+
+    /// By how many bytes positions have moved in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Acquire)
     }
 
     /// Waits until `patience` is over, or until positions have moved by `bytes` in all; then takes the keys of
@@ -62,7 +74,7 @@ impl Changes {
 
     /// Ends a [`Changes::wait`] at once.
     pub fn wake(&self) {
-        self.moved(u64::MAX);
+        self.hurry(u64::MAX);
     }
 }
 

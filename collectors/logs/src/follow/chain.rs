@@ -5,12 +5,12 @@
 //! bytes that were known to be there.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use taffrail_record::{FileId, LossReason, OutletClosed};
 
 use super::counters::Counters;
-use super::file::{self, LogFile};
+use super::file::LogFile;
 use super::identity::{FileKey, Head};
 use super::keeper::Keeper;
 use super::lane::{Lane, Tools};
@@ -55,8 +55,6 @@ impl From<FileState> for Finished {
 
 /// How often a directory that keeps changing is looked through before what was known of its files is given up.
 const LOOKS: usize = 8;
-/// The pause between two such looks.
-const UNSTEADY: Duration = Duration::from_millis(10);
 
 /// A listed file that nothing is known of yet, and its place in the listing.
 type Stranger = (usize, Candidate, Pinned);
@@ -78,30 +76,22 @@ impl Lane {
         self.checked_at = tools.clock;
         self.directory_changed = self.directory_change();
         for _ in 0..LOOKS {
-            let before = self.directory_change();
-            let listed = self.list();
-            let gone = listed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-            let candidates = match listed {
-                Ok(candidates) => candidates,
-                Err(_) if gone => Vec::new(),
+            let pinned = match self.snapshot(tools) {
+                Ok(pinned) => pinned,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
                 Err(error) => {
                     let path = self.target.directory.clone();
                     self.refuse(&OpenError::Denied { path, source: error }, tools);
                     return;
                 }
             };
-            let pinned = candidates.iter().filter_map(|c| Some((c.clone(), self.pin(c, tools)?))).collect();
-            // Where files are numbered, the same names may mean other files when they are pinned.
-            let steady = gone || before.is_some() && before == self.directory_change();
-            self.arrange(pinned, steady, tools);
-            if gone || self.known.is_empty() {
-                break;
-            }
+            let files = names_and_keys(&pinned);
+            self.arrange(pinned, tools);
             // A file may have been copied and truncated, or compressed, since it was listed.
-            if steady && self.list().is_ok_and(|again| again == candidates) {
+            let same = |again: Vec<_>| names_and_keys(&again) == files;
+            if self.known.is_empty() || self.snapshot(tools).map_or(files.is_empty(), same) {
                 break;
             }
-            std::thread::sleep(UNSTEADY);
         }
         self.give_up_unfound(tools);
         self.bound_deleted(tools);
@@ -116,23 +106,30 @@ impl Lane {
         self.looked = true;
     }
 
-    /// The directory's files, oldest first. A file that is renamed during a listing may be missing from it, and
-    /// what follows it would be read too early: a directory that has just changed is listed until two listings agree.
-    fn list(&self) -> std::io::Result<Vec<Candidate>> {
+    /// The directory's files, oldest first. A file that is renamed during a listing may be missing from it, or the name
+    /// may mean another one when it is pinned, and what follows it would be read too early: a directory that has just
+    /// changed is listed until two listings agree.
+    fn snapshot(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
         const TRIES: usize = 8;
         let before = self.directory_change();
-        let mut listed = self.target.naming.list(&self.target.directory)?;
+        let mut found = self.list(tools)?;
         if before.is_some() && before == self.directory_change() {
-            return Ok(listed);
+            return Ok(found);
         }
         for _ in 1..TRIES {
-            let again = self.target.naming.list(&self.target.directory)?;
-            if again == listed {
+            let again = self.list(tools)?;
+            let agree = names_and_keys(&again) == names_and_keys(&found);
+            found = again;
+            if agree {
                 break;
             }
-            listed = again;
         }
-        Ok(listed)
+        Ok(found)
+    }
+
+    fn list(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
+        let listed = self.target.naming.list(&self.target.directory)?;
+        Ok(listed.into_iter().filter_map(|c| Some((self.pin(&c, tools)?, c))).map(|(p, c)| (c, p)).collect())
     }
 
     fn pin(&mut self, candidate: &Candidate, tools: &Tools<'_>) -> Option<Pinned> {
@@ -166,7 +163,7 @@ impl Lane {
 
     /// Builds the new chain in the listing's order. Open files that are no longer listed keep their place before
     /// the next file that is, and before every file that is newer than all open ones.
-    fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, steady: bool, tools: &mut Tools<'_>) {
+    fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, tools: &mut Tools<'_>) {
         let mut old: Vec<Option<LogFile>> = std::mem::take(&mut self.chain).into_iter().map(Some).collect();
         for file in old.iter_mut().flatten() {
             file.listed = false;
@@ -204,10 +201,7 @@ impl Lane {
             }
         }
         self.chain.extend(old.into_iter().flatten());
-        // One that was merely missed among others that moved would be read a second time.
-        if steady {
-            self.drop_unlisted_finished(tools);
-        }
+        self.drop_unlisted_finished(tools);
     }
 
     /// Matches by what the file system says a file is; returns the rest.
@@ -410,10 +404,8 @@ impl Lane {
     }
 
     fn open(&mut self, candidate: &Candidate, pin: &Pinned, tools: &mut Tools<'_>) -> Option<Reader> {
-        // Pinned again: opening uses the pin up, and the key must be that of what is opened.
-        let again =
-            Pinned::new(&candidate.path, self.target.within.as_deref()).ok().filter(|p| p.key == pin.key)?;
-        match file::open(again, candidate.gzip) {
+        let denied = |source| OpenError::Denied { path: candidate.path.clone(), source };
+        match pin.open().and_then(|file| Reader::new(file, candidate.gzip).map_err(denied)) {
             Ok(reader) => Some(reader),
             Err(error) => {
                 self.refuse(&error, tools);
@@ -510,7 +502,7 @@ impl Lane {
             let state = self.chain[index].kept.state.lock();
             (state.generation, state.path.clone())
         };
-        let Some((candidate, pin)) = self.current_form(index, &path) else {
+        let Some((candidate, pin)) = self.current_form(index, &path, tools) else {
             return Ok(());
         };
         if let Some((copy, key, reader)) = self.find_copy(index, tools) {
@@ -542,14 +534,9 @@ impl Lane {
     }
 
     /// The rewritten file under the name it has now.
-    fn current_form(&mut self, index: usize, path: &Path) -> Option<(Candidate, Pinned)> {
+    fn current_form(&mut self, index: usize, path: &Path, tools: &Tools<'_>) -> Option<(Candidate, Pinned)> {
         let key = self.chain[index].file_key();
-        let listed = self.list().ok()?;
-        let mut forms = listed.into_iter().filter_map(|c| {
-            let pin = Pinned::new(&c.path, self.target.within.as_deref()).ok()?;
-            (pin.key == key).then_some((c, pin))
-        });
-        let found = forms.next();
+        let found = self.snapshot(tools).ok()?.into_iter().find(|(_, pin)| pin.key == key);
         if found.is_none() {
             tracing::warn!(path = %path.display(), "a log file was truncated and its name is gone");
             self.chain[index].drained = true;
@@ -559,21 +546,18 @@ impl Lane {
 
     /// A sibling that has the old content, up to the last bytes that were read of it.
     fn find_copy(&mut self, index: usize, tools: &mut Tools<'_>) -> Option<(Candidate, FileKey, Reader)> {
-        let listed = self.list().ok()?;
-        for candidate in listed.into_iter().filter(|c| !c.live) {
-            let Ok(pin) = Pinned::new(&candidate.path, self.target.within.as_deref()) else { continue };
+        for (candidate, pin) in self.snapshot(tools).ok()?.into_iter().filter(|(c, _)| !c.live) {
             let known = self.chain.iter().any(|f| f.file_key() == pin.key)
                 || self.finished.iter().any(|f| f.key == pin.key);
             if known {
                 continue;
             }
-            let key = pin.key;
             let Some(mut reader) = self.open(&candidate, &pin, tools) else { continue };
             let file = &self.chain[index];
             let head = file.kept.state.lock().head;
             let Ok(bytes) = reader.head() else { continue };
             if is_form_of(head, &bytes, file.read, &reader) && same_tail(file, &mut reader) {
-                return Some((candidate, key, reader));
+                return Some((candidate, pin.key, reader));
             }
         }
         None
@@ -666,6 +650,11 @@ fn note_listing(file: &mut LogFile, candidate: &Candidate, size: u64, now: Insta
     if !candidate.gzip {
         state.size = state.size.max(size);
     }
+}
+
+/// What two looks at a directory have in common when nothing has changed between them.
+fn names_and_keys(pinned: &[(Candidate, Pinned)]) -> Vec<(PathBuf, FileKey)> {
+    pinned.iter().map(|(candidate, pin)| (candidate.path.clone(), pin.key)).collect()
 }
 
 /// Whether a file that begins with `bytes` can hold the content that `head` was taken of, up to `read` at least.

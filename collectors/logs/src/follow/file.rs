@@ -9,7 +9,6 @@ use taffrail_record::{FileId, LostSpan, Source};
 use super::counters::Counters;
 use super::identity::{FileKey, HEAD_BYTES, Head};
 use super::keeper::{Keeper, Kept};
-use super::open::{OpenError, Pinned};
 use super::reader::{Got, OVERLAP, Reader};
 use super::state::FileState;
 
@@ -297,10 +296,4 @@ impl LogFile {
 
 fn source(id: FileId, state: &FileState) -> Arc<Source> {
     Arc::new(Source { id, path: state.path.clone(), device: state.key.device, inode: state.key.inode })
-}
-
-/// Opens a pinned file for following.
-pub(crate) fn open(pinned: Pinned, gzip: bool) -> Result<Reader, OpenError> {
-    let path = pinned.path().to_owned();
-    Reader::new(pinned.open()?, gzip).map_err(|source| OpenError::Denied { path, source })
 }

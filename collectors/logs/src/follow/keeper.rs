@@ -1,8 +1,8 @@
 //! Writes positions down: the thread between the trackers and the store.
 //!
-//! Guarantee: what it writes is a tracker's settled position at some moment, never more. Under load it writes as
-//! soon as positions have moved by a configured number of bytes, which bounds what a crash repeats; when nothing
-//! moves it writes nothing.
+//! Guarantee: what it writes is a tracker's settled position at some moment, never more. Positions that have moved and
+//! are not written down are what a crash repeats: they are written when they amount to half of a configured number of
+//! bytes, and readers wait when they amount to all of it. When nothing moves it writes nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ pub(crate) struct Kept {
 pub struct Rhythm {
     /// At the latest this long after a change.
     pub interval: Duration,
-    /// At once when this many bytes have been settled since.
+    /// How many settled bytes may wait to be written down.
     pub bytes: u64,
 }
 
@@ -37,6 +37,7 @@ pub struct Rhythm {
 #[derive(Debug)]
 pub(crate) struct Keeper {
     shared: Arc<Shared>,
+    rhythm: Rhythm,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -49,6 +50,8 @@ struct Shared {
     /// How many tickets were given out, and up to which of them all is written down.
     tickets: AtomicU64,
     written: AtomicU64,
+    /// What [`Changes::total`] was when everything was written down last.
+    settled: AtomicU64,
     ending: AtomicBool,
 }
 
@@ -88,9 +91,10 @@ impl Keeper {
             changes: Changes::new(),
             tickets: AtomicU64::new(0),
             written: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             ending: AtomicBool::new(false),
         });
-        let mut keeper = Keeper { shared: Arc::clone(&shared), thread: None };
+        let mut keeper = Keeper { shared: Arc::clone(&shared), rhythm, thread: None };
         let spawn = thread::Builder::new().name("checkpoint".to_owned());
         keeper.thread = Some(spawn.spawn(move || shared.run(rhythm))?);
         Ok(keeper)
@@ -121,6 +125,12 @@ impl Keeper {
         drop(store);
         self.shared.changes.wake();
         ticket
+    }
+
+    /// Whether no more may be read, because too much of what is settled is not written down.
+    pub(crate) fn is_behind(&self) -> bool {
+        let settled = self.shared.changes.total();
+        settled.saturating_sub(self.shared.settled.load(Ordering::Acquire)) >= self.rhythm.bytes
     }
 
     /// Whether what a ticket stands for is written down, or cannot be: delivery does not wait for a full disk.
@@ -186,8 +196,7 @@ impl Keeper {
 
     /// Writes everything down now.
     pub(crate) fn flush(&self) -> Result<(), String> {
-        self.shared.write(&self.shared.changes.wait(Duration::ZERO, u64::MAX));
-        self.shared.commit().map_err(|e| e.to_string())
+        self.shared.write_down(Duration::ZERO, u64::MAX).map_err(|e| e.to_string())
     }
 }
 
@@ -204,9 +213,7 @@ impl Shared {
     fn run(&self, rhythm: Rhythm) {
         let mut failing = false;
         while !self.ending.load(Ordering::Acquire) {
-            let changed = self.changes.wait(rhythm.interval, rhythm.bytes);
-            self.write(&changed);
-            match self.commit() {
+            match self.write_down(rhythm.interval, rhythm.bytes / 2) {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::info!("positions are written down again");
@@ -219,6 +226,16 @@ impl Shared {
                 Err(_) => thread::sleep(rhythm.interval),
             }
         }
+    }
+
+    /// Waits for changes and commits them. When that fails it is no use to wait for it.
+    fn write_down(&self, patience: Duration, bytes: u64) -> Result<(), StoreError> {
+        let changed = self.changes.wait(patience, bytes);
+        let settled = self.changes.total();
+        self.write(&changed);
+        let result = self.commit();
+        self.settled.fetch_max(settled, Ordering::AcqRel);
+        result
     }
 
     fn commit(&self) -> Result<(), StoreError> {

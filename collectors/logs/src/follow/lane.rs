@@ -90,7 +90,7 @@ pub(crate) enum Step {
     Idle,
     /// Not before this moment (quota).
     Until(Instant),
-    /// The pipeline is full, or the memory budget is used up.
+    /// The pipeline is full, the memory budget is used up, or too much is not written down.
     Blocked,
     /// Nothing left to follow.
     Empty,
@@ -166,7 +166,7 @@ impl Lane {
         if self.chain[index].undecoded && unwritten(self.chain[index].ticket) {
             return Ok(Step::Until(tools.clock + IDENTITY_WAIT));
         }
-        if tools.context.outlet.is_full() {
+        if tools.context.outlet.is_full() || tools.keeper.is_behind() {
             return Ok(Step::Blocked);
         }
         let Some(charge) = tools.context.budget.try_take(u64::from(tools.config.read_block_bytes)) else {

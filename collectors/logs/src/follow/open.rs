@@ -90,19 +90,14 @@ impl Pinned {
         Ok(Pinned { path: path.to_owned(), pin, key, size })
     }
 
-    /// The path it was found at.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Opens it for reading.
-    pub(crate) fn open(self) -> Result<File, OpenError> {
+    /// Opens it for reading, whatever has become of its name.
+    pub(crate) fn open(&self) -> Result<File, OpenError> {
         let through = format!("/proc/self/fd/{}", self.pin.as_raw_fd());
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NOCTTY | OFlag::O_NONBLOCK;
         match open(through.as_str(), flags, Mode::empty()) {
             Ok(file) => Ok(File::from(file)),
-            Err(Errno::ENOENT) => Err(OpenError::Gone(self.path)),
-            Err(errno) => Err(OpenError::Denied { path: self.path, source: errno.into() }),
+            Err(Errno::ENOENT) => Err(OpenError::Gone(self.path.clone())),
+            Err(errno) => Err(OpenError::Denied { path: self.path.clone(), source: errno.into() }),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The run: everything is started, faults come one after the other, and in the end accounts are made up.
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -315,6 +315,9 @@ impl<'a> Torture<'a> {
         self.stop_agent()?;
         self.read_again(&printed)?;
         self.verify()?;
+        if !self.summary.findings.is_empty() {
+            self.keep_ledger()?;
+        }
         if self.summary.peak_memory > self.options.memory_bound {
             let (peak, bound) = (self.summary.peak_memory, self.options.memory_bound);
             self.summary.find(format!("the agent held {peak} bytes of memory, more than {bound}"));
@@ -359,6 +362,16 @@ impl<'a> Torture<'a> {
             findings.into_iter().for_each(|finding| self.summary.find(finding));
         }
         Ok(())
+    }
+
+    /// What the agent claimed, for whoever looks for the cause.
+    fn keep_ledger(&self) -> Result<()> {
+        let mut kept = BufWriter::new(File::create(self.options.directory.join("ledger.ndjson"))?);
+        self.broker.consume(LEDGER_TOPIC, |record| {
+            kept.write_all(record.value.as_deref().unwrap_or_default())?;
+            Ok(kept.write_all(b"\n")?)
+        })?;
+        Ok(kept.flush()?)
     }
 
     fn verify(&mut self) -> Result<()> {
