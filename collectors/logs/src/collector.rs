@@ -28,6 +28,8 @@ const SCAN_GAP: Duration = Duration::from_millis(100);
 const GLOB_SCAN: Duration = Duration::from_secs(5);
 /// How long the kernel's notices may lie while there is always something to read.
 const HEAR_GAP: Duration = Duration::from_millis(20);
+/// How long a new container's first records wait for kubelet to tell the container's id; its files are held open.
+const NAME_PATIENCE: Duration = Duration::from_secs(2);
 /// The longest sleep: bounds how late a raised stop is seen.
 const NAP: Duration = Duration::from_millis(500);
 /// How long a full pipeline is left alone.
@@ -164,6 +166,7 @@ struct Slot {
     named: bool,
     /// A file of it was seen.
     seen: bool,
+    added_at: Instant,
     active_at: Instant,
     pause: Duration,
     parking: bool,
@@ -221,6 +224,8 @@ struct Run<'a> {
     by_key: HashMap<String, usize>,
     by_directory: HashMap<PathBuf, Vec<usize>>,
     finding: HashSet<PathBuf>,
+    /// Lanes whose container id is not known yet.
+    unnamed: HashSet<String>,
     schedule: Schedule,
     watch: Watch,
     scan_at: Instant,
@@ -266,6 +271,7 @@ impl<'a> Run<'a> {
             by_key: HashMap::new(),
             by_directory: HashMap::new(),
             finding: HashSet::new(),
+            unnamed: HashSet::new(),
             schedule: Schedule::new(now, tick),
             watch,
             scan_at: now,
@@ -370,6 +376,11 @@ impl<'a> Run<'a> {
         if !slot.lane.looked || slot.lane.chain.is_empty() {
             slot.lane.look(&mut tools);
             slot.seen |= !slot.lane.chain.is_empty() || !slot.lane.finished.is_empty();
+        }
+        let named = now.saturating_duration_since(slot.added_at) > NAME_PATIENCE;
+        if !named && self.unnamed.contains(&slot.lane.target.key) {
+            self.schedule.at(id, now + NAP / 10);
+            return Ok(());
         }
         let mut step = Step::Idle;
         for _ in 0..blocks {
@@ -488,6 +499,7 @@ impl<'a> Run<'a> {
             self.gear.counters.scans.add(1);
             let found = self.kubernetes.as_ref().map(Kubernetes::scan).unwrap_or_default();
             self.take_in("kubernetes:", found.targets);
+            self.unnamed = found.unnamed;
             self.watch_finding(found.directories);
             self.bury_orphans();
             (0..self.slots.len()).for_each(|id| self.wake(id));
@@ -558,6 +570,7 @@ impl<'a> Run<'a> {
             lane,
             named: true,
             seen: false,
+            added_at: now,
             active_at: now,
             pause: Duration::ZERO,
             parking: false,

@@ -1,6 +1,6 @@
 //! The Kubernetes layout: `<root>/<namespace>_<pod>_<uid>/<container>/N.log`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -23,8 +23,10 @@ pub struct Kubernetes {
 pub struct Found {
     /// The lanes.
     pub targets: Vec<Target>,
-    /// Directories in which new lanes may appear (the root and the pods').
+    /// Directories in which new lanes may appear (the root and the pods'), and the one that tells container ids.
     pub directories: Vec<PathBuf>,
+    /// Lanes whose container id kubelet has yet to tell.
+    pub unnamed: HashSet<String>,
 }
 
 impl Kubernetes {
@@ -41,6 +43,9 @@ impl Kubernetes {
         let Ok(pods) = fs::read_dir(&self.config.root) else { return found };
         found.directories.push(self.config.root.clone());
         let ids = self.container_ids();
+        if ids.is_some() {
+            found.directories.push(self.config.links.clone());
+        }
         for pod in pods.flatten() {
             let Some(name) = pod.file_name().to_str().and_then(parse_pod) else { continue };
             if !pod.file_type().is_ok_and(|t| t.is_dir()) {
@@ -50,17 +55,23 @@ impl Kubernetes {
             found.directories.push(pod.path());
             for container in containers.flatten() {
                 if container.file_type().is_ok_and(|t| t.is_dir()) {
-                    found.targets.push(self.target(&name, &container.path(), &ids));
+                    let (target, named) = self.target(&name, &container.path(), ids.as_ref());
+                    if !named && ids.is_some() {
+                        found.unnamed.insert(target.key.clone());
+                    }
+                    found.targets.push(target);
                 }
             }
         }
         found
     }
 
-    fn target(&self, pod: &Pod, directory: &Path, ids: &HashMap<String, String>) -> Target {
+    fn target(&self, pod: &Pod, directory: &Path, ids: Option<&HashMap<String, String>>) -> (Target, bool) {
         let container = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let id = ids.get(&format!("{}_{}_{container}", pod.name, pod.namespace)).cloned().unwrap_or_default();
-        Target {
+        let link = format!("{}_{}_{container}", pod.name, pod.namespace);
+        let id = ids.and_then(|ids| ids.get(&link)).cloned().unwrap_or_default();
+        let named = !id.is_empty();
+        let target = Target {
             key: format!("kubernetes:{}", directory.display()),
             origin: Arc::new(Origin {
                 node: Arc::clone(&self.node),
@@ -75,13 +86,14 @@ impl Kubernetes {
                 std::iter::once(&self.config.root).chain(&self.config.link_targets).cloned().collect(),
             ),
             start: Start::Beginning,
-        }
+        };
+        (target, named)
     }
 
     /// `<pod>_<namespace>_<container>` -> container id, from the links that kubelet keeps for log agents. When a
-    /// container has restarted there may be several: the newest wins.
-    fn container_ids(&self) -> HashMap<String, String> {
-        let Ok(links) = fs::read_dir(&self.config.links) else { return HashMap::new() };
+    /// container has restarted there may be several: the newest wins. `None` where there are no such links.
+    fn container_ids(&self) -> Option<HashMap<String, String>> {
+        let links = fs::read_dir(&self.config.links).ok()?;
         let mut newest: HashMap<String, (std::time::SystemTime, String)> = HashMap::new();
         for link in links.flatten() {
             let name = link.file_name();
@@ -92,7 +104,7 @@ impl Kubernetes {
                 *entry = (made, id.to_owned());
             }
         }
-        newest.into_iter().map(|(owner, (_, id))| (owner, id)).collect()
+        Some(newest.into_iter().map(|(owner, (_, id))| (owner, id)).collect())
     }
 }
 
@@ -132,7 +144,8 @@ mod tests {
         assert_eq!(origin.names(), ["shop", "cart-7d9", "app"]);
         assert_eq!(origin.pod.as_ref().map(|p| p.uid.as_str()), Some("11-22"));
         assert_eq!(origin.container.as_ref().map(|c| c.id.clone()), Some(id));
-        assert_eq!(found.directories.len(), 2, "the root and one pod");
+        assert_eq!(found.directories.len(), 3, "the root, the links and one pod");
+        assert!(found.unnamed.is_empty());
     }
 
     #[test]
