@@ -17,7 +17,9 @@ use anyhow::{Result, bail, ensure};
 
 pub(crate) use agent::Agent;
 pub(crate) use arrived::Arrived;
-pub(crate) use printed::{Mix, as_docker_keeps_it, text};
+pub(crate) use printed::{Mix, text};
+#[allow(unused_imports, reason = "each suite has its own runtime")]
+pub(crate) use printed::{as_containerd_keeps_it, as_docker_keeps_it};
 
 /// Writes a file.
 pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {

@@ -111,3 +111,15 @@ pub(crate) fn as_docker_keeps_it(printed: &[u8]) -> Vec<u8> {
     }
     kept
 }
+
+/// What containerd keeps of this: every byte, but for a CR before a newline (seen of release 1.6).
+pub(crate) fn as_containerd_keeps_it(printed: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::with_capacity(printed.len());
+    for line in printed.split_inclusive(|byte| *byte == b'\n') {
+        match line.strip_suffix(b"\r\n") {
+            Some(line) => kept.extend_from_slice(&[line, b"\n"].concat()),
+            None => kept.extend_from_slice(line),
+        }
+    }
+    kept
+}
