@@ -1,5 +1,6 @@
 //! The taffrail daemon and its command.
 
+mod announce;
 pub mod check;
 pub mod cli;
 pub mod client;
@@ -9,6 +10,7 @@ pub mod http;
 pub mod ledger_metrics;
 pub mod ledger_report;
 pub mod logging;
+mod once;
 pub mod output;
 pub mod pipeline;
 pub mod pump;

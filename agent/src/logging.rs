@@ -4,6 +4,8 @@ use std::io::{IsTerminal as _, stderr};
 use std::sync::OnceLock;
 
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
@@ -40,9 +42,28 @@ where
         (LogFormat::Json, _) | (LogFormat::Auto, false) => {
             fmt::layer().json().flatten_event(true).with_writer(stderr).boxed()
         }
-        (LogFormat::Text, _) | (LogFormat::Auto, true) => {
-            fmt::layer().with_ansi(terminal && colour()).with_target(false).with_writer(stderr).boxed()
+        (LogFormat::Text, false) => {
+            fmt::layer().with_ansi(false).with_target(false).with_writer(stderr).boxed()
         }
+        (LogFormat::Text | LogFormat::Auto, true) => {
+            let layer = fmt::layer().with_ansi(colour()).with_target(false).with_timer(WallClock);
+            layer.with_writer(stderr).boxed()
+        }
+    }
+}
+
+/// Whether a person reads along: a terminal, and not one that shall show JSON.
+#[must_use]
+pub fn for_people(config: &LogConfig) -> bool {
+    stderr().is_terminal() && config.format != LogFormat::Json
+}
+
+/// The time of day here, for somebody who sits here.
+struct WallClock;
+
+impl FormatTime for WallClock {
+    fn format_time(&self, writer: &mut Writer<'_>) -> std::fmt::Result {
+        write!(writer, "{}", jiff::Zoned::now().strftime("%H:%M:%S"))
     }
 }
 

@@ -1,40 +1,60 @@
 //! `taffrail run`: reads the configuration, starts every part, waits for a signal, ends in order.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::stat::{Mode, umask};
 use taffrail_checkpoint::{Options, Recovery, Store};
+use taffrail_logs::LogsConfig;
+use taffrail_logs::config::FileInput;
 use taffrail_logs::find::Handed;
 use taffrail_process::OwnProcess;
 use taffrail_record::{Ask, Budget, Ledger, Node, Stop};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::announce::announce;
 use crate::cli::ConfigArg;
 use crate::components::Components;
-use crate::config::{Config, Output};
+use crate::config::{Config, ConfigError};
 use crate::http::{self, Shipper, Surface};
 use crate::logging;
+use crate::once::{self, Once};
 use crate::pipeline::{Pipeline, Shared};
 use crate::reload::Reload;
 use crate::tap::TapHub;
 use crate::targets::{self, Engine};
 
+/// Signals that come this soon after the first are the same one: a terminal, a shell and `timeout` each pass it on.
+const ECHO: Duration = Duration::from_millis(500);
 /// How long the start waits to hear from the Docker engine, so that it can say what was found.
 const ENGINE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Arguments of `taffrail run`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
+    /// Plain files to read besides, or globs in quotes; as `logs.files` of the configuration
+    #[arg(value_name = "FILE", value_parser = file_argument)]
+    files: Vec<String>,
     #[command(flatten)]
     config: ConfigArg,
-    /// Ship what is there now, then drain and end
+    /// Ship what is there now, unfinished lines too, then end
     #[arg(long)]
     once: bool,
+}
+
+impl Args {
+    /// The configuration of the file and the environment, and the files of the command line.
+    fn load(&self) -> Result<Config, ConfigError> {
+        let mut config = self.config.load()?;
+        if !self.files.is_empty() {
+            config.logs.files.push(FileInput { paths: self.files.clone(), ..FileInput::default() });
+        }
+        Ok(config)
+    }
 }
 
 /// Runs the agent until it is told to stop.
@@ -42,9 +62,11 @@ pub struct Args {
 /// # Errors
 /// A bad configuration, a state directory that cannot be used, an output that cannot be started.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = args.config.load()?;
+    let config = args.load()?;
     logging::start(&config.log)?;
     raise_descriptor_limit();
+    // Logs are sensitive: what is written here is no more open than container logs are.
+    umask(Mode::from_bits_truncate(0o027));
     let store = open_store(&config)?;
     let node = Arc::new(Node {
         name: config.node_name(),
@@ -60,15 +82,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         stop: Stop::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let signals = runtime.block_on(async { Signals::listen() })?;
     let pipeline = Arc::new(Pipeline::start(&config, &node, store, &shared)?);
     let (engine, finder) = targets::start(&config, &node, &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
-    let reload = Arc::new(make_reload(args.config.path(), &current, &pipeline));
+    let reload = Arc::new(make_reload(args.clone(), &current, &pipeline));
     let served = serve(&current, &reload, &pipeline, &engine, &shared)?;
+    engine.await_first(ENGINE_PATIENCE);
     announce(&current.load(), &engine, served.address());
 
-    let once = args.once.then(|| Arc::clone(&shared.ledger));
-    runtime.block_on(wait(&shared, &reload, once))?;
+    let once = args.once.then(|| Once::new(Arc::clone(&shared.ledger), pipeline.asks.clone()));
+    runtime.block_on(wait(&shared, &reload, once, signals));
 
     let pipeline = Arc::clone(&pipeline);
     let ended = std::thread::spawn(move || {
@@ -82,7 +106,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let _ = ended.join();
-    tracing::info!("stopped");
+    sum_up(&shared.ledger);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -113,11 +137,10 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn make_reload(path: Option<PathBuf>, current: &Arc<ArcSwap<Config>>, pipeline: &Arc<Pipeline>) -> Reload {
+fn make_reload(args: Args, current: &Arc<ArcSwap<Config>>, pipeline: &Arc<Pipeline>) -> Reload {
     let (current, pipeline) = (Arc::clone(current), Arc::clone(pipeline));
     Reload::new(move || {
-        let config =
-            crate::config::load(path.as_deref(), crate::config::environment()).map_err(|e| e.to_string())?;
+        let config = args.load().map_err(|e| e.to_string())?;
         let fixed = needs_restart(&current.load(), &config);
         pipeline.reload(&config);
         current.store(Arc::new(config));
@@ -174,59 +197,35 @@ fn serve(
     Ok(http::serve(surface, listen, Some(&config.tap_socket()))?)
 }
 
-/// Says to a person what happens now, and what to do when there is nothing to read.
-fn announce(config: &Config, engine: &Engine, address: Option<std::net::SocketAddr>) {
-    let output = match &config.output {
-        Output::Kafka(kafka) => format!("Kafka at {}", kafka.brokers.join(",")),
-        Output::File(file) => format!("files in {}", file.directory.display()),
-        Output::Discard(_) => "nowhere (discard)".to_owned(),
-    };
-    let http = address.map_or_else(|| "off".to_owned(), |a| format!("http://{a}/metrics"));
-    engine.await_first(ENGINE_PATIENCE);
-    let (kubernetes, docker, files) = (kubernetes(config), engine.summary(), config.logs.files.len());
-    tracing::info!(output, kubernetes, docker, files, metrics = http, state = %config.state_directory().display(), version = env!("CARGO_PKG_VERSION"), "taffrail is running");
-    let root = &config.logs.kubernetes.root;
-    let directories = config.logs.kubernetes.enabled && root.exists();
-    if !directories && !engine.is_connected() && config.logs.files.is_empty() {
-        tracing::warn!(
-            "no containers found on this machine: no {} and no Docker engine. To try it, name some files: \
-             TAFFRAIL_LOGS__FILES='[{{paths: [/var/log/*.log]}}]' taffrail run",
-            root.display()
-        );
-    }
+/// What the agent listens to from its first moment on.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
 }
 
-/// One line about the Kubernetes logs for people.
-fn kubernetes(config: &Config) -> String {
-    if !config.logs.kubernetes.enabled {
-        return "off".to_owned();
-    }
-    let root = &config.logs.kubernetes.root;
-    match targets::pods_below(root) {
-        Ok(pods) => format!("{}, {pods} pods", root.display()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            format!("none: {} is not there", root.display())
-        }
-        Err(error) => format!("{}: {error}", root.display()),
+impl Signals {
+    fn listen() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
     }
 }
 
 /// Until a signal says stop, or with `once` until nothing is left to read.
-async fn wait(shared: &Shared, reload: &Arc<Reload>, once: Option<Arc<Ledger>>) -> std::io::Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut quiet = 0;
-    let mut tick = tokio::time::interval(Duration::from_millis(500));
+async fn wait(shared: &Shared, reload: &Arc<Reload>, mut once: Option<Once>, mut signals: Signals) {
+    let mut tick = tokio::time::interval(once::TICK);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => break,
+            _ = signals.interrupt.recv() => break,
+            _ = signals.hangup.recv() => {
                 let _ = reload.run();
             }
             _ = tick.tick(), if once.is_some() => {
-                quiet = if once.as_ref().is_some_and(|ledger| at_rest(ledger)) { quiet + 1 } else { 0 };
-                if quiet >= 4 {
+                if once.as_mut().is_some_and(Once::is_done) {
                     break;
                 }
             }
@@ -234,27 +233,21 @@ async fn wait(shared: &Shared, reload: &Arc<Reload>, once: Option<Arc<Ledger>>) 
     }
     tracing::info!("stopping: waiting for what is under way");
     shared.stop.raise();
-    Ok(())
-}
-
-/// Whether everything that was found is read and settled.
-fn at_rest(ledger: &Ledger) -> bool {
-    ledger
-        .accounts()
-        .iter()
-        .map(|account| account.balance())
-        .all(|balance| balance.lag == 0 && balance.pending.records == 0)
 }
 
 /// Until the pipeline has ended; true when a second signal came first.
 async fn drained<T>(ended: &std::thread::JoinHandle<T>) -> bool {
     let listen = |kind| signal(kind).ok();
     let (mut terminate, mut interrupt) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()));
+    let asked = Instant::now();
     while !ended.is_finished() {
-        tokio::select! {
-            () = received(&mut terminate) => return true,
-            () = received(&mut interrupt) => return true,
-            () = tokio::time::sleep(Duration::from_millis(20)) => {}
+        let again = tokio::select! {
+            () = received(&mut terminate) => true,
+            () = received(&mut interrupt) => true,
+            () = tokio::time::sleep(Duration::from_millis(20)) => false,
+        };
+        if again && asked.elapsed() > ECHO {
+            return true;
         }
     }
     false
@@ -266,5 +259,59 @@ async fn received(signal: &mut Option<Signal>) {
             let _ = signal.recv().await;
         }
         None => std::future::pending().await,
+    }
+}
+
+/// Says how much was done in this life.
+fn sum_up(ledger: &Ledger) {
+    let (mut records, mut bytes, mut lost) = (0, 0, 0);
+    for balance in ledger.accounts().iter().map(|account| account.balance()) {
+        records += balance.confirmed.records;
+        bytes += balance.confirmed.bytes;
+        lost += balance.lost_bytes();
+    }
+    tracing::info!(confirmed_records = records, confirmed_bytes = bytes, lost_bytes = lost, "stopped");
+}
+
+/// A file or glob of the command line as a glob of the configuration: absolute, and a name that is there is taken as
+/// it stands.
+fn file_argument(text: &str) -> Result<String, String> {
+    let path = std::path::absolute(text).map_err(|error| format!("{text:?} is no path: {error}"))?;
+    let glob = path.to_str().ok_or_else(|| format!("{text:?} is not UTF-8"))?;
+    let glob = if path.exists() { escaped(glob) } else { glob.to_owned() };
+    let files = vec![FileInput { paths: vec![glob.clone()], ..FileInput::default() }];
+    LogsConfig { files, ..LogsConfig::default() }.validate().map_err(|invalid| invalid.problem)?;
+    Ok(glob)
+}
+
+/// A glob that matches this text alone.
+fn escaped(text: &str) -> String {
+    let mut glob = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '*' | '?' | '[' | ']' | '{' | '}' | '\\' => glob.extend(['[', character, ']']),
+            other => glob.push(other),
+        }
+    }
+    glob
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_there_is_taken_as_it_stands_and_anything_else_as_a_glob() {
+        let directory = tempfile::tempdir().expect("directory");
+        let odd = directory.path().join("a[1].log");
+        std::fs::File::create(&odd).expect("made");
+        for (argument, expected) in [
+            (odd.to_str().expect("text"), format!("{}/a[[]1[]].log", directory.path().display())),
+            ("/no/such/*.log", "/no/such/*.log".to_owned()),
+            ("x/*.log", format!("{}/x/*.log", std::env::current_dir().expect("directory").display())),
+        ] {
+            assert_eq!(file_argument(argument), Ok(expected));
+        }
+        assert!(file_argument("/a/[").is_err_and(|said| said.contains("is not a glob")));
     }
 }

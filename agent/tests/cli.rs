@@ -106,7 +106,7 @@ fn help_and_version_end_with_0() {
 }
 
 #[test]
-fn what_is_not_understood_ends_with_2_and_the_nearest_word() {
+fn what_is_not_understood_or_cannot_be_answered_ends_with_2_and_what_to_do() {
     let directory = tempfile::tempdir().expect("directory");
     for (arguments, says) in [
         (&[][..], "Usage:"),
@@ -114,6 +114,9 @@ fn what_is_not_understood_ends_with_2_and_the_nearest_word() {
         (&["tap", "--greb", "x"], "'--grep'"),
         (&["tap", "--fixed"], "--grep"),
         (&["completions", "tcsh"], "bash"),
+        (&["run", "logs/["], "is not a glob"),
+        (&["verify"], "nowhere to read"),
+        (&["verify", "nothing-there"], "no verdict: cannot open nothing-there"),
     ] {
         let output = run(directory.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -222,7 +225,7 @@ fn ledger_prints_every_account_and_the_verdict() {
 fn tap_prints_matching_records_until_there_are_enough() {
     let directory = tempfile::tempdir().expect("directory");
     let agent = served(directory.path());
-    let arguments = ["tap", "web", "-n", "shop", "-c", "app", "-F", "--grep", "a.c", "--max", "2"];
+    let arguments = ["tap", "web", "-n", "shop", "-c", "app", "-F", "-i", "--grep", "A.C", "--max", "2"];
     for (json, expected) in [
         (false, "2023-11-14T22:13:20Z shop/web-1/app stdout a.c 1"),
         (
@@ -252,6 +255,34 @@ fn tap_prints_matching_records_until_there_are_enough() {
         assert_eq!(lines.count(), 1, "two in all");
         assert_eq!(child.wait().expect("ends").code(), Some(0));
     }
+}
+
+#[test]
+fn verify_names_the_bytes_of_a_record_that_was_taken_out_and_ends_with_1() {
+    let directory = tempfile::tempdir().expect("directory");
+    let record = |offset: u64| {
+        format!(
+            "{{\"message\":\"m\",\"log\":{{\"offset\":{offset},\"length\":2,\"file\":{{\"path\":\"/a.log\",\
+             \"fingerprint\":\"4f274f995d0d28f3937b2464f2e8760d\"}}}}}}\n"
+        )
+    };
+    let finished = "{\"ledger\":{\"kind\":\"finished\",\"fingerprint\":\"4f274f995d0d28f3937b2464f2e8760d\",\
+                    \"path\":\"/a.log\",\"from\":0,\"size\":6,\"confirmed\":6}}\n";
+    let verify = |records: &[u64]| {
+        let records: String = records.iter().map(|offset| record(*offset)).collect();
+        std::fs::create_dir_all(directory.path().join("out")).expect("made");
+        for (name, text) in [("out/logs-1.ndjson", records.as_str()), ("out/ledger-1.ndjson", finished)] {
+            let mut file = std::fs::File::create(directory.path().join(name)).expect("created");
+            file.write_all(text.as_bytes()).expect("written");
+        }
+        run(directory.path(), &["verify", "out"])
+    };
+    let whole = verify(&[0, 2, 4]);
+    assert_eq!(whole.status.code(), Some(0), "{}", out(&whole));
+    assert!(out(&whole).contains("\ncomplete: 1 file, 3 records"), "{}", out(&whole));
+    let torn = verify(&[0, 4]);
+    assert_eq!(torn.status.code(), Some(1));
+    assert!(out(&torn).contains("missing: 2 bytes, 2..4\n"), "{}", out(&torn));
 }
 
 #[test]

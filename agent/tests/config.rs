@@ -101,7 +101,7 @@ fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
             "envelope:\n  encoding: raw\n",
             "2:3: `envelope.encoding`: `raw` has no lines for files; write `json`, or send to Kafka",
         ),
-        ("logs:\n  max_line_bytes: 100\n", "2:3: `logs.max_line_bytes`: must be at least 1024"),
+        ("logs:\n  max_line_bytes: 100\n", "2:3: `logs.max_line_bytes`: must be between 1024 and 268435456"),
         (
             "output:\n  file:\n    max_file_bytes: 0 MiB\n",
             "3:5: `output.file.max_file_bytes`: `0` would never fill a file; write more",

@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -218,4 +219,55 @@ fn a_bad_configuration_ends_run_with_78() {
     configure(directory.path(), "log: {levle: info}\n");
     let output = command(directory.path(), &["run"]).output().expect("runs");
     assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn once_ships_the_files_of_the_command_line_with_their_unfinished_lines_and_ends() {
+    let directory = prepared();
+    let path = directory.path().join("named.txt");
+    File::create(&path).and_then(|mut file| file.write_all(b"one\ntwo")).expect("written");
+    let mut command = command(directory.path(), &["run", "--once"]);
+    let command = command.arg("named.txt").current_dir(directory.path());
+    let output = command.env("TAFFRAIL_LOGS__PARTIAL_TIMEOUT_MS", "100").output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let stopped = said.lines().last().and_then(|line| serde_json::from_str::<Value>(line).ok());
+    assert_eq!(stopped.expect("a last line")["confirmed_records"], 2, "{said}");
+    let records = directory.path().join("state/records");
+    for entry in std::fs::read_dir(records).expect("there").map(|entry| entry.expect("readable")) {
+        let mode = entry.metadata().expect("there").permissions().mode();
+        assert_eq!(mode & 0o007, 0, "{entry:?} is for anybody to read");
+    }
+}
+
+/// An agent that has a line under way to a Kafka that is not there.
+fn undelivered(drain: &str) -> Agent {
+    let directory = prepared();
+    let output = "output: {kafka: {brokers: ['127.0.0.1:1']}}";
+    configure(directory.path(), &format!("{output}\npipeline: {{drain_timeout: {drain}}}\n"));
+    let agent = start(directory);
+    agent.print("one\n");
+    let patience = Instant::now() + Duration::from_secs(60);
+    while agent.ledger()["total"]["pending_records"] != 1 {
+        assert!(Instant::now() < patience, "{}", agent.ledger());
+        thread::sleep(Duration::from_millis(20));
+    }
+    agent
+}
+
+#[test]
+fn a_signal_that_comes_twice_at_once_is_one() {
+    let mut agent = undelivered("2s");
+    agent.signal(Signal::SIGTERM);
+    agent.logged("stopping");
+    assert_eq!(agent.end(Signal::SIGTERM), Some(0), "it waited for what was under way");
+}
+
+#[test]
+fn a_second_signal_ends_at_once() {
+    let mut agent = undelivered("10m");
+    agent.signal(Signal::SIGTERM);
+    agent.logged("stopping");
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(agent.end(Signal::SIGINT), Some(1));
 }

@@ -17,8 +17,14 @@ pub(super) fn output(output: &Output) -> Vec<Finding> {
         Ok(topics) => topics
             .into_iter()
             .map(|topic| {
-                let count = topic.partitions.map_or(String::new(), |count| format!(", {count} partitions"));
-                let detail = format!("topic {}{count}", topic.topic);
+                let there = match topic.partitions {
+                    // A template names no topic yet.
+                    None if topic.topic.contains('{') => String::new(),
+                    None => " is not there".to_owned(),
+                    Some(1) => ", 1 partition".to_owned(),
+                    Some(count) => format!(", {count} partitions"),
+                };
+                let detail = format!("topic {}{there}", topic.topic);
                 match topic.remark.is_empty() {
                     true => Finding::good(SUBJECT, detail),
                     false => Finding::warning(SUBJECT, detail, topic.remark),

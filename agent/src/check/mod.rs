@@ -18,6 +18,9 @@ use crate::cli::ConfigArg;
 use crate::config::Config;
 use crate::logging;
 
+/// More variables than this are counted and not named.
+const NAMED: usize = 3;
+
 /// What to check.
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -57,13 +60,19 @@ fn configuration(argument: &ConfigArg) -> Finding {
         Some(path) => path.display().to_string(),
         None => "no file: the defaults".to_owned(),
     };
-    let overrides = crate::config::environment()
-        .filter(|(name, _)| name.to_uppercase().starts_with(crate::config::PREFIX) && name.contains("__"));
-    let detail = match overrides.count() {
-        0 => from,
-        count => format!("{from}, {count} overrides from the environment"),
-    };
-    Finding::good("configuration", detail)
+    Finding::good("configuration", from + &overrides(crate::config::environment().map(|(name, _)| name)))
+}
+
+/// Which variables of the environment go over the file.
+fn overrides(names: impl Iterator<Item = String>) -> String {
+    let ours = |name: &String| name.to_uppercase().starts_with(crate::config::PREFIX) && name.contains("__");
+    let mut names: Vec<String> = names.filter(ours).collect();
+    names.sort();
+    match names.len() {
+        0 => String::new(),
+        count @ 1..=NAMED => format!(", with {}", names[..count].join(", ")),
+        count => format!(", with {} and {} more", names[..NAMED].join(", "), count - NAMED),
+    }
 }
 
 fn machine(config: &Config) -> Vec<Finding> {
@@ -71,4 +80,23 @@ fn machine(config: &Config) -> Vec<Finding> {
     findings.extend(limits::all());
     findings.extend(places::all(config));
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_that_go_over_the_file_are_named_while_they_are_few() {
+        for (names, expected) in [
+            (&["PATH", "TAFFRAIL_CONFIG"][..], ""),
+            (&["TAFFRAIL_HTTP__LISTEN"], ", with TAFFRAIL_HTTP__LISTEN"),
+            (
+                &["taffrail_d__d", "TAFFRAIL_C__C", "TAFFRAIL_B__B", "TAFFRAIL_A__A"],
+                ", with TAFFRAIL_A__A, TAFFRAIL_B__B, TAFFRAIL_C__C and 1 more",
+            ),
+        ] {
+            assert_eq!(overrides(names.iter().map(|name| (*name).to_owned())), expected);
+        }
+    }
 }

@@ -9,7 +9,8 @@ use taffrail_docker::{Connection, ContainerInfo, DockerConfig, Enabled, Snapshot
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::Finding;
+use super::{Finding, Status};
+use crate::announce::{files_line, files_named};
 use crate::config::Config;
 use crate::targets::{pods_below, unread};
 
@@ -24,12 +25,30 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
         findings.push(kubernetes(&config.logs.kubernetes.root));
     }
     findings.extend(docker(&config.docker));
+    findings.push(files(config));
+    let found = |finding: &Finding| finding.status != Status::Note && finding.subject != "files";
+    if !findings.iter().any(found) && files_named(config) == 0 {
+        let remedy = "name some files: taffrail run '/var/log/*.log', or logs.files in the configuration";
+        findings.push(Finding::warning("sources", "nothing to read here yet", remedy));
+    }
     findings
+}
+
+fn files(config: &Config) -> Finding {
+    const SUBJECT: &str = "files";
+    let count = files_named(config);
+    let line = files_line(config, count);
+    match (config.logs.files.is_empty(), count) {
+        (true, _) => Finding::note(SUBJECT, line),
+        (_, 0) => Finding::warning(SUBJECT, line, "compare logs.files with what is there, if it should be"),
+        (_, _) => Finding::good(SUBJECT, line),
+    }
 }
 
 fn kubernetes(root: &Path) -> Finding {
     const SUBJECT: &str = "kubernetes logs";
     match pods_below(root) {
+        Ok(1) => Finding::good(SUBJECT, format!("{}: 1 pod", root.display())),
         Ok(pods) => Finding::good(SUBJECT, format!("{}: {pods} pods", root.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Finding::note(SUBJECT, format!("none: {} is not there", root.display()))
@@ -114,8 +133,24 @@ fn first_snapshot(config: &DockerConfig) -> Result<Snapshot, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
+    use taffrail_logs::config::FileInput;
+
     use super::*;
+
+    #[test]
+    fn a_machine_with_nothing_to_read_says_how_to_try_it() {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut config = Config::default();
+        config.logs.kubernetes.root = directory.path().join("pods");
+        config.docker.enabled = Enabled::Never;
+        let remedy = |config: &Config| all(config).into_iter().find(|f| f.subject == "sources")?.remedy;
+        assert!(remedy(&config).is_some_and(|remedy| remedy.contains("taffrail run '/var/log/*.log'")));
+        let paths = vec![format!("{}/*.log", directory.path().display())];
+        config.logs.files = vec![FileInput { paths, ..FileInput::default() }];
+        assert!(remedy(&config).is_some(), "no file is there yet");
+        std::fs::File::create(directory.path().join("a.log")).expect("made");
+        assert_eq!(remedy(&config), None);
+    }
 
     #[test]
     fn an_engine_that_must_be_there_and_is_not_is_bad() {

@@ -40,7 +40,8 @@ pub struct Cli {
 enum Command {
     /// Read this node's logs and ship them, until told to stop
     #[command(
-        after_help = "Examples:\n  taffrail run                      find this machine's containers, write NDJSON files\n  \
+        after_help = "Examples:\n  taffrail run                    find this machine's containers, write NDJSON files\n  \
+                            taffrail run '/var/log/*.log'   plain files too; no containers are needed\n  \
                             taffrail run --config taffrail.yaml\n  \
                             TAFFRAIL_OUTPUT__KAFKA__BROKERS=kafka:9092 taffrail run\n\n\
                             TERM or INT: stop reading, wait for what is under way (pipeline.drain_timeout), write the \
@@ -67,9 +68,12 @@ enum Command {
                             account does not add up.")]
     Ledger(ledger::Args),
     /// Prove from the far side that nothing is missing
-    #[command(
-        after_help = "Exit code 0 when nothing is missing, 1 when something is, 2 when there is nothing to read."
-    )]
+    #[command(after_help = "Examples:\n  taffrail verify /var/lib/taffrail/records\n  \
+                      taffrail verify --brokers kafka:9092\n  \
+                      taffrail verify --brokers kafka:9092 -X security.protocol=SSL --json | jq .missing\n  \
+                      taffrail verify records --dedup once.ndjson\n\n\
+                      Exit code 0 when nothing is missing, 1 when something is, 2 when there is no verdict: nothing \
+                      to read, or it cannot be read.")]
     Verify(verify::Args),
     /// Write the reference pages (configuration, metrics, command line)
     Reference(reference::Args),

@@ -142,7 +142,7 @@ mod tests {
             "| `pipeline.memory` | size | `16 MiB` | ",
             "| `node.fields` | map of text | empty | ",
             "| `log.format` | `auto`, `json`, `text` | `auto` | How lines are written. `auto`: Text on a terminal",
-            "| `output.kafka.linger_ms` | duration | `50ms` | ",
+            "| `output.kafka.retry_max_ms` | duration | `30s` | ",
             "| `output.discard` | nothing: `{}`",
             "\n### output.kafka.sasl\n",
         ] {

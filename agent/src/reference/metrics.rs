@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -112,7 +113,10 @@ struct Scratch(PathBuf);
 
 impl Scratch {
     fn new() -> io::Result<Scratch> {
-        let path = std::env::temp_dir().join(format!("taffrail-reference-{}", std::process::id()));
+        // More than one page may be made at a time.
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("taffrail-reference-{}-{number}", std::process::id()));
         DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Scratch(path))
     }

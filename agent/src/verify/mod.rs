@@ -64,16 +64,23 @@ pub struct Args {
     pub json: bool,
 }
 
-/// Nothing missing and nothing in conflict is 0, else 1; nowhere to read, or nothing there, is 2.
+/// Nothing missing and nothing in conflict is 0, else 1. No verdict is 2: nowhere to read, nothing there, a path that
+/// does not exist, a topic that cannot be read. Whoever acts on 1 shall not be woken by a broker that is down.
 ///
 /// # Errors
-/// When a path does not exist, a topic cannot be read, or the output cannot be written.
+/// When the report cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.paths.is_empty() && args.topics.brokers.is_empty() {
-        eprintln!("nowhere to read: name files or directories, or --brokers");
+        eprintln!("taffrail: nowhere to read: name files or directories, or --brokers");
         return Ok(ExitCode::from(2));
     }
-    let report = verify(args)?;
+    let report = match verify(args) {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("taffrail: no verdict: {error:#}");
+            return Ok(ExitCode::from(2));
+        }
+    };
     print(args, &report)?;
     Ok(match () {
         () if report.files.is_empty() && report.unreadable.is_empty() => ExitCode::from(2),

@@ -36,14 +36,21 @@ fn list(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name();
-        let ours = named(&name, "logs-") || named(&name, "ledger-");
-        if ours && name.to_string_lossy().contains(".ndjson") {
+        if is_ours(&name) {
             found.push(entry.path());
         }
     }
     found.sort();
     files.append(&mut found);
     Ok(())
+}
+
+/// Whether it has a name that the file shipper gives, or that name once compressed. Copies such as `.bak` would only
+/// show every record as repeated.
+fn is_ours(name: &OsStr) -> bool {
+    const ENDS: [&str; 3] = [".ndjson", ".ndjson.open", ".ndjson.gz"];
+    let begins = named(name, "logs-") || named(name, "ledger-");
+    begins && ENDS.iter().any(|end| name.as_encoded_bytes().ends_with(end.as_bytes()))
 }
 
 fn named(name: &OsStr, start: &str) -> bool {
@@ -85,4 +92,23 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let reader: Box<dyn Read> =
         if compressed { Box::new(MultiGzDecoder::new(file)) } else { return Ok(Box::new(file)) };
     Ok(Box::new(BufReader::with_capacity(BUFFER, reader)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_directory_only_what_the_file_shipper_named_is_read() {
+        for (name, ours) in [
+            ("logs-0000000001-20261121T113429Z.ndjson", true),
+            ("ledger-0000000001-20261121T113429Z.ndjson.open", true),
+            ("logs-0000000001-20261121T113429Z.ndjson.gz", true),
+            ("logs-0000000001-20261121T113429Z.ndjson.bak", false),
+            ("logs-notes.txt", false),
+            (".lock", false),
+        ] {
+            assert_eq!(is_ours(OsStr::new(name)), ours, "{name}");
+        }
+    }
 }

@@ -133,7 +133,13 @@ fn details(text: &mut String, file: &FileReport) {
     }
     if file.state == State::Open || file.state == State::Unstated {
         let _ =
-            writeln!(text, "    {}: without a gap from {} to {}", file.state.as_str(), file.from, file.tiled);
+            write!(text, "    {}: without a gap from {} to {}", file.state.as_str(), file.from, file.tiled);
+        let unseen = file.size.filter(|size| *size > file.tiled);
+        text.push_str(
+            &unseen
+                .map(|size| format!("; it had {} bytes when last stated\n", grouped(size)))
+                .unwrap_or("\n".to_owned()),
+        );
     }
 }
 

@@ -1,0 +1,167 @@
+//! What `taffrail run` says when it begins: what it reads, where it goes, and what to do when there is nothing to read.
+//!
+//! A person at a terminal gets a short table; a log gets one event with the same facts as fields.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use taffrail_docker::Enabled;
+use taffrail_logs::find::Globs;
+
+use crate::config::{Config, Output};
+use crate::logging;
+use crate::targets::{self, Engine};
+
+/// What is read and where it goes, each in one line.
+struct Facts {
+    kubernetes: String,
+    docker: String,
+    files: usize,
+    output: String,
+    http: String,
+    state: String,
+}
+
+/// Says it. `address` is where HTTP is served, if anywhere.
+pub(crate) fn announce(config: &Config, engine: &Engine, address: Option<SocketAddr>) {
+    let facts = Facts {
+        kubernetes: kubernetes(config),
+        docker: docker(config, engine),
+        files: files_named(config),
+        output: output(&config.output),
+        http: address.map_or_else(|| "off".to_owned(), |a| format!("http://{a}/metrics")),
+        state: config.state_directory().display().to_string(),
+    };
+    if logging::for_people(&config.log) {
+        eprint!("{}", facts.table(config));
+    } else {
+        facts.event();
+    }
+    if !has_containers(config, engine) && facts.files == 0 {
+        tracing::warn!("{}", nothing_to_read(config));
+    }
+}
+
+impl Facts {
+    fn event(&self) {
+        let Facts { kubernetes, docker, files, output, http, state } = self;
+        let version = env!("CARGO_PKG_VERSION");
+        tracing::info!(
+            output,
+            kubernetes,
+            docker,
+            files,
+            metrics = http,
+            state,
+            version,
+            "taffrail is running"
+        );
+    }
+
+    fn table(&self, config: &Config) -> String {
+        let socket = config.tap_socket();
+        let option = match socket == Config::default().tap_socket() {
+            true => String::new(),
+            false => format!(" --socket {}", socket.display()),
+        };
+        format!(
+            "taffrail {} is running on {}\n  kubernetes  {}\n  docker      {}\n  files       {}\n  output      {}\n  \
+             metrics     {}\n  state       {}\nCtrl-C ends it in order. In another terminal:\n  \
+             taffrail tap{option}     the records as they pass\n  \
+             taffrail ledger{option}  where every byte is\n\n",
+            env!("CARGO_PKG_VERSION"),
+            config.node_name(),
+            self.kubernetes,
+            self.docker,
+            files_line(config, self.files),
+            self.output,
+            self.http,
+            self.state,
+        )
+    }
+}
+
+/// How many plain files the configured globs name now; rotated siblings belong to the file they were rotated from.
+pub(crate) fn files_named(config: &Config) -> usize {
+    let count = |input| Globs::new(input, Arc::default()).scan().0.len();
+    config.logs.files.iter().map(count).sum()
+}
+
+/// One line about the plain files for people.
+pub(crate) fn files_line(config: &Config, count: usize) -> String {
+    match (config.logs.files.is_empty(), count) {
+        (true, _) => "none named".to_owned(),
+        (_, 0) => "none there yet".to_owned(),
+        (_, 1) => "1 file".to_owned(),
+        (_, count) => format!("{count} files"),
+    }
+}
+
+/// What to do where nothing is found.
+pub(crate) fn nothing_to_read(config: &Config) -> String {
+    let root = config.logs.kubernetes.root.display();
+    let files = match config.logs.files.is_empty() {
+        true => "",
+        false => ", and no file matches logs.files yet",
+    };
+    format!(
+        "no containers on this machine: no {root} and no Docker engine{files}. To try it, name some files: \
+         taffrail run '/var/log/*.log'"
+    )
+}
+
+fn has_containers(config: &Config, engine: &Engine) -> bool {
+    engine.is_connected() || config.logs.kubernetes.enabled && config.logs.kubernetes.root.exists()
+}
+
+fn output(output: &Output) -> String {
+    match output {
+        Output::Kafka(kafka) => format!("Kafka at {}", kafka.brokers.join(",")),
+        Output::File(file) => format!("files in {}", file.directory.display()),
+        Output::Discard(_) => "nowhere (discard)".to_owned(),
+    }
+}
+
+fn docker(config: &Config, engine: &Engine) -> String {
+    let socket = config.docker.path();
+    if config.docker.enabled == Enabled::Auto && !engine.is_connected() && !socket.exists() {
+        return format!("none: {} is not there", socket.display());
+    }
+    engine.summary()
+}
+
+/// One line about the Kubernetes logs for people.
+fn kubernetes(config: &Config) -> String {
+    if !config.logs.kubernetes.enabled {
+        return "off".to_owned();
+    }
+    let root = &config.logs.kubernetes.root;
+    match targets::pods_below(root) {
+        Ok(1) => format!("{}: 1 pod", root.display()),
+        Ok(pods) => format!("{}: {pods} pods", root.display()),
+        Err(error) if error.kind() == ErrorKind::NotFound => format!("none: {} is not there", root.display()),
+        Err(error) => format!("{}: {error}", root.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taffrail_logs::config::FileInput;
+
+    use super::*;
+
+    #[test]
+    fn the_number_of_files_is_that_of_files_and_not_of_globs() {
+        let directory = tempfile::tempdir().expect("directory");
+        let mut config = Config::default();
+        assert_eq!(files_line(&config, files_named(&config)), "none named");
+        let paths = vec![format!("{}/*.log", directory.path().display())];
+        config.logs.files = vec![FileInput { paths, ..FileInput::default() }];
+        assert_eq!(files_line(&config, files_named(&config)), "none there yet");
+        for name in ["a.log", "b.log", "a.log.1"] {
+            std::fs::File::create(directory.path().join(name)).expect("made");
+        }
+        assert_eq!(files_line(&config, files_named(&config)), "2 files");
+    }
+}

@@ -1,0 +1,157 @@
+//! `taffrail run --once`: when has everything that is there been shipped?
+//!
+//! When every file that was found has been looked into, nothing of it is unread, unfinished or under way, and that has
+//! been so for a while: copies and rotations that are just happening show themselves within it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use taffrail_record::{Ask, Balance, Family, Ledger, Samples, Series};
+
+/// How often it is asked.
+pub(crate) const TICK: Duration = Duration::from_millis(500);
+/// So many answers in a row must say that all is done.
+const QUIET: u32 = 4;
+
+/// Watches the ledger and the counters of the log collector.
+pub(crate) struct Once {
+    ledger: Arc<Ledger>,
+    asks: Vec<Arc<dyn Ask>>,
+    quiet: u32,
+}
+
+impl Once {
+    pub(crate) fn new(ledger: Arc<Ledger>, asks: Vec<Arc<dyn Ask>>) -> Self {
+        Once { ledger, asks, quiet: 0 }
+    }
+
+    /// To be called once a [`TICK`]; true when it is time to end.
+    pub(crate) fn is_done(&mut self) -> bool {
+        let balances = self.ledger.accounts().into_iter().map(|account| account.balance());
+        let rests = self.progress().has_looked() && balances.into_iter().all(|balance| is_settled(&balance));
+        self.quiet = if rests { self.quiet + 1 } else { 0 };
+        self.quiet >= QUIET
+    }
+
+    fn progress(&self) -> Progress {
+        let mut progress = Progress::default();
+        for ask in &self.asks {
+            // What cannot be read counts as not done yet.
+            let _ = ask.ask(&mut progress);
+        }
+        progress
+    }
+}
+
+/// Nothing unread, and nothing read that is neither confirmed nor lost. A line that has no end yet is waited for: it is
+/// sent when its time is up (`logs.partial_timeout_ms`).
+fn is_settled(balance: &Balance) -> bool {
+    balance.lag == 0 && balance.carried == 0 && balance.pending.records == 0
+}
+
+/// What the log collector has done so far.
+#[derive(Default)]
+struct Progress {
+    family: &'static str,
+    scans: f64,
+    lanes: f64,
+    looks: f64,
+}
+
+impl Progress {
+    /// Whether files were searched for, and every lane that was found was looked into.
+    fn has_looked(&self) -> bool {
+        self.scans >= 1.0 && self.looks >= self.lanes
+    }
+
+    fn take(&mut self, value: f64) {
+        match self.family {
+            "taffrail_logs_scans_total" => self.scans = value,
+            "taffrail_logs_lanes" => self.lanes = value,
+            "taffrail_logs_looks_total" => self.looks = value,
+            _ => {}
+        }
+    }
+}
+
+impl Samples for Progress {
+    fn family(&mut self, family: &'static Family) {
+        self.family = family.name;
+    }
+
+    fn sample(&mut self, _: &[&str], value: f64) {
+        self.take(value);
+    }
+
+    fn series(&mut self, _: &Series, value: f64) {
+        self.take(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+    use taffrail_record::{AskError, Kind};
+
+    use super::*;
+
+    static FAMILIES: [Family; 3] = [
+        Family { name: "taffrail_logs_scans_total", kind: Kind::Counter, help: "", labels: &[] },
+        Family { name: "taffrail_logs_lanes", kind: Kind::Gauge, help: "", labels: &[] },
+        Family { name: "taffrail_logs_looks_total", kind: Kind::Counter, help: "", labels: &[] },
+    ];
+
+    struct Collector(Mutex<[f64; 3]>);
+
+    impl Ask for Collector {
+        fn name(&self) -> &'static str {
+            "logs"
+        }
+
+        fn families(&self) -> &'static [Family] {
+            &FAMILIES
+        }
+
+        fn ask(&self, samples: &mut dyn Samples) -> Result<(), AskError> {
+            for (family, value) in FAMILIES.iter().zip(*self.0.lock()) {
+                samples.family(family);
+                samples.sample(&[], value);
+            }
+            Ok(())
+        }
+    }
+
+    fn ends(once: &mut Once) -> bool {
+        (0..QUIET).map(|_| once.is_done()).last().unwrap_or(false)
+    }
+
+    #[test]
+    fn it_does_not_end_before_everything_that_was_found_was_looked_into() {
+        let collector = Arc::new(Collector(Mutex::new([0.0; 3])));
+        let mut once = Once::new(Ledger::new(), vec![Arc::clone(&collector) as Arc<dyn Ask>]);
+        for (scans, lanes, looks, done) in
+            [(0.0, 0.0, 0.0, false), (1.0, 3.0, 2.0, false), (1.0, 3.0, 3.0, true), (1.0, 0.0, 0.0, true)]
+        {
+            *collector.0.lock() = [scans, lanes, looks];
+            assert_eq!(ends(&mut once), done, "{scans} {lanes} {looks}");
+        }
+    }
+
+    #[test]
+    fn it_waits_for_what_is_unread_or_has_no_end_yet() {
+        let ledger = Ledger::new();
+        let collector = Arc::new(Collector(Mutex::new([1.0, 1.0, 1.0])));
+        let mut once = Once::new(Arc::clone(&ledger), vec![collector]);
+        let account = ledger.account(["", "", "a"]);
+        account.read(5);
+        assert!(!ends(&mut once), "five bytes are carried");
+    }
+
+    #[test]
+    fn the_counters_it_asks_for_are_those_of_the_log_collector() {
+        let [_, (_, metrics), _] = crate::reference::pages().expect("the pages");
+        for family in &FAMILIES {
+            assert!(metrics.contains(family.name), "{}", family.name);
+        }
+    }
+}
