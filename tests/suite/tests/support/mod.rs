@@ -17,9 +17,8 @@ use anyhow::{Result, bail, ensure};
 
 pub(crate) use agent::Agent;
 pub(crate) use arrived::Arrived;
-pub(crate) use printed::{Mix, text};
-#[allow(unused_imports, reason = "each suite has its own runtime")]
-pub(crate) use printed::{as_containerd_keeps_it, as_docker_keeps_it};
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use printed::{Mix, as_containerd_keeps_it, as_docker_keeps_it, text};
 
 /// Writes a file.
 pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
