@@ -312,7 +312,9 @@ fn without_configuration_the_machines_containers_are_found_and_announced() -> Re
     let announced = agent.said("taffrail is running")?.remove(0);
     assert_eq!(announced["output"], "files in /var/lib/taffrail/records");
     assert!(
-        announced["kubernetes"].as_str().is_some_and(|text| text.starts_with("/var/log/pods, ")),
+        announced["kubernetes"]
+            .as_str()
+            .is_some_and(|text| text.starts_with("/var/log/pods") && text.ends_with(" pods")),
         "{announced}"
     );
     let docker = announced["docker"].as_str().context("nothing about Docker")?;
