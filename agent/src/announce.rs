@@ -106,13 +106,18 @@ pub(crate) fn nothing_to_read(config: &Config) -> String {
         false => ", and no file matches logs.files yet",
     };
     format!(
-        "no containers on this machine: no {root} and no Docker engine{files}. To try it, name some files: \
+        "no containers on this machine: no pods below {root} and no Docker engine{files}. To try it, name some files: \
          taffrail run '/var/log/*.log'"
     )
 }
 
 fn has_containers(config: &Config, engine: &Engine) -> bool {
-    engine.is_connected() || config.logs.kubernetes.enabled && config.logs.kubernetes.root.exists()
+    let kubernetes = &config.logs.kubernetes;
+    // A directory that cannot be listed is no empty one.
+    let pods = || {
+        targets::pods_below(&kubernetes.root).unwrap_or_else(|e| usize::from(e.kind() != ErrorKind::NotFound))
+    };
+    engine.is_connected() || kubernetes.enabled && pods() > 0
 }
 
 fn output(output: &Output) -> String {

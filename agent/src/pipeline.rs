@@ -81,7 +81,7 @@ impl Pipeline {
         shared: &Shared,
     ) -> Result<Pipeline, OutputError> {
         let (outlet, batches) = Outlet::channel(QUEUE);
-        let largest = config.logs.read_block_bytes as usize * 2 + config.logs.max_line_bytes as usize;
+        let largest = config.logs.read_block_bytes as usize * 2;
         let pool = BufferPool::new(BUFFERS, largest);
         let context = Context {
             outlet,

@@ -48,6 +48,7 @@ fn files(config: &Config) -> Finding {
 fn kubernetes(root: &Path) -> Finding {
     const SUBJECT: &str = "kubernetes logs";
     match pods_below(root) {
+        Ok(0) => Finding::note(SUBJECT, format!("{}: no pods yet", root.display())),
         Ok(1) => Finding::good(SUBJECT, format!("{}: 1 pod", root.display())),
         Ok(pods) => Finding::good(SUBJECT, format!("{}: {pods} pods", root.display())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -142,6 +143,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("directory");
         let mut config = Config::default();
         config.logs.kubernetes.root = directory.path().join("pods");
+        std::fs::create_dir(&config.logs.kubernetes.root).expect("made");
         config.docker.enabled = Enabled::Never;
         let remedy = |config: &Config| all(config).into_iter().find(|f| f.subject == "sources")?.remedy;
         assert!(remedy(&config).is_some_and(|remedy| remedy.contains("taffrail run '/var/log/*.log'")));

@@ -120,7 +120,7 @@ impl Flight {
     pub(crate) fn memory(&self) -> usize {
         let raw = self.encoded.messages.iter().any(|message| !message.head.is_empty());
         let headers = if raw { self.constants.header.len() + PER_HEADERS } else { 0 };
-        self.encoded.data.len() + self.encoded.messages.len() * (PER_MESSAGE + self.key.len() + headers)
+        self.encoded.data.capacity() + self.encoded.messages.len() * (PER_MESSAGE + self.key.len() + headers)
     }
 
     /// How many messages are still to be delivered.
