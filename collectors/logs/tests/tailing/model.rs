@@ -6,11 +6,15 @@
 //! `TAFFRAIL_MODEL_SEED=17 TAFFRAIL_MODEL_CASES=1` repeats one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::agent::{Agent, Topic, config};
 use super::writer::{Kind, Random, Writer};
 use parking_lot::Mutex;
+
+/// Cases that run beside each other.
+const AT_ONCE: u64 = 8;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default)
@@ -22,12 +26,24 @@ fn whatever_writers_and_crashes_do_every_line_arrives_in_order() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::stderr).init();
     }
     let first = setting("TAFFRAIL_MODEL_SEED", 1);
-    let cases = setting("TAFFRAIL_MODEL_CASES", 300);
-    let mut repeats = 0;
-    for seed in first..first + cases {
-        repeats += Case::new(seed).run();
-    }
-    println!("{cases} cases from seed {first}: {repeats} repeats, each recognised by its id");
+    let cases = setting("TAFFRAIL_MODEL_CASES", 2000);
+    let next = AtomicU64::new(first);
+    let repeats = AtomicU64::new(0);
+    // Most of a case is waiting.
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(cases) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + cases {
+                        return;
+                    }
+                    repeats.fetch_add(Case::new(seed).run(), Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    println!("{cases} cases from seed {first}: {repeats:?} repeats, each recognised by its id");
 }
 
 struct Case {
