@@ -58,6 +58,22 @@ fn the_configuration_to_start_from_is_good_as_it_is_and_with_every_setting_taken
 }
 
 #[test]
+fn the_configuration_in_the_readme_is_good() -> Result<()> {
+    let readme = text("../README.md")?;
+    let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    // The files it names are there wherever it is meant for: here another stands for them.
+    let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
+    let block = block.context("no block of YAML in the README")?;
+    let mut there = block.to_owned();
+    for name in ["/etc/taffrail/ca.pem", "/etc/taffrail/password"] {
+        there = there.replace(name, &stand_in.to_string_lossy());
+    }
+    let config = checked(&there)?;
+    ensure!(matches!(config.output, config::Output::Kafka(_)));
+    Ok(())
+}
+
+#[test]
 fn the_manifest_configures_an_agent_that_its_own_probes_reach() -> Result<()> {
     let map = the("ConfigMap")?;
     let config = checked(map["data"]["taffrail.yaml"].as_str().context("no taffrail.yaml")?)?;
