@@ -19,7 +19,7 @@ use super::state::FileState;
 /// A file as the keeper sees it.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    /// Everything but the position, kept current by the reader. Locked after the store.
+    /// Everything but the position, kept current by the reader. Locked after what is pending.
     pub(crate) state: Mutex<FileState>,
     pub(crate) tracker: Arc<Tracker>,
 }
@@ -41,9 +41,14 @@ pub(crate) struct Keeper {
     thread: Option<JoinHandle<()>>,
 }
 
+/// What is to be put into the store, or removed (`None`), by key.
+type Pending = HashMap<Vec<u8>, Option<Vec<u8>>>;
+
 #[derive(Debug)]
 struct Shared {
+    /// Locked for as long as the disk takes, so nobody but a commit does it; before `pending`.
     store: Arc<Mutex<Store>>,
+    pending: Mutex<Pending>,
     files: Mutex<HashMap<u64, Arc<Kept>>>,
     bridges: Mutex<Vec<Bridge>>,
     changes: Arc<Changes>,
@@ -86,6 +91,7 @@ impl Keeper {
     pub(crate) fn start(store: Arc<Mutex<Store>>, rhythm: Rhythm) -> std::io::Result<Keeper> {
         let shared = Arc::new(Shared {
             store,
+            pending: Mutex::default(),
             files: Mutex::default(),
             bridges: Mutex::default(),
             changes: Changes::new(),
@@ -103,7 +109,7 @@ impl Keeper {
     /// Takes a file in; its state is written soon. `key` must be new.
     pub(crate) fn add(&self, key: u64, state: FileState) -> Arc<Kept> {
         let tracker = Tracker::new(key, state.position, &self.shared.changes);
-        self.shared.store.lock().put(&state.store_key(), &state.encode());
+        put(&mut self.shared.pending.lock(), &state);
         let kept = Arc::new(Kept { state: Mutex::new(state), tracker });
         self.shared.files.lock().insert(key, Arc::clone(&kept));
         kept
@@ -111,18 +117,18 @@ impl Keeper {
 
     /// Writes a file's state although its position has not moved (its path or size has).
     pub(crate) fn touch(&self, kept: &Kept) {
-        let mut store = self.shared.store.lock();
+        let mut pending = self.shared.pending.lock();
         let state = kept.current();
-        store.put(&state.store_key(), &state.encode());
+        put(&mut pending, &state);
     }
 
     /// Has a file's state written at once; the ticket is good for [`Keeper::is_written`].
     pub(crate) fn hurry(&self, kept: &Kept) -> u64 {
-        let mut store = self.shared.store.lock();
+        let mut pending = self.shared.pending.lock();
         let state = kept.current();
-        store.put(&state.store_key(), &state.encode());
+        put(&mut pending, &state);
         let ticket = self.shared.tickets.fetch_add(1, Ordering::AcqRel) + 1;
-        drop(store);
+        drop(pending);
         self.shared.changes.wake();
         ticket
     }
@@ -140,12 +146,12 @@ impl Keeper {
 
     /// The file now goes by another key in the store (its content was found elsewhere).
     pub(crate) fn rekey(&self, kept: &Kept, change: impl FnOnce(&mut FileState)) {
-        let mut store = self.shared.store.lock();
+        let mut pending = self.shared.pending.lock();
         let mut state = kept.state.lock();
-        store.remove(&state.store_key());
+        pending.insert(state.store_key(), None);
         change(&mut state);
         state.position = kept.tracker.position();
-        store.put(&state.store_key(), &state.encode());
+        put(&mut pending, &state);
     }
 
     /// Lets files pass a record that has pieces in all of them only together.
@@ -175,23 +181,23 @@ impl Keeper {
     /// Lets a file go, its last state written when `keep`, forgotten otherwise.
     pub(crate) fn release(&self, key: u64, kept: &Kept, keep: bool) {
         self.shared.files.lock().remove(&key);
-        let mut store = self.shared.store.lock();
+        let mut pending = self.shared.pending.lock();
         let state = kept.current();
         if keep {
-            store.put(&state.store_key(), &state.encode());
+            put(&mut pending, &state);
         } else {
-            store.remove(&state.store_key());
+            pending.insert(state.store_key(), None);
         }
     }
 
     /// Writes an entry down that no file under way stands for.
     pub(crate) fn note(&self, state: &FileState) {
-        self.shared.store.lock().put(&state.store_key(), &state.encode());
+        put(&mut self.shared.pending.lock(), &state);
     }
 
     /// Forgets an entry that no file under way stands for.
     pub(crate) fn forget(&self, store_key: &[u8]) {
-        self.shared.store.lock().remove(store_key);
+        self.shared.pending.lock().insert(store_key.to_vec(), None);
     }
 
     /// Writes everything down now.
@@ -240,7 +246,16 @@ impl Shared {
 
     fn commit(&self) -> Result<(), StoreError> {
         let mut store = self.store.lock();
-        let ticket = self.tickets.load(Ordering::Acquire);
+        let (pending, ticket) = {
+            let mut pending = self.pending.lock();
+            (std::mem::take(&mut *pending), self.tickets.load(Ordering::Acquire))
+        };
+        for (key, value) in pending {
+            match value {
+                Some(value) => store.put(&key, &value),
+                None => store.remove(&key),
+            }
+        }
         let result = store.commit().map(|_| ());
         self.written.fetch_max(ticket, Ordering::AcqRel);
         result
@@ -248,7 +263,7 @@ impl Shared {
 
     fn write(&self, keys: &[u64]) {
         // Nothing is put between the moment when files pass a bridge and that when they are written down.
-        let mut store = self.store.lock();
+        let mut pending = self.pending.lock();
         let mut keys = keys.to_vec();
         keys.extend(self.cross());
         keys.sort_unstable();
@@ -258,7 +273,7 @@ impl Shared {
             keys.iter().filter_map(|key| files.get(key).cloned()).collect()
         };
         for state in kept.iter().map(|kept| kept.current()) {
-            store.put(&state.store_key(), &state.encode());
+            put(&mut pending, &state);
         }
     }
 
@@ -291,6 +306,10 @@ impl Shared {
     }
 }
 
+fn put(pending: &mut Pending, state: &FileState) {
+    pending.insert(state.store_key(), Some(state.encode()));
+}
+
 impl Drop for Keeper {
     fn drop(&mut self) {
         self.shared.ending.store(true, Ordering::Release);
@@ -298,5 +317,7 @@ impl Drop for Keeper {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
+        // Whoever follows reads the store, also after a panic; a disk that is full keeps it in memory.
+        let _ = self.shared.commit();
     }
 }

@@ -204,7 +204,8 @@ fn what_was_deleted_while_the_agent_was_down_is_declared_with_its_size() {
     scene.until("the loss was declared", |s| s.declared("deleted") > 0);
     scene.until("the end was stated", |s| s.statements().iter().any(|s| s.contains("finished")));
     let arrived = line.len() * scene.records("web").len();
-    assert_eq!(arrived as u64 + scene.declared("deleted"), 5100 * line.len() as u64);
+    // What arrived and was not confirmed before the agent died is declared, too.
+    assert!(arrived as u64 + scene.declared("deleted") >= 5100 * line.len() as u64);
     scene.close();
 }
 
