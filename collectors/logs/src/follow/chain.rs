@@ -86,12 +86,16 @@ impl Lane {
                 }
             };
             let files = names_and_keys(&pinned);
+            self.undecided = false;
             self.arrange(pinned, tools);
             // A file may have been copied and truncated, or compressed, since it was listed.
             let same = |again: Vec<_>| names_and_keys(&again) == files;
             if self.known.is_empty() || self.snapshot(tools).map_or(files.is_empty(), same) {
                 break;
             }
+        }
+        if self.undecided {
+            self.directory_changed = None;
         }
         self.give_up_unfound(tools);
         self.bound_deleted(tools);
@@ -246,14 +250,19 @@ impl Lane {
             let done = done.clone();
             return self.reopen_grown(candidate, pin, &done, tools);
         }
-        let at = self.known.iter().position(|state| state.key == pin.key)?;
-        let mut reader = self.open(candidate, pin, tools)?;
-        let head = reader.head().ok()?;
-        let state = &self.known[at];
-        let intact = state.head.matches(&head) && (candidate.gzip || pin.size >= state.position);
-        if !intact {
+        if !self.known.iter().any(|state| state.key == pin.key) {
             return None;
         }
+        let mut reader = self.open(candidate, pin, tools)?;
+        let head = reader.head().ok()?;
+        let intact = |state: &FileState| {
+            state.key == pin.key
+                && state.head.matches(&head)
+                && (candidate.gzip || pin.size >= state.position)
+        };
+        // A file that was truncated and not settled is known once for each content it had.
+        let (at, _) =
+            self.known.iter().enumerate().filter(|(_, s)| intact(s)).max_by_key(|(_, s)| s.generation)?;
         let mut state = self.known.swap_remove(at);
         state.size = state.size.max(if candidate.gzip { 0 } else { pin.size });
         Some(self.follow(state, candidate, reader, tools))
@@ -335,6 +344,7 @@ impl Lane {
             }
         }
         if !candidate.live && !candidate.gzip && is_copy_in_making(open, &mut reader) {
+            self.undecided = true;
             return Placed::Nothing;
         }
         let generation =

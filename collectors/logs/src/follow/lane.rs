@@ -111,6 +111,8 @@ pub(crate) struct Lane {
     pub(crate) checked_at: Instant,
     /// When the directory last changed, as of the last look; `None` when it may have changed since unnoticed.
     pub(crate) directory_changed: Option<SystemTime>,
+    /// The last look met a file that may be a copy of one that is open, or a file of its own.
+    pub(crate) undecided: bool,
     decoder: Decoder,
     pub(crate) bucket: Option<Arc<Bucket>>,
     part_holds: Vec<(Stream, FileId, u64, Hold)>,
@@ -141,6 +143,7 @@ impl Lane {
             looked: false,
             checked_at: now,
             directory_changed: None,
+            undecided: false,
             bucket,
             part_holds: Vec::new(),
             parts_bytes: 0,
@@ -513,6 +516,7 @@ impl Lane {
         }
         let unfinished = !self.chain[index].carry.is_empty()
             || !self.part_holds.is_empty()
+            || self.undecided
             || index > 0
             || self.chain.len() > 1
             || !self.chain[index].live
