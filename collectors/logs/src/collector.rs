@@ -500,11 +500,11 @@ impl<'a> Run<'a> {
             let found = self.kubernetes.as_ref().map(Kubernetes::scan).unwrap_or_default();
             self.take_in("kubernetes:", found.targets);
             self.unnamed = found.unnamed;
-            self.watch_finding(found.directories);
+            let (_, fresh) = self.watch_finding(found.directories);
             self.bury_orphans();
             (0..self.slots.len()).for_each(|id| self.wake(id));
             self.scanned_at = Instant::now();
-            self.scan_at = self.scanned_at + rescan;
+            self.scan_at = self.scanned_at + if fresh { SCAN_GAP } else { rescan };
         }
         if now >= self.globs_at {
             let (mut targets, mut directories) = (Vec::new(), Vec::new());
@@ -514,21 +514,31 @@ impl<'a> Run<'a> {
                 directories.extend(looked);
             }
             self.take_in("file:", targets);
-            let watched = self.watch_finding(directories);
+            let (watched, fresh) = self.watch_finding(directories);
             self.scanned_at = Instant::now();
-            self.globs_at = self.scanned_at + if watched { rescan } else { GLOB_SCAN.min(rescan) };
+            self.globs_at = self.scanned_at
+                + match (watched, fresh) {
+                    (_, true) => SCAN_GAP,
+                    (true, false) => rescan,
+                    (false, false) => GLOB_SCAN.min(rescan),
+                };
         }
     }
 
-    /// Watches directories in which lanes may appear, unless files are being written there.
-    fn watch_finding(&mut self, directories: Vec<PathBuf>) -> bool {
+    /// Watches directories in which lanes may appear, unless files are being written there. Returns whether all are
+    /// watched, and whether one of them was not before: what appeared between the scan and its watch is found by
+    /// another scan.
+    fn watch_finding(&mut self, directories: Vec<PathBuf>) -> (bool, bool) {
         let now = Instant::now();
-        let mut all = true;
+        let (mut all, mut fresh) = (true, false);
         for directory in directories {
-            all &= self.is_quiet(&directory, now) && self.watch.add(&directory);
+            let before = self.watch.is_watching(&directory);
+            let watched = self.is_quiet(&directory, now) && self.watch.add(&directory);
+            all &= watched;
+            fresh |= watched && !before;
             self.finding.insert(directory);
         }
-        all
+        (all, fresh)
     }
 
     /// Takes in what one kind of finder found; lanes of that kind that it did not find are no longer named.

@@ -81,6 +81,11 @@ impl Watch {
         }
     }
 
+    /// Whether the kernel will tell.
+    pub(crate) fn is_watching(&self, directory: &Path) -> bool {
+        self.watched.contains(directory)
+    }
+
     /// Watches it no longer.
     pub(crate) fn remove(&mut self, directory: &Path) {
         if self.watched.remove(directory)
