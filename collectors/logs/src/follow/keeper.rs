@@ -192,7 +192,7 @@ impl Keeper {
 
     /// Writes an entry down that no file under way stands for.
     pub(crate) fn note(&self, state: &FileState) {
-        put(&mut self.shared.pending.lock(), &state);
+        put(&mut self.shared.pending.lock(), state);
     }
 
     /// Forgets an entry that no file under way stands for.
