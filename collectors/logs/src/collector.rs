@@ -461,8 +461,8 @@ impl<'a> Run<'a> {
             .all(|slot| !slot.is_active(now, self.gear.pace.park_after))
     }
 
-    /// Waits until the shippers have taken something or give memory back. Files are rotated and deleted meanwhile: some lanes are looked
-    /// after, the others the next time.
+    /// Waits until the shippers have taken something or give memory back. Files are rotated and deleted meanwhile:
+    /// some lanes are looked after, the others the next time.
     fn await_room(&mut self) {
         let mut tools = self.gear.tools(Instant::now());
         let count = self.slots.len();
