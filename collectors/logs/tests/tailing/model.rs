@@ -3,7 +3,9 @@
 //! must hold exactly what was written, in order, and the ledger must add up.
 //!
 //! `TAFFRAIL_MODEL_CASES=5000 cargo test -p taffrail-logs --test tailing` runs more cases;
-//! `TAFFRAIL_MODEL_SEED=17 TAFFRAIL_MODEL_CASES=1` repeats one.
+//! `TAFFRAIL_MODEL_SEED=17 TAFFRAIL_MODEL_CASES=1` repeats one. What a case does depends on its seed, what the
+//! agent sees of it on the machine's mood: with `TAFFRAIL_MODEL_TRACE=1` one case runs at a time, and what the agent
+//! did in the one that fails is printed, its files are kept. Many such processes beside each other find rare failures.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,16 +24,22 @@ fn setting(name: &str, default: u64) -> u64 {
 
 #[test]
 fn whatever_writers_and_crashes_do_every_line_arrives_in_order() {
-    if setting("TAFFRAIL_MODEL_TRACE", 0) > 0 {
-        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(std::io::stderr).init();
+    let traced = setting("TAFFRAIL_MODEL_TRACE", 0) > 0;
+    if traced {
+        tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(|| Tape)
+            .init();
     }
+    let at_once = if traced { 1 } else { AT_ONCE };
     let first = setting("TAFFRAIL_MODEL_SEED", 1);
     let cases = setting("TAFFRAIL_MODEL_CASES", 400);
     let next = AtomicU64::new(first);
     let repeats = AtomicU64::new(0);
     // Most of a case is waiting.
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(cases) {
+        for _ in 0..at_once.min(cases) {
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
@@ -46,6 +54,22 @@ fn whatever_writers_and_crashes_do_every_line_arrives_in_order() {
     println!("{cases} cases from seed {first}: {repeats:?} repeats, each recognised by its id");
 }
 
+/// What was traced of the case that runs.
+static TAPE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Tape;
+
+impl std::io::Write for Tape {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        TAPE.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 struct Case {
     seed: u64,
     random: Random,
@@ -53,6 +77,17 @@ struct Case {
     topic: Arc<Mutex<Topic>>,
     writers: Vec<Writer>,
     agent: Option<Agent>,
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        let tape = std::mem::take(&mut *TAPE.lock());
+        if std::thread::panicking() && !tape.is_empty() {
+            self.root.disable_cleanup(true);
+            eprintln!("the files of seed {} are kept in {:?}", self.seed, self.root.path());
+            eprintln!("{}", String::from_utf8_lossy(&tape));
+        }
+    }
 }
 
 impl Case {
@@ -108,14 +143,8 @@ impl Case {
     fn step(&mut self) {
         let which = self.random.below(self.writers.len() as u64) as usize;
         let operation = self.random.below(20);
-        if setting("TAFFRAIL_MODEL_TRACE", 0) > 0 {
-            tracing::info!(
-                which,
-                operation,
-                written = self.writers[which].number(),
-                agent = self.agent.is_some()
-            );
-        }
+        let (written, agent) = (self.writers[which].number(), self.agent.is_some());
+        tracing::info!(which, operation, written, agent, "step");
         match operation {
             0..=9 => self.writers[which].write(&mut self.random),
             10 | 11 => {
@@ -150,6 +179,7 @@ impl Case {
 
     /// Until as many records have arrived as were written.
     fn await_all(&self) {
+        tracing::info!("waiting for what was written");
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let missing = self.missing();
