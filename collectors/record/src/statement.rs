@@ -17,8 +17,14 @@ pub enum StatementKind {
     Opened,
     /// Bytes were lost: `lost` lists them. The position does not pass a loss before this is confirmed.
     Damaged,
+    /// Reading goes on. Everything before `confirmed` has been delivered; said from time to time of a file that moves, so
+    /// that a file need not end for it to be proven.
+    Progress,
     /// The agent stops; the file may grow. Everything before `confirmed` has been delivered.
     Paused,
+    /// The file went away while no agent watched: everything before `size` is delivered or declared lost, and nobody
+    /// knows whether there was more.
+    Vanished,
     /// The file has ended (rotated or deleted, and drained): `size` is final.
     Finished,
 }
@@ -28,7 +34,9 @@ impl fmt::Display for StatementKind {
         f.write_str(match self {
             StatementKind::Opened => "opened",
             StatementKind::Damaged => "damaged",
+            StatementKind::Progress => "progress",
             StatementKind::Paused => "paused",
+            StatementKind::Vanished => "vanished",
             StatementKind::Finished => "finished",
         })
     }

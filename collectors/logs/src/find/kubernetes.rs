@@ -1,31 +1,62 @@
 //! The Kubernetes layout: `<root>/<namespace>_<pod>_<uid>/<container>/N.log`.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use taffrail_record::{Container, Input, Node, Origin, Pod};
+use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Naming, Target};
+use super::{Naming, Target, settled};
 use crate::config::{KubernetesLogs, Start};
 use crate::decode::Format;
 
-/// Finds container directories below kubelet's root.
+/// Finds container directories below kubelet's root. It says what is new and what is gone since it was last asked, and
+/// lists only directories that have changed since.
 #[derive(Debug)]
 pub struct Kubernetes {
     config: KubernetesLogs,
     node: Arc<Node>,
+    pods: HashMap<Box<str>, PodDirectory>,
+    /// Whether the root and the links were reported.
+    reported: [bool; 2],
+    /// When the links changed last, if that is long enough ago.
+    links: Option<SystemTime>,
+    /// The number of the last scan.
+    round: u32,
+}
+
+/// A pod's directory as it was last listed.
+#[derive(Debug, Default)]
+struct PodDirectory {
+    settled: Option<SystemTime>,
+    containers: Vec<Seen>,
+    round: u32,
+}
+
+/// A container's directory.
+#[derive(Debug)]
+struct Seen {
+    name: Box<str>,
+    /// Hash of its id; 0 while that is not known.
+    id: u64,
 }
 
 /// What one look through the root found.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The lanes.
+    /// Lanes that are new, or whose container has another id than before.
     pub targets: Vec<Target>,
-    /// Directories in which new lanes may appear (the root and the pods'), and the one that tells container ids.
+    /// Keys of lanes that are gone.
+    pub gone: Vec<String>,
+    /// Directories, not reported before, in which new lanes may appear (the root and the pods'), and the one that
+    /// tells container ids.
     pub directories: Vec<PathBuf>,
-    /// Lanes whose container id kubelet has yet to tell.
+    /// New lanes whose container id kubelet has yet to tell.
     pub unnamed: HashSet<String>,
 }
 
@@ -33,51 +64,93 @@ impl Kubernetes {
     /// A finder; looks at nothing yet.
     #[must_use]
     pub fn new(config: KubernetesLogs, node: Arc<Node>) -> Self {
-        Kubernetes { config, node }
+        Kubernetes { config, node, pods: HashMap::new(), reported: [false; 2], links: None, round: 0 }
     }
 
-    /// Looks through the root. Directories that vanish meanwhile are left out; names that are not pods' too.
-    #[must_use]
-    pub fn scan(&self) -> Found {
+    /// Looks through the root. Directories that vanish meanwhile are gone; names that are not pods' are left out.
+    pub fn scan(&mut self) -> Found {
         let mut found = Found::default();
-        let Ok(pods) = fs::read_dir(&self.config.root) else { return found };
-        found.directories.push(self.config.root.clone());
-        let ids = self.container_ids();
-        if ids.is_some() {
-            found.directories.push(self.config.links.clone());
+        self.round = self.round.wrapping_add(1);
+        let mut links = Links::new(self.config.links.clone(), self.links);
+        let root = self.config.root.clone();
+        let pods = fs::read_dir(&root);
+        self.report(0, pods.is_ok().then_some(&root), &mut found);
+        self.report(1, pods.is_ok().then_some(&links.directory).filter(|d| d.is_dir()), &mut found);
+        for pod in pods.into_iter().flatten().flatten() {
+            if pod.file_type().is_ok_and(|t| t.is_dir()) {
+                self.look_at_pod(&pod.path(), &mut links, &mut found);
+            }
         }
-        for pod in pods.flatten() {
-            let Some(name) = pod.file_name().to_str().and_then(parse_pod) else { continue };
-            if !pod.file_type().is_ok_and(|t| t.is_dir()) {
-                continue;
-            }
-            let Ok(containers) = fs::read_dir(pod.path()) else { continue };
-            found.directories.push(pod.path());
-            for container in containers.flatten() {
-                if container.file_type().is_ok_and(|t| t.is_dir()) {
-                    let (target, named) = self.target(&name, &container.path(), ids.as_ref());
-                    if !named && ids.is_some() {
-                        found.unnamed.insert(target.key.clone());
-                    }
-                    found.targets.push(target);
-                }
-            }
+        self.links = links.settled;
+        let (root, round) = (&self.config.root, self.round);
+        for (name, pod) in self.pods.extract_if(|_, pod| pod.round != round) {
+            let directory = root.join(&*name);
+            found.gone.extend(pod.containers.iter().map(|c| key(&directory.join(&*c.name))));
         }
         found
     }
 
-    fn target(&self, pod: &Pod, directory: &Path, ids: Option<&HashMap<String, String>>) -> (Target, bool) {
-        let container = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let link = format!("{}_{}_{container}", pod.name, pod.namespace);
-        let id = ids.and_then(|ids| ids.get(&link)).cloned().unwrap_or_default();
-        let named = !id.is_empty();
-        let target = Target {
-            key: format!("kubernetes:{}", directory.display()),
+    fn report(&mut self, which: usize, directory: Option<&PathBuf>, found: &mut Found) {
+        let before = std::mem::replace(&mut self.reported[which], directory.is_some());
+        found.directories.extend(directory.filter(|_| !before).cloned());
+    }
+
+    fn look_at_pod(&mut self, directory: &Path, links: &mut Links, found: &mut Found) {
+        let Some(name) = directory.file_name().and_then(OsStr::to_str) else { return };
+        let now = settled(directory);
+        let old = self.pods.get_mut(name);
+        let same = now.is_some() && old.as_ref().is_some_and(|old| old.settled == now);
+        if let Some(old) = old
+            && same
+            && !links.changed
+        {
+            old.round = self.round;
+            return;
+        }
+        let Some(pod) = parse_pod(name) else { return };
+        let mut old = self.pods.remove(name);
+        let names = match old.as_ref().filter(|_| same) {
+            Some(old) => old.containers.iter().map(|c| c.name.clone()).collect(),
+            None => match directories_in(directory) {
+                Ok(names) => names,
+                // What was known of it is gone.
+                Err(_) => return self.pods.extend(old.map(|old| (name.into(), old))),
+            },
+        };
+        if old.is_none() {
+            found.directories.push(directory.to_owned());
+        }
+        let before = old.as_mut().map(|old| std::mem::take(&mut old.containers)).unwrap_or_default();
+        let mut containers = Vec::with_capacity(names.len());
+        for container in names {
+            let known = before.iter().find(|c| c.name == container).map(|c| c.id);
+            let id = links.id(&pod, &container);
+            let hash = id.as_ref().map_or(known.unwrap_or(0), |id| xxh3_64(id.as_bytes()).max(1));
+            if known != Some(hash) {
+                let target = self.target(&pod, &directory.join(&*container), id.unwrap_or_default());
+                if hash == 0 && links.are_there() {
+                    found.unnamed.insert(target.key.clone());
+                }
+                found.targets.push(target);
+            }
+            containers.push(Seen { name: container, id: hash });
+        }
+        let gone = before.iter().filter(|c| !containers.iter().any(|new| new.name == c.name));
+        found.gone.extend(gone.map(|c| key(&directory.join(&*c.name))));
+        // A directory that changed while it was listed is listed again.
+        let settled = now.filter(|_| same || settled(directory) == now);
+        self.pods.insert(name.into(), PodDirectory { settled, containers, round: self.round });
+    }
+
+    fn target(&self, pod: &Pod, directory: &Path, id: String) -> Target {
+        let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Target {
+            key: key(directory),
             origin: Arc::new(Origin {
                 node: Arc::clone(&self.node),
                 input: Input::Kubernetes,
                 pod: Some(pod.clone()),
-                container: Some(Container { name: container, id, ..Container::default() }),
+                container: Some(Container { name, id, ..Container::default() }),
             }),
             format: Format::Container,
             directory: directory.to_owned(),
@@ -86,15 +159,54 @@ impl Kubernetes {
                 std::iter::once(&self.config.root).chain(&self.config.link_targets).cloned().collect(),
             ),
             start: Start::Beginning,
-        };
-        (target, named)
+        }
+    }
+}
+
+fn key(directory: &Path) -> String {
+    format!("kubernetes:{}", directory.display())
+}
+
+fn directories_in(directory: &Path) -> std::io::Result<Vec<Box<str>>> {
+    let entries = fs::read_dir(directory)?.flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|t| t.is_dir()));
+    // A name that is not UTF-8 is none of Kubernetes.
+    Ok(directories.filter_map(|entry| entry.file_name().into_string().ok()).map(Into::into).collect())
+}
+
+/// The links that kubelet keeps for log agents; listed when first asked for.
+struct Links {
+    directory: PathBuf,
+    settled: Option<SystemTime>,
+    /// Whether they may differ from those of the scan before.
+    changed: bool,
+    ids: OnceCell<Option<HashMap<String, String>>>,
+}
+
+impl Links {
+    fn new(directory: PathBuf, before: Option<SystemTime>) -> Links {
+        let settled = settled(&directory);
+        let there = directory.is_dir();
+        Links { changed: there && (settled.is_none() || settled != before), settled, directory, ids: OnceCell::new() }
     }
 
-    /// `<pod>_<namespace>_<container>` -> container id, from the links that kubelet keeps for log agents. When a
-    /// container has restarted there may be several: the newest wins. `None` where there are no such links.
-    fn container_ids(&self) -> Option<HashMap<String, String>> {
-        let links = fs::read_dir(&self.config.links).ok()?;
-        let mut newest: HashMap<String, (std::time::SystemTime, String)> = HashMap::new();
+    fn are_there(&self) -> bool {
+        self.ids().is_some()
+    }
+
+    fn id(&self, pod: &Pod, container: &str) -> Option<String> {
+        self.ids()?.get(&format!("{}_{}_{container}", pod.name, pod.namespace)).cloned()
+    }
+
+    /// `<pod>_<namespace>_<container>` -> container id. When a container has restarted there may be several links: the
+    /// newest wins. `None` where there are no such links.
+    fn ids(&self) -> Option<&HashMap<String, String>> {
+        self.ids.get_or_init(|| self.list()).as_ref()
+    }
+
+    fn list(&self) -> Option<HashMap<String, String>> {
+        let links = fs::read_dir(&self.directory).ok()?;
+        let mut newest: HashMap<String, (SystemTime, String)> = HashMap::new();
         for link in links.flatten() {
             let name = link.file_name();
             let Some((owner, id)) = name.to_str().and_then(parse_link) else { continue };
@@ -138,7 +250,8 @@ mod tests {
         let id = "ab".repeat(32);
         fs::File::create(links.join(format!("cart-7d9_shop_app-{id}.log"))).expect("a link");
         let config = KubernetesLogs { root: pods, links, ..KubernetesLogs::default() };
-        let found = Kubernetes::new(config, Arc::default()).scan();
+        let mut finder = Kubernetes::new(config.clone(), Arc::default());
+        let found = finder.scan();
         assert_eq!(found.targets.len(), 1);
         let origin = &found.targets[0].origin;
         assert_eq!(origin.names(), ["shop", "cart-7d9", "app"]);
@@ -146,6 +259,56 @@ mod tests {
         assert_eq!(origin.container.as_ref().map(|c| c.id.clone()), Some(id));
         assert_eq!(found.directories.len(), 3, "the root, the links and one pod");
         assert!(found.unnamed.is_empty());
+        assert_eq!(said(&mut finder), Said::default(), "nothing has changed");
+    }
+
+    /// Names of what a scan found, without the directories' paths.
+    #[derive(Debug, Default, PartialEq)]
+    struct Said {
+        targets: Vec<(String, String)>,
+        gone: usize,
+        directories: usize,
+        unnamed: usize,
+    }
+
+    fn said(finder: &mut Kubernetes) -> Said {
+        let found = finder.scan();
+        let container = |target: &Target| {
+            let container = target.origin.container.clone().expect("a container");
+            (container.name, container.id.get(..2).unwrap_or_default().to_owned())
+        };
+        let mut targets: Vec<_> = found.targets.iter().map(container).collect();
+        targets.sort();
+        let (gone, directories, unnamed) = (found.gone.len(), found.directories.len(), found.unnamed.len());
+        Said { targets, gone, directories, unnamed }
+    }
+
+    #[test]
+    fn a_scan_says_what_has_changed_since_the_last_one_however_soon() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (pods, links) = (root.path().join("pods"), root.path().join("containers"));
+        let pod = pods.join("shop_cart-7d9_11-22");
+        fs::create_dir_all(pod.join("app")).expect("a container");
+        fs::create_dir_all(&links).expect("links");
+        let config = KubernetesLogs { root: pods.clone(), links: links.clone(), ..KubernetesLogs::default() };
+        let mut finder = Kubernetes::new(config, Arc::default());
+        let lane = |name: &str, id: &str| (name.to_owned(), id.to_owned());
+        let first = Said { targets: vec![lane("app", "")], gone: 0, directories: 3, unnamed: 1 };
+        assert_eq!(said(&mut finder), first);
+        fs::create_dir(pod.join("side")).expect("a container");
+        let fresh = Said { targets: vec![lane("side", "")], unnamed: 1, ..Said::default() };
+        assert_eq!(said(&mut finder), fresh);
+        fs::File::create(links.join(format!("cart-7d9_shop_app-{}.log", "ab".repeat(32)))).expect("a link");
+        assert_eq!(said(&mut finder), Said { targets: vec![lane("app", "ab")], ..Said::default() });
+        // A link that goes away says nothing new of its container.
+        fs::remove_dir_all(&links).expect("removed");
+        assert_eq!(said(&mut finder), Said::default());
+        fs::remove_dir(pod.join("side")).expect("removed");
+        assert_eq!(said(&mut finder), Said { gone: 1, ..Said::default() });
+        fs::remove_dir_all(&pod).expect("removed");
+        assert_eq!(said(&mut finder), Said { gone: 1, ..Said::default() });
+        fs::create_dir_all(pod.join("app")).expect("a container");
+        assert_eq!(said(&mut finder), Said { targets: vec![lane("app", "")], directories: 1, ..Said::default() });
     }
 
     #[test]

@@ -5,11 +5,13 @@
 
 mod globs;
 mod kubernetes;
+mod listings;
 mod naming;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
@@ -18,6 +20,8 @@ use taffrail_record::Origin;
 pub use globs::Globs;
 pub use kubernetes::Kubernetes;
 pub(crate) use kubernetes::parse_pod as pod_of;
+pub(crate) use listings::Listings;
+pub(crate) use naming::rotated_from;
 pub use naming::{Candidate, Naming};
 
 use crate::config::Start;
@@ -51,6 +55,13 @@ impl Target {
         }
         [namespace, pod, container]
     }
+}
+
+/// When a directory last changed; `None` when that is so recent that another change may hide behind it, or unknown.
+pub(crate) fn settled(directory: &Path) -> Option<SystemTime> {
+    let modified = std::fs::metadata(directory).and_then(|m| m.modified()).ok()?;
+    let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+    (age > Duration::from_millis(50)).then_some(modified)
 }
 
 /// Lanes that somebody else finds (the Docker engine's containers), handed in while the collector runs.

@@ -62,19 +62,25 @@ impl Naming {
     /// # Errors
     /// When the directory cannot be listed.
     pub fn list(&self, directory: &Path) -> io::Result<Vec<Candidate>> {
+        let names = fs::read_dir(directory)?.map(|entry| Ok(entry?.file_name()));
+        Ok(self.chain_of(directory, &names.collect::<io::Result<Vec<_>>>()?))
+    }
+
+    /// The same of names that were listed before.
+    pub(super) fn chain_of<N: AsRef<OsStr>>(&self, directory: &Path, names: &[N]) -> Vec<Candidate> {
         let mut found = Vec::new();
-        for entry in fs::read_dir(directory)? {
-            let entry = entry?;
-            let Some((mut rank, gzip)) = self.parse(&entry.file_name()) else { continue };
+        for name in names.iter().map(N::as_ref) {
+            let Some((mut rank, gzip)) = self.parse(name) else { continue };
+            let path = directory.join(name);
             if rank.number.is_none() && !rank.live && matches!(self, Naming::Base(_)) {
-                rank.modified = entry.metadata().and_then(|m| m.modified()).ok();
+                rank.modified = fs::symlink_metadata(&path).and_then(|m| m.modified()).ok();
             }
-            found.push(Candidate { path: entry.path(), gzip, live: rank.live, rank });
+            found.push(Candidate { path, gzip, live: rank.live, rank });
         }
         let plain: HashSet<PathBuf> = found.iter().filter(|c| !c.gzip).map(|c| c.path.clone()).collect();
         found.retain(|c| !c.gzip || !plain.contains(&c.path.with_extension("")));
         found.sort_by(|a, b| a.rank.compare(&b.rank).then_with(|| a.path.cmp(&b.path)));
-        Ok(found)
+        found
     }
 
     fn parse(&self, name: &OsStr) -> Option<(Rank, bool)> {
@@ -124,7 +130,7 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 /// The base name that `name` would be a rotated file of, when it looks like one (`app.log.1` -> `app.log`).
-pub(super) fn rotated_from(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn rotated_from(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     (1..name.len())
         .rev()
         .filter(|&at| matches!(name[at], b'.' | b'-' | b'_'))

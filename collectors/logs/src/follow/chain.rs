@@ -132,7 +132,7 @@ impl Lane {
     }
 
     fn list(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
-        let listed = self.target.naming.list(&self.target.directory)?;
+        let listed = tools.listings.list(&self.target.naming, &self.target.directory)?;
         Ok(listed.into_iter().filter_map(|c| Some((self.pin(&c, tools)?, c))).map(|(p, c)| (c, p)).collect())
     }
 

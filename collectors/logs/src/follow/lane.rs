@@ -24,7 +24,7 @@ use super::state::FileState;
 use super::statements;
 use crate::config::{LogsConfig, OverQuota};
 use crate::decode::{Decoder, Format, Limits, Pending};
-use crate::find::{Naming, Target};
+use crate::find::{Listings, Naming, Target, settled};
 
 /// How many losses may wait for their statement before it is sent at once.
 const LOSSES_PER_STATEMENT: usize = 256;
@@ -67,6 +67,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) keeper: &'a Keeper,
     pub(crate) counters: &'a Counters,
     pub(crate) claims: &'a mut Claims,
+    pub(crate) listings: &'a Listings,
     pub(crate) clock: Instant,
     /// Unix nanoseconds.
     pub(crate) now: i64,
@@ -588,16 +589,17 @@ impl Lane {
                 m.ino() == state.key.inode && m.dev() == state.key.device
             })
         };
-        if !same || !self.chain[last].live || self.directory_changed != self.directory_change() {
+        let change = self.directory_change();
+        // Where many lanes are, others cause most of the changes: that has time until the listing serves all of them.
+        let later = change.is_none() && tools.listings.is_shared(&self.target.directory);
+        if !same || !self.chain[last].live || (self.directory_changed != change && !later) {
             self.look(tools);
         }
     }
 
     /// When the directory last changed; `None` when that is so recent that another change may hide behind it.
     pub(crate) fn directory_change(&self) -> Option<SystemTime> {
-        let modified = std::fs::metadata(&self.target.directory).and_then(|m| m.modified()).ok()?;
-        let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-        (age > Duration::from_millis(50)).then_some(modified)
+        settled(&self.target.directory)
     }
 
     /// The source of a file that is bound, once that is written down; sends the opened statement before its first
