@@ -13,6 +13,7 @@ pub mod decode;
 pub mod find;
 mod follow;
 mod orphans;
+mod run;
 
 pub use collector::{LogsCollector, Settings};
 pub use config::LogsConfig;

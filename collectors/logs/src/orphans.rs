@@ -1,6 +1,5 @@
 //! Files that the last life knew and whose whole directory is gone: nobody would look for them otherwise.
 
-use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,18 +11,12 @@ use crate::decode::Format;
 use crate::find::{Naming, Target, pod_of};
 use crate::follow::FileState;
 
-/// A target for each lane in `known` whose directory no longer exists.
-pub(crate) fn find(known: &BTreeMap<String, Vec<FileState>>, node: &Arc<Node>) -> Vec<Target> {
-    known
-        .iter()
-        .filter_map(|(lane, states)| {
-            let path = states.iter().map(|state| state.path.as_path()).find(|path| path.is_absolute())?;
-            let directory = path.parent()?;
-            let missing =
-                directory.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-            missing.then(|| target(lane, directory, path, node))
-        })
-        .collect()
+/// A target for a lane of the last life, when the directory of its files no longer exists.
+pub(crate) fn target_of(lane: &str, states: &[FileState], node: &Arc<Node>) -> Option<Target> {
+    let path = states.iter().map(|state| state.path.as_path()).find(|path| path.is_absolute())?;
+    let directory = path.parent()?;
+    let missing = directory.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+    missing.then(|| target(lane, directory, path, node))
 }
 
 fn target(lane: &str, directory: &Path, path: &Path, node: &Arc<Node>) -> Target {
@@ -79,12 +72,11 @@ mod tests {
     fn only_lanes_without_a_directory_are_orphans() {
         let here = tempfile::tempdir().expect("a directory");
         let there = here.path().join("a.log");
-        let known = BTreeMap::from([
-            state("kubernetes:/nonexistent/shop_cart_1/app", "/nonexistent/shop_cart_1/app/0.log"),
-            state(&format!("file:{}", there.display()), &there.to_string_lossy()),
-        ]);
-        let orphans = find(&known, &Arc::default());
-        assert_eq!(orphans.len(), 1);
-        assert_eq!(orphans[0].origin.names(), ["shop", "cart", "app"]);
+        let (lane, states) =
+            state("kubernetes:/nonexistent/shop_cart_1/app", "/nonexistent/shop_cart_1/app/0.log");
+        let orphan = target_of(&lane, &states, &Arc::default()).expect("an orphan");
+        assert_eq!(orphan.origin.names(), ["shop", "cart", "app"]);
+        let (lane, states) = state(&format!("file:{}", there.display()), &there.to_string_lossy());
+        assert_eq!(target_of(&lane, &states, &Arc::default()), None);
     }
 }

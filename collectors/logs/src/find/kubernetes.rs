@@ -53,6 +53,8 @@ pub struct Found {
     pub targets: Vec<Target>,
     /// Keys of lanes that are gone.
     pub gone: Vec<String>,
+    /// Directories that were reported and are gone.
+    pub closed: Vec<PathBuf>,
     /// Directories, not reported before, in which new lanes may appear (the root and the pods'), and the one that
     /// tells container ids.
     pub directories: Vec<PathBuf>,
@@ -86,6 +88,7 @@ impl Kubernetes {
         for (name, pod) in self.pods.extract_if(|_, pod| pod.round != round) {
             let directory = root.join(&*name);
             found.gone.extend(pod.containers.iter().map(|c| key(&directory.join(&*c.name))));
+            found.closed.push(directory);
         }
         found
     }
@@ -187,7 +190,12 @@ impl Links {
     fn new(directory: PathBuf, before: Option<SystemTime>) -> Links {
         let settled = settled(&directory);
         let there = directory.is_dir();
-        Links { changed: there && (settled.is_none() || settled != before), settled, directory, ids: OnceCell::new() }
+        Links {
+            changed: there && (settled.is_none() || settled != before),
+            settled,
+            directory,
+            ids: OnceCell::new(),
+        }
     }
 
     fn are_there(&self) -> bool {
@@ -308,7 +316,10 @@ mod tests {
         fs::remove_dir_all(&pod).expect("removed");
         assert_eq!(said(&mut finder), Said { gone: 1, ..Said::default() });
         fs::create_dir_all(pod.join("app")).expect("a container");
-        assert_eq!(said(&mut finder), Said { targets: vec![lane("app", "")], directories: 1, ..Said::default() });
+        assert_eq!(
+            said(&mut finder),
+            Said { targets: vec![lane("app", "")], directories: 1, ..Said::default() }
+        );
     }
 
     #[test]

@@ -83,8 +83,12 @@ impl Count {
         self.0.store(value as u64, Ordering::Relaxed);
     }
 
+    pub(crate) fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
     fn get(&self) -> f64 {
-        self.0.load(Ordering::Relaxed) as f64
+        self.value() as f64
     }
 }
 

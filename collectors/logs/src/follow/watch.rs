@@ -4,13 +4,15 @@
 //! used up, is found by the timers. Only idle directories are watched: a file that is being written is polled, which
 //! costs a fraction of an event per write.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
-use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{ModifyKind, RemoveKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 
 use super::counters::Counters;
@@ -29,9 +31,20 @@ pub(crate) struct Watch {
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
     /// Directories in which something happened.
-    pub(crate) directories: HashSet<PathBuf>,
+    pub(crate) directories: HashMap<PathBuf, Happened>,
+    /// Directories that are gone, and their watches with them.
+    pub(crate) removed: Vec<PathBuf>,
     /// The kernel dropped notices: anything may have happened anywhere.
     pub(crate) overflow: bool,
+}
+
+/// What happened in a directory.
+#[derive(Debug, Default)]
+pub(crate) struct Happened {
+    /// To what.
+    pub(crate) names: HashSet<OsString>,
+    /// A name has come or gone; otherwise files were written.
+    pub(crate) renamed: bool,
 }
 
 struct Seen {
@@ -97,11 +110,14 @@ impl Watch {
     }
 
     /// Waits for a hint, at most `patience`; takes all there are.
-    pub(crate) fn wait(&self, patience: Duration) -> Hints {
+    pub(crate) fn wait(&mut self, patience: Duration) -> Hints {
         if !patience.is_zero() {
             let _ = self.woken.recv_timeout(patience);
         }
-        std::mem::take(&mut *self.seen.hints.lock())
+        let mut hints = std::mem::take(&mut *self.seen.hints.lock());
+        hints.removed.retain(|directory| self.watched.contains(directory));
+        hints.removed.iter().for_each(|directory| self.remove(directory));
+        hints
     }
 
     fn report(&mut self, error: &notify::Error, directory: &Path) {
@@ -115,22 +131,37 @@ impl Watch {
     }
 }
 
+impl Hints {
+    fn happened(&mut self, path: &Path, kind: EventKind) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        if matches!(kind, EventKind::Remove(RemoveKind::Folder)) {
+            self.removed.push(path.to_owned());
+        }
+        if !self.directories.contains_key(parent) {
+            self.directories.insert(parent.to_owned(), Happened::default());
+        }
+        let Some(happened) = self.directories.get_mut(parent) else { return };
+        let written = matches!(kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)));
+        happened.renamed |= !written;
+        if !happened.names.contains(name) {
+            happened.names.insert(name.to_owned());
+        }
+    }
+}
+
 impl Seen {
     fn note(&self, event: notify::Result<Event>, counters: &Counters) {
         let mut hints = self.hints.lock();
         match event {
-            Ok(event) if matches!(event.kind, notify::EventKind::Access(_)) => return,
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
             Ok(event) => {
                 if event.need_rescan() {
                     counters.watch_failures.add(1);
                     hints.overflow = true;
                 }
+                let kind = event.kind;
                 for path in event.paths {
-                    if let Some(parent) = path.parent()
-                        && !hints.directories.contains(parent)
-                    {
-                        hints.directories.insert(parent.to_owned());
-                    }
+                    hints.happened(&path, kind);
                 }
             }
             Err(_) => {
@@ -154,7 +185,8 @@ mod tests {
         assert!(!watch.add(&directory.path().join("missing")));
         std::fs::File::create(directory.path().join("new")).expect("a file");
         let hints = watch.wait(Duration::from_secs(10));
-        assert!(hints.directories.contains(directory.path()));
+        let happened = hints.directories.get(directory.path()).expect("a hint");
+        assert!(happened.renamed && happened.names.contains(std::ffi::OsStr::new("new")));
         watch.remove(directory.path());
     }
 }
