@@ -15,7 +15,7 @@ use super::verifier::{Novelty, Verifier};
 pub(super) struct Message<'a> {
     /// The value, or the line.
     pub(super) value: &'a [u8],
-    /// The headers `taffrail.origin` and `taffrail.record`, when it has them.
+    /// The headers `taffrail.origin`, empty when there is none, and `taffrail.record`, when it has them.
     pub(super) raw: Option<(&'a [u8], &'a [u8])>,
 }
 

@@ -82,6 +82,6 @@ pub(super) fn read(args: &TopicArgs, session: &mut Session) -> Result<Vec<String
 fn take(message: &TopicMessage<'_>, session: &mut Session) -> io::Result<()> {
     let Some(value) = message.payload else { return Ok(()) };
     let header = |name| message.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
-    let raw = header("taffrail.origin").zip(header("taffrail.record"));
+    let raw = header("taffrail.record").map(|record| (header("taffrail.origin").unwrap_or_default(), record));
     session.message(Message { value, raw })
 }

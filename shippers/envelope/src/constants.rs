@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use taffrail_record::{Container, Input, Node, Origin, Pod, Source};
 
-use crate::{EnvelopeConfig, Fields};
+use crate::EnvelopeConfig;
 
 /// Version of the field names (`ecs.version`), the one Filebeat 8 writes.
 const ECS_VERSION: &str = "8.0.0";
@@ -25,25 +25,20 @@ pub struct Constants {
     pub header: Box<[u8]>,
     /// The end of a JSON record: the rest of `log`, all other constant fields and the closing brace.
     pub(crate) tail: Box<[u8]>,
-    /// The end of a raw record's head: the rest of `log` and the closing brace.
-    pub(crate) head_tail: Box<[u8]>,
+    /// The beginning of a raw record's head: its file.
+    pub(crate) head_start: Box<[u8]>,
 }
 
 impl Constants {
     fn new(config: &EnvelopeConfig, origin: &Origin, source: &Source) -> Self {
-        let tree = tree(config.fields, origin, source);
-        // Headers cost more than the bytes they have. The least is one, with what finds the file's statement.
-        let (header, head_tail) = match config.fields {
-            Fields::Full => (Value::Object(tree.clone()).to_string(), "}}".to_owned()),
-            Fields::Minimal => {
-                (String::new(), format!(",\"file\":{{\"fingerprint\":\"{}\"}}}}}}", source.id))
-            }
-        };
+        let full = config.is_full();
+        let tree = tree(full, origin, source);
+        let header = if full { Value::Object(tree.clone()).to_string() } else { String::new() };
         Constants {
             key: key(origin, source).into_bytes().into(),
             header: header.into_bytes().into(),
             tail: tail(tree).into_bytes().into(),
-            head_tail: head_tail.into_bytes().into(),
+            head_start: format!("{} ", source.id).into_bytes().into(),
         }
     }
 }
@@ -119,8 +114,7 @@ fn push_members(text: &mut String, members: Map<String, Value>) {
     }
 }
 
-fn tree(fields: Fields, origin: &Origin, source: &Source) -> Map<String, Value> {
-    let full = fields == Fields::Full;
+fn tree(full: bool, origin: &Origin, source: &Source) -> Map<String, Value> {
     let mut tree = Map::new();
     let mut put = |name: &str, value: &str| {
         if !value.is_empty() {

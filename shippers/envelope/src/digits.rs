@@ -15,6 +15,16 @@ pub(crate) fn write_number(out: &mut Vec<u8>, mut value: u64) {
     out.extend_from_slice(&digits[at..]);
 }
 
+/// Appends `value` in decimal with leading zeros, `width` digits or, if need be, more.
+pub(crate) fn write_padded(out: &mut Vec<u8>, value: u64, width: usize) {
+    if 10_u64.checked_pow(width as u32).is_some_and(|limit| value >= limit) {
+        return write_number(out, value);
+    }
+    let begin = out.len();
+    out.resize(begin + width, b'0');
+    put(&mut out[begin..], value);
+}
+
 /// Writes times as `2026-11-21T10:11:12.123456789Z`; the part up to the second is kept between calls, since
 /// neighbouring records share it.
 #[derive(Debug)]
@@ -119,6 +129,9 @@ mod tests {
             let mut out = Vec::new();
             write_number(&mut out, value);
             assert_eq!(out, value.to_string().as_bytes());
+            out.clear();
+            write_padded(&mut out, value, 7);
+            assert_eq!(String::from_utf8_lossy(&out), format!("{value:07}"));
         }
     }
 }

@@ -10,7 +10,7 @@ use taffrail_record::{Batch, Extra, Flags, Payload, Record, Stream};
 use crate::constants::{Cache, Constants};
 use crate::digits::{Clock, write_number};
 use crate::escape::escape;
-use crate::{Encoding, EnvelopeConfig};
+use crate::{Encoding, EnvelopeConfig, head};
 
 /// One encoded record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Encoder {
                 (Payload::Statement, _) => into.data.extend_from_slice(body),
                 (Payload::Line, Encoding::Json) => self.json(&mut into.data, record, body, &constants.tail),
                 (Payload::Line, Encoding::Raw) => {
-                    self.raw_head(&mut into.data, record, &constants.head_tail);
+                    head::write(&mut into.data, &mut self.clock, record, &constants.head_start);
                     head.end = into.data.len();
                     into.data.extend_from_slice(body);
                 }
@@ -112,7 +112,7 @@ impl Encoder {
             Stream::Stdout => b"\",\"stream\":\"stdout\",\"log\":{\"offset\":",
             Stream::Stderr => b"\",\"stream\":\"stderr\",\"log\":{\"offset\":",
         });
-        write_number(out, offset(record));
+        write_number(out, record.span.start);
         out.extend_from_slice(b",\"length\":");
         write_number(out, record.length());
         if !valid || !record.flags.is_empty() {
@@ -129,32 +129,6 @@ impl Encoder {
         }
         out.extend_from_slice(tail);
     }
-
-    /// What a raw record says about itself, under the same names as in JSON.
-    fn raw_head(&mut self, out: &mut Vec<u8>, record: &Record, tail: &[u8]) {
-        out.extend_from_slice(b"{\"@timestamp\":\"");
-        self.clock.write(out, record.time);
-        out.extend_from_slice(match record.stream {
-            Stream::None => b"\",\"log\":{\"offset\":",
-            Stream::Stdout => b"\",\"stream\":\"stdout\",\"log\":{\"offset\":",
-            Stream::Stderr => b"\",\"stream\":\"stderr\",\"log\":{\"offset\":",
-        });
-        write_number(out, offset(record));
-        out.extend_from_slice(b",\"length\":");
-        write_number(out, record.length());
-        if !record.flags.is_empty() {
-            write_flags(out, record.flags);
-        }
-        if let Some(extra) = &record.extra {
-            write_extra(out, extra);
-        }
-        out.extend_from_slice(tail);
-    }
-}
-
-/// Where the record lies in the batch's file; with fragments, where its last one does.
-fn offset(record: &Record) -> u64 {
-    record.span.start
 }
 
 fn write_flags(out: &mut Vec<u8>, flags: Flags) {

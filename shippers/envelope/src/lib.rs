@@ -15,6 +15,17 @@
 //! the repeat. `log.length` is how many bytes of the file the record stands for, framing included, so the ranges of a
 //! file's records tile the file; a record of several pieces lists them in `log.fragments`.
 //!
+//! Raw records are the message's bytes alone. Their header [`RECORD_HEADER`] has the same facts as words, those that
+//! differ least first and numbers padded with zeros, because that compresses best and headers cost more than bytes:
+//!
+//! ```text
+//! 00000000000000000000000000000007 stdout 2026-11-21T10:11:12.000000001Z 0000000000000 0000051
+//! (fingerprint)                   (stream) (time)                       (offset)      (length)
+//! ```
+//!
+//! The stream is `-` when there is none. Few records have more words: `flags=truncated,oversize`,
+//! `truncated_bytes=17`, `fragments=<fingerprint>:<offset>:<length>,...`.
+//!
 //! Nothing is lost in encoding. What is not valid UTF-8 shows as U+FFFD in `message`, is flagged `invalid_utf8`, and
 //! stands whole in `log.original` as base64.
 
@@ -23,6 +34,7 @@ mod constants;
 mod digits;
 mod encode;
 mod escape;
+mod head;
 mod locate;
 mod oversize;
 
@@ -33,8 +45,7 @@ pub use encode::{Encoded, Encoder, Message};
 pub use locate::{LocateError, Located, locate_json, locate_raw};
 pub use oversize::{Cut, cut};
 
-/// Kafka header of a raw record: what its container's records have in common, as JSON. Only with full
-/// fields.
+/// Kafka header of a raw record: what its container's records have in common, as JSON. Only with full fields.
 pub const ORIGIN_HEADER: &str = "taffrail.origin";
-/// Kafka header of a raw record: its time, stream, place and flags, as JSON.
+/// Kafka header of a raw record: its file, stream, time and place, as this page says.
 pub const RECORD_HEADER: &str = "taffrail.record";

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use taffrail_record::{FileId, Fragment, Span};
 
+use crate::head::Head;
+
 /// Where a delivered record lay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located<'a> {
@@ -40,6 +42,9 @@ pub enum LocateError {
     /// A fingerprint that is not 32 hex digits, or absent.
     #[error("record without a valid log.file.fingerprint: {0:?}")]
     Fingerprint(String),
+    /// A header `taffrail.record` that has not the words it should have.
+    #[error("record with an unreadable header taffrail.record: {0:?}")]
+    Head(String),
 }
 
 /// Reads the place of a JSON record out of its value.
@@ -51,18 +56,26 @@ pub fn locate_json(value: &[u8]) -> Result<Located<'_>, LocateError> {
     located(log.offset, log.length, log.truncated_bytes, &log.fragments, log.file)
 }
 
-/// Reads the place of a raw record out of its headers `taffrail.origin` and `taffrail.record`; the first is empty
-/// when there is none (minimal fields).
+/// Reads the place of a raw record out of its headers `taffrail.origin`, which is empty when there is none, and
+/// `taffrail.record`.
 ///
 /// # Errors
 /// [`LocateError`] when the headers are not such a record's.
 pub fn locate_raw<'a>(origin: &'a [u8], record: &'a [u8]) -> Result<Located<'a>, LocateError> {
-    let Envelope { log } = serde_json::from_slice::<Envelope<RecordLog<'_>>>(record)?;
-    let file = match log.file {
-        Some(file) => file,
-        None => serde_json::from_slice::<Envelope<OriginLog<'_>>>(origin)?.log.file,
+    let head =
+        Head::parse(record).ok_or_else(|| LocateError::Head(String::from_utf8_lossy(record).into()))?;
+    let path = match origin {
+        [] => Cow::default(),
+        origin => serde_json::from_slice::<Envelope<OriginLog<'_>>>(origin)?.log.file.path,
     };
-    located(log.offset, log.length, log.truncated_bytes, &log.fragments, file)
+    Ok(Located {
+        file: head.file,
+        offset: head.offset,
+        length: head.length,
+        path,
+        truncated: head.truncated,
+        fragments: head.fragments,
+    })
 }
 
 fn located<'a>(
@@ -85,7 +98,7 @@ struct Envelope<L> {
     log: L,
 }
 
-/// `log` of a JSON record. It repeats [`RecordLog`], because serde's flattening would buffer every field.
+/// `log` of a JSON record.
 #[derive(Deserialize)]
 struct Log<'a> {
     offset: u64,
@@ -103,19 +116,6 @@ struct Log<'a> {
 struct OriginLog<'a> {
     #[serde(borrow)]
     file: File<'a>,
-}
-
-/// `log` of `taffrail.record`.
-#[derive(Deserialize)]
-struct RecordLog<'a> {
-    offset: u64,
-    length: u64,
-    #[serde(default)]
-    truncated_bytes: u64,
-    #[serde(borrow, default)]
-    fragments: Vec<Piece<'a>>,
-    #[serde(borrow)]
-    file: Option<File<'a>>,
 }
 
 #[derive(Deserialize)]

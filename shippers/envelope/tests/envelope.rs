@@ -199,10 +199,10 @@ fn statements_pass_as_they_are_and_newlines_stay_outside_of_the_values() {
 }
 
 #[test]
-fn a_minimal_raw_record_is_placed_by_its_one_header() {
+fn a_raw_record_is_placed_by_its_one_header() {
     let batch = batch(pod_origin(), &[(b"x", record(7, 9, 0))]);
     let mut encoded = Encoded::default();
-    let config = EnvelopeConfig { encoding: Encoding::Raw, fields: Fields::Minimal };
+    let config = EnvelopeConfig { encoding: Encoding::Raw, ..EnvelopeConfig::default() };
     let constants = Encoder::new(config).encode(&batch, &mut encoded);
     assert!(constants.header.is_empty());
     let located =
@@ -251,16 +251,17 @@ proptest! {
         let flagged = Record { flags: Flags::PARTIAL, ..record(start.into(), length.into(), 5) };
         let batch = batch(pod_origin(), &[(&body, flagged)]);
         let mut encoded = Encoded::default();
-        let config = EnvelopeConfig { encoding: Encoding::Raw, ..EnvelopeConfig::default() };
+        let config = EnvelopeConfig { encoding: Encoding::Raw, fields: Fields::Full };
         let constants = Encoder::new(config).encode(&batch, &mut encoded);
         let message = &encoded.messages[0];
         prop_assert_eq!(&encoded.data[message.value.clone()], &body);
         let head = &encoded.data[message.head.clone()];
         let located = locate_raw(&constants.header, head).expect("located");
         prop_assert_eq!((located.file, located.offset, located.length), (FileId(0xabc), start.into(), length.into()));
-        let head: Value = serde_json::from_slice(head).expect("json");
-        prop_assert_eq!(&head["log"]["flags"], &json!(["partial"]));
-        prop_assert_eq!(&head["stream"], "stdout");
+        prop_assert_eq!(located.path.as_ref(), "/var/log/x.log");
+        let head = std::str::from_utf8(head).expect("text");
+        prop_assert!(head.contains(" stdout 1970-01-01T00:00:00.000000005Z "), "{}", head);
+        prop_assert!(head.ends_with(" flags=partial"), "{}", head);
         let origin: Value = serde_json::from_slice(&constants.header).expect("json");
         prop_assert_eq!(&origin["kubernetes"]["pod"]["name"], "web-0");
     }

@@ -9,14 +9,11 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::bindings as rd;
 use rdkafka::types::RDKafkaRespErr;
-use taffrail_envelope::{ORIGIN_HEADER, RECORD_HEADER};
 
+use crate::KafkaError;
 use crate::codes::{Code, OK};
-use crate::flight::Flight;
-use crate::{KafkaError, properties};
-
-/// Partition of a message whose key decides (RD_KAFKA_PARTITION_UA).
-const UNASSIGNED: i32 = -1;
+use crate::flight::{Flight, UNASSIGNED};
+use crate::properties::{self, PARTITIONER};
 
 /// Name under which the headers' interceptor is registered.
 const INTERCEPTOR: &CStr = c"taffrail";
@@ -33,7 +30,11 @@ pub(crate) enum Side {
 
 /// A librdkafka instance, destroyed when dropped.
 #[derive(Debug)]
-pub(crate) struct Client(NonNull<rd::rd_kafka_t>);
+pub(crate) struct Client {
+    instance: NonNull<rd::rd_kafka_t>,
+    /// Whether it is told where its messages go.
+    observes: bool,
+}
 
 // SAFETY: librdkafka's instances may be used from any thread, several at a time.
 unsafe impl Send for Client {}
@@ -62,14 +63,15 @@ impl Client {
             drop(ManuallyDrop::into_inner(native));
             return Err(KafkaError::Client(text(error.as_ptr())));
         };
-        let client = Client(client);
+        let observes = side != Side::Consumer && config.get("partitioner") == Some(PARTITIONER);
+        let client = Client { instance: client, observes };
         // SAFETY: the instance is valid; null means its main queue.
         unsafe { rd::rd_kafka_set_log_queue(client.ptr(), ptr::null_mut()) };
         Ok(client)
     }
 
     pub(crate) fn ptr(&self) -> *mut rd::rd_kafka_t {
-        self.0.as_ptr()
+        self.instance.as_ptr()
     }
 
     /// Waits until what was produced is on its way to be reported; lingering ends at once.
@@ -125,7 +127,8 @@ impl Event {
     }
 
     /// Calls `report` with (opaque, address of the value, its length, error) of each message of a delivery report.
-    pub(crate) fn reports(&mut self, mut report: impl FnMut(*mut Flight, usize, usize, Code)) {
+    /// Headers, which messages have where `headers` says so, stay their flight's.
+    pub(crate) fn reports(&mut self, headers: bool, mut report: impl FnMut(*mut Flight, usize, usize, Code)) {
         const AT_ONCE: usize = 512;
         let mut messages = [ptr::null(); AT_ONCE];
         loop {
@@ -136,6 +139,10 @@ impl Event {
                 let message: *const rd::rd_kafka_message_t = message;
                 // SAFETY: librdkafka filled the first `count` places with valid messages.
                 unsafe {
+                    if headers {
+                        let mut list = ptr::null_mut();
+                        rd::rd_kafka_message_detach_headers(message.cast_mut(), &raw mut list);
+                    }
                     let (value, length) = ((*message).payload.addr(), (*message).len);
                     report((*message)._private.cast(), value, length, code_of(message));
                 }
@@ -189,8 +196,11 @@ impl Topics {
         }
         let invalid = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_EXCEPTION as Code;
         let c_name = CString::new(name).map_err(|_| invalid)?;
-        // SAFETY: the client and the name are valid; no topic configuration means the client's.
-        let topic = unsafe { rd::rd_kafka_topic_new(client.ptr(), c_name.as_ptr(), ptr::null_mut()) };
+        // SAFETY: the client and the name are valid; the topic takes its configuration over.
+        let topic = unsafe {
+            let config = if client.observes { observed(client) } else { ptr::null_mut() };
+            rd::rd_kafka_topic_new(client.ptr(), c_name.as_ptr(), config)
+        };
         let topic = NonNull::new(topic).ok_or(invalid)?;
         self.0.insert(name.to_owned(), topic);
         Ok(topic.as_ptr())
@@ -226,8 +236,9 @@ pub(crate) fn launch(
     flight: Box<Flight>,
     scratch: &mut Scratch,
 ) -> Option<Box<Flight>> {
-    let count = flight.pending();
-    flight.expect(count);
+    let mut flight = flight;
+    flight.write_headers();
+    flight.expect(flight.pending());
     let flight = Box::into_raw(flight);
     // SAFETY: the flight stays alive at least until the last report, which includes the one owed below.
     let failed = unsafe { produce_batch(topic, flight, scratch) };
@@ -264,22 +275,40 @@ unsafe fn produce_batch(
         offset: 0,
         _private: flight.cast(),
     }));
-    let count = i32::try_from(messages.len()).unwrap_or(i32::MAX);
-    // SAFETY: the array has `count` elements; values outlive their reports, keys are copied by the call.
-    let taken = unsafe { rd::rd_kafka_produce_batch(topic, UNASSIGNED, 0, messages.as_mut_ptr(), count) };
-    if taken == count {
+    // All have one key, so where the first goes all go: asking about each takes a third of the call.
+    let one = messages.len().min(1);
+    let (first, rest) = messages.split_at_mut(one);
+    // SAFETY: values outlive their reports, keys are copied by the call.
+    let taken = unsafe { produce(topic, UNASSIGNED, first) + produce(topic, this.partition(), rest) };
+    if taken == messages.len() {
         return 0;
     }
-    let mut failed = 0;
+    // SAFETY: the elements are initialised.
+    let code = |message| unsafe { code_of(message) };
+    let mut refused = 0;
     for ((index, _), message) in this.messages().zip(messages.iter()) {
-        // SAFETY: the element is initialised.
-        let code = unsafe { code_of(message) };
-        if code != OK {
-            this.fail(index, code);
-            failed += 1;
+        if code(message) != OK {
+            this.headers.refused(index as usize);
+            this.fail(index, code(message));
+            refused += 1;
         }
     }
-    failed
+    refused
+}
+
+/// How many messages were taken.
+///
+/// # Safety
+/// The topic is valid, and the values of the messages stay until they are reported.
+unsafe fn produce(
+    topic: *mut rd::rd_kafka_topic_t,
+    partition: i32,
+    messages: &mut [rd::rd_kafka_message_t],
+) -> usize {
+    let count = i32::try_from(messages.len()).unwrap_or(i32::MAX);
+    // SAFETY: the array has `count` elements; the rest by the caller.
+    let taken = unsafe { rd::rd_kafka_produce_batch(topic, partition, 0, messages.as_mut_ptr(), count) };
+    usize::try_from(taken).unwrap_or(0)
 }
 
 /// Called by librdkafka for each new message, while the launching call runs: the place for headers, which
@@ -289,21 +318,53 @@ unsafe extern "C" fn on_send(
     message: *mut rd::rd_kafka_message_t,
     _opaque: *mut c_void,
 ) -> RDKafkaRespErr {
-    // SAFETY: the opaque of our messages is their flight, which lives at least until its last report; names and values
-    // are copied up to the length given; the headers belong to the message from then on.
+    // SAFETY: the opaque of our messages is their flight, which lives at least until its last report; the headers are
+    // lent to the message until then.
     unsafe {
         let flight: &Flight = &*(*message)._private.cast();
-        if let Some(head) = flight.head_at((*message).payload.addr()) {
-            let origin = &flight.constants.header;
-            let headers = rd::rd_kafka_headers_new(1 + usize::from(!origin.is_empty()));
-            if !origin.is_empty() {
-                add_header(headers, ORIGIN_HEADER, origin);
-            }
-            add_header(headers, RECORD_HEADER, head);
-            rd::rd_kafka_message_set_headers(message, headers);
+        if let Some(headers) = flight.headers.lend(flight.message_at((*message).payload.addr())) {
+            rd::rd_kafka_message_set_headers(message, headers.as_ptr());
         }
     }
     RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// The configuration of a topic whose partitioner tells flights what it decided.
+///
+/// # Safety
+/// The client is valid.
+unsafe fn observed(client: &Client) -> *mut rd::rd_kafka_topic_conf_t {
+    // SAFETY: by the caller; the function is there as long as the program.
+    unsafe {
+        let config = rd::rd_kafka_default_topic_conf_dup(client.ptr());
+        rd::rd_kafka_topic_conf_set_partitioner_cb(config, Some(partition));
+        config
+    }
+}
+
+/// The partitioner: that of Java clients, so that other producers with the same key meet ours.
+unsafe extern "C" fn partition(
+    topic: *const rd::rd_kafka_topic_t,
+    key: *const c_void,
+    key_length: usize,
+    partitions: i32,
+    topic_opaque: *mut c_void,
+    flight: *mut c_void,
+) -> i32 {
+    // SAFETY: the arguments are passed on as they came; the opaque of our messages is their flight, which lives at
+    // least until its last report, and a message without a partition has none yet.
+    unsafe {
+        let partition = rd::rd_kafka_msg_partitioner_murmur2_random(
+            topic,
+            key,
+            key_length,
+            partitions,
+            topic_opaque,
+            flight,
+        );
+        (*flight.cast::<Flight>()).put_into(partition);
+        partition
+    }
 }
 
 /// Called by librdkafka when an instance is made.
@@ -317,21 +378,6 @@ unsafe extern "C" fn on_new(
     // SAFETY: the instance is valid, and the function is there as long as the program.
     unsafe {
         rd::rd_kafka_interceptor_add_on_send(client, INTERCEPTOR.as_ptr(), Some(on_send), ptr::null_mut())
-    }
-}
-
-/// # Safety
-/// `headers` is valid.
-unsafe fn add_header(headers: *mut rd::rd_kafka_headers_t, name: &str, value: &[u8]) {
-    // SAFETY: lengths are given, so nothing needs to end in NUL; both are copied.
-    unsafe {
-        rd::rd_kafka_header_add(
-            headers,
-            name.as_ptr().cast(),
-            name.len().cast_signed(),
-            value.as_ptr().cast(),
-            value.len().cast_signed(),
-        );
     }
 }
 

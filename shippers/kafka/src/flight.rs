@@ -5,20 +5,24 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use taffrail_envelope::{Constants, Cut, Encoded, Message};
 use taffrail_record::{FileId, LossReason, Receipt, Record};
 
 use crate::codes::Code;
+use crate::headers::{Headers, PER_LIST};
 
 /// What librdkafka and malloc take for each message besides its bytes, about (the struct is 200 bytes), and what the
 /// flight keeps for it.
 const PER_MESSAGE: usize = 330;
 
-/// What a raw message's headers take besides the constant one's bytes, about.
-const PER_HEADERS: usize = 400;
+/// Bytes of an ordinary head.
+const TYPICAL_HEAD: usize = 100;
+
+/// Partition of a message whose key decides (RD_KAFKA_PARTITION_UA).
+pub(crate) const UNASSIGNED: i32 = -1;
 
 /// A report of failure: which message, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,10 +75,31 @@ pub(crate) struct Flight {
     pub(crate) single: bool,
     /// Content bytes cut off here, by message.
     pub(crate) cut: BTreeMap<u32, u64>,
+    /// Headers of raw messages.
+    pub(crate) headers: Headers,
     receipt: Option<Receipt>,
     reports: AtomicUsize,
-    next_head: AtomicUsize,
+    next: AtomicUsize,
+    partition: AtomicI32,
     failures: Mutex<Vec<Failure>>,
+}
+
+/// The memory of a settled flight, for the next one.
+#[derive(Debug, Default)]
+pub(crate) struct Spare {
+    pub(crate) encoded: Encoded,
+    pub(crate) records: Vec<Record>,
+    pub(crate) headers: Headers,
+}
+
+impl Spare {
+    /// Bytes of memory.
+    pub(crate) fn memory(&self) -> usize {
+        self.encoded.data.capacity()
+            + self.encoded.messages.capacity() * size_of::<Message>()
+            + self.records.capacity() * size_of::<Record>()
+            + self.headers.len() * (PER_LIST + TYPICAL_HEAD)
+    }
 }
 
 /// What a batch is made of when it takes off.
@@ -83,6 +108,7 @@ pub(crate) struct Load {
     pub(crate) topic: usize,
     pub(crate) tower: Arc<Tower>,
     pub(crate) encoded: Encoded,
+    pub(crate) headers: Headers,
     pub(crate) key: Box<[u8]>,
     pub(crate) constants: Arc<Constants>,
     pub(crate) records: Vec<Record>,
@@ -104,9 +130,11 @@ impl Flight {
             todo: None,
             single: false,
             cut: BTreeMap::new(),
+            headers: load.headers,
             receipt: Some(load.receipt),
             reports: AtomicUsize::new(0),
-            next_head: AtomicUsize::new(0),
+            next: AtomicUsize::new(0),
+            partition: AtomicI32::new(UNASSIGNED),
             failures: Mutex::default(),
         };
         let bytes = flight.memory() as u64;
@@ -118,9 +146,12 @@ impl Flight {
 
     /// Bytes of memory that it takes until it is settled.
     pub(crate) fn memory(&self) -> usize {
-        let raw = self.encoded.messages.iter().any(|message| !message.head.is_empty());
-        let headers = if raw { self.constants.header.len() + PER_HEADERS } else { 0 };
-        self.encoded.data.capacity() + self.encoded.messages.len() * (PER_MESSAGE + self.key.len() + headers)
+        // The head is in the arena and in its header.
+        let heads: usize = self.encoded.messages.iter().map(|message| message.head.len()).sum();
+        let headers = if heads > 0 { self.constants.header.len() + PER_LIST } else { 0 };
+        heads
+            + self.encoded.data.capacity()
+            + self.encoded.messages.len() * (PER_MESSAGE + self.key.len() + headers)
     }
 
     /// How many messages are still to be delivered.
@@ -142,6 +173,8 @@ impl Flight {
     /// Expects `reports` reports, and one more that the launching thread owes itself.
     pub(crate) fn expect(&self, reports: usize) {
         self.tower.aloft.fetch_add(1, Ordering::Relaxed);
+        self.next.store(0, Ordering::Relaxed);
+        self.put_into(UNASSIGNED);
         self.reports.store(reports + 1, Ordering::Release);
     }
 
@@ -150,17 +183,38 @@ impl Flight {
         self.fail(self.index_at(value) as u32, error);
     }
 
-    /// The head of the raw message whose value begins at that address; None when it has none.
-    ///
-    /// Meant for messages in their order: the next is where the last one was found.
-    pub(crate) fn head_at(&self, value: usize) -> Option<&[u8]> {
-        let expected = self.next_head.load(Ordering::Relaxed);
+    /// The message whose value begins at that address. Meant for messages in their order: the next is where the last
+    /// one was found.
+    pub(crate) fn message_at(&self, value: usize) -> usize {
+        let expected = self.next.load(Ordering::Relaxed);
         let begins = |message: &&Message| self.encoded.data[message.value.start..].as_ptr().addr() == value;
         let found = self.encoded.messages.get(expected).filter(begins).map(|_| expected);
         let index = found.unwrap_or_else(|| self.index_at(value));
-        self.next_head.store(index + 1, Ordering::Relaxed);
-        let message = self.encoded.messages.get(index)?;
-        self.encoded.data.get(message.head.clone()).filter(|head| !head.is_empty())
+        self.next.store(index + 1, Ordering::Relaxed);
+        index
+    }
+
+    /// Writes the headers of the messages still to be delivered.
+    pub(crate) fn write_headers(&mut self) {
+        if self.encoded.messages.iter().all(|message| message.head.is_empty()) {
+            return;
+        }
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.begin(&self.constants);
+        for (index, message) in self.messages() {
+            headers.set(index as usize, &self.encoded.data[message.head.clone()]);
+        }
+        self.headers = headers;
+    }
+
+    /// Where the partitioner put the last message it was asked about; [`UNASSIGNED`] when it was not asked.
+    pub(crate) fn partition(&self) -> i32 {
+        self.partition.load(Ordering::Relaxed)
+    }
+
+    /// Notes the partitioner's answer.
+    pub(crate) fn put_into(&self, partition: i32) {
+        self.partition.store(partition, Ordering::Relaxed);
     }
 
     /// Messages lie in the arena in their order.
@@ -240,7 +294,7 @@ impl Flight {
     }
 
     /// All messages are delivered or declared lost: settles the receipt and returns the memory for reuse.
-    pub(crate) fn settle(mut self: Box<Self>) -> (Encoded, Vec<Record>) {
+    pub(crate) fn settle(mut self: Box<Self>) -> Spare {
         if let Some(mut receipt) = self.receipt.take() {
             for bytes in self.cut.values() {
                 receipt.cut_off(*bytes);
@@ -248,6 +302,10 @@ impl Flight {
             receipt.confirm();
         }
         self.tower.settled.fetch_add(1, Ordering::AcqRel);
-        (std::mem::take(&mut self.encoded), std::mem::take(&mut self.records))
+        Spare {
+            encoded: std::mem::take(&mut self.encoded),
+            records: std::mem::take(&mut self.records),
+            headers: std::mem::take(&mut self.headers),
+        }
     }
 }

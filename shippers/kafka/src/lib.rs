@@ -20,6 +20,7 @@ mod codes;
 mod config;
 mod error;
 mod flight;
+mod headers;
 mod lane;
 mod metrics;
 mod producer;

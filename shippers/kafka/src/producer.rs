@@ -10,13 +10,11 @@ use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use rdkafka::ClientConfig;
 use rdkafka::bindings as rd;
-use taffrail_envelope::Encoded;
-use taffrail_record::Record;
 
 use crate::KafkaError;
 use crate::client::{self, Client, Event, Scratch, Side, Topics};
 use crate::codes::{Code, Kind, OK};
-use crate::flight::Flight;
+use crate::flight::{Flight, Spare};
 use crate::metrics::Counters;
 use crate::trouble::Troubles;
 
@@ -30,29 +28,43 @@ const FAREWELL: Duration = Duration::from_secs(10);
 pub(crate) struct Shared {
     pub(crate) counters: Arc<Counters>,
     pub(crate) troubles: Troubles,
-    pub(crate) spare: Spare,
+    pub(crate) spares: Spares,
     /// Flights that came back with failures.
     pub(crate) returned: Sender<Box<Flight>>,
 }
 
-/// Memory of settled flights, for the next ones: as much as usual ones take, so that a few long lines do not stay.
+/// Memory of settled flights, for the next ones, so that full speed does not ask the system for pages all the time. It
+/// was in the budget a moment ago, and goes back when all is quiet. A few long lines' memory is not kept.
 #[derive(Debug, Default)]
-pub(crate) struct Spare(Mutex<VecDeque<(Encoded, Vec<Record>)>>);
+pub(crate) struct Spares(Mutex<VecDeque<Spare>>);
 
-impl Spare {
-    const KEPT: usize = 8;
+impl Spares {
+    const KEPT: usize = 64;
     const LARGEST: usize = 1 << 20;
 
-    pub(crate) fn take(&self) -> (Encoded, Vec<Record>) {
+    pub(crate) fn take(&self) -> Spare {
         self.0.lock().pop_back().unwrap_or_default()
     }
 
-    pub(crate) fn give(&self, mut encoded: Encoded, mut records: Vec<Record>) {
-        encoded.clear();
-        records.clear();
-        let mut spare = self.0.lock();
-        if spare.len() < Self::KEPT && encoded.data.capacity() <= Self::LARGEST {
-            spare.push_back((encoded, records));
+    pub(crate) fn give(&self, mut spare: Spare) {
+        spare.encoded.clear();
+        spare.records.clear();
+        if spare.memory() > Self::LARGEST {
+            return;
+        }
+        let mut spares = self.0.lock();
+        if spares.len() < Self::KEPT {
+            spares.push_back(spare);
+        }
+    }
+
+    /// Frees what full speed alone needs.
+    pub(crate) fn shrink(&self) {
+        const QUIET: usize = 2;
+        let mut spares = self.0.lock();
+        if spares.len() > QUIET {
+            spares.truncate(QUIET);
+            spares.shrink_to_fit();
         }
     }
 }
@@ -72,8 +84,7 @@ impl Shared {
 
     /// Nothing of a flight is left to be delivered.
     pub(crate) fn settle(&self, flight: Box<Flight>) {
-        let (encoded, records) = flight.settle();
-        self.spare.give(encoded, records);
+        self.spares.give(flight.settle());
     }
 }
 
@@ -105,8 +116,12 @@ impl Producer {
     ) -> Result<Self, KafkaError> {
         let client = Arc::new(Client::new(Side::Producer { headers }, config, EVENTS)?);
         let watch = Arc::new(Watch::default());
-        let hearing =
-            Hearing { client: Arc::clone(&client), shared: Arc::clone(shared), watch: Arc::clone(&watch) };
+        let hearing = Hearing {
+            client: Arc::clone(&client),
+            headers,
+            shared: Arc::clone(shared),
+            watch: Arc::clone(&watch),
+        };
         let thread = thread::Builder::new()
             .name("kafka-delivery".to_owned())
             .spawn(move || hearing.run())
@@ -195,6 +210,7 @@ impl Drop for Producer {
 /// [`Ship::idle`]: taffrail_record::Ship::idle
 struct Hearing {
     client: Arc<Client>,
+    headers: bool,
     shared: Arc<Shared>,
     watch: Arc<Watch>,
 }
@@ -221,7 +237,7 @@ impl Hearing {
     /// Neighbouring reports are mostly of one flight: they are counted together.
     fn reports(&self, event: &mut Event) {
         let mut run = Run { flight: std::ptr::null_mut(), reports: 0, delivered: 0, bytes: 0 };
-        event.reports(|flight, value, length, code| {
+        event.reports(self.headers, |flight, value, length, code| {
             if flight != run.flight {
                 self.count(&run);
                 run = Run { flight, reports: 0, delivered: 0, bytes: 0 };

@@ -17,6 +17,9 @@ const BATCH_MESSAGES: &str = "100000";
 /// librdkafka's 1 MB, raw records filled the budget before any request was full, and waited out every linger.
 const BATCH_BYTES: &str = "524288";
 
+/// The partitioner of Java clients: other producers with the same key meet ours, and it is the cheapest.
+pub(crate) const PARTITIONER: &str = "murmur2_random";
+
 /// Properties the user cannot have, because what they change is what taffrail promises.
 const REFUSED: [(&str, &str); 14] = [
     ("bootstrap.servers", "set kafka.brokers instead"),
@@ -51,8 +54,7 @@ pub fn producer_properties(config: &KafkaConfig) -> Result<ClientConfig, KafkaEr
         .set("linger.ms", config.linger_ms.to_string())
         .set("batch.num.messages", BATCH_MESSAGES)
         .set("batch.size", BATCH_BYTES)
-        // The partitioner of Java clients: other producers with the same key meet ours, and it is the cheapest.
-        .set("partitioner", "murmur2_random")
+        .set("partitioner", PARTITIONER)
         // Said early and retried for ever, rather than kept back for half a minute.
         .set("topic.metadata.propagation.max.ms", "10000")
         .set("reconnect.backoff.max.ms", "3000");

@@ -79,6 +79,12 @@ pub fn read_topic(
     result.map(|()| reading.summary())
 }
 
+/// The names of all topics that this client may see.
+pub(crate) fn topic_names(config: &KafkaConfig) -> Result<Vec<String>, KafkaError> {
+    let client = Client::new(Side::Consumer, &consumer_properties(config)?, EVENTS)?;
+    Ok(Metadata::of_all(&client, PATIENCE)?.topics())
+}
+
 pub(crate) fn topic_error(topic: &str, code: Code) -> KafkaError {
     KafkaError::Topic { topic: topic.to_owned(), problem: describe(code), remedy: Kind::of(code).remedy() }
 }
@@ -326,13 +332,27 @@ impl Metadata {
         topic: Option<*mut rd::rd_kafka_topic_t>,
         patience: Duration,
     ) -> Result<Self, KafkaError> {
+        Self::ask(client, false, topic, patience)
+    }
+
+    /// Of all topics.
+    pub(crate) fn of_all(client: &Client, patience: Duration) -> Result<Self, KafkaError> {
+        Self::ask(client, true, None, patience)
+    }
+
+    fn ask(
+        client: &Client,
+        all: bool,
+        topic: Option<*mut rd::rd_kafka_topic_t>,
+        patience: Duration,
+    ) -> Result<Self, KafkaError> {
         let mut metadata = ptr::null();
         let millis = i32::try_from(patience.as_millis()).unwrap_or(i32::MAX);
         // SAFETY: the handles are valid.
         let code = unsafe {
             rd::rd_kafka_metadata(
                 client.ptr(),
-                0,
+                all.into(),
                 topic.unwrap_or(ptr::null_mut()),
                 &raw mut metadata,
                 millis,
@@ -348,6 +368,16 @@ impl Metadata {
     pub(crate) fn brokers(&self) -> i32 {
         // SAFETY: valid until dropped.
         unsafe { self.0.as_ref() }.broker_cnt
+    }
+
+    /// The topics that were asked about, by name.
+    pub(crate) fn topics(&self) -> Vec<String> {
+        // SAFETY: valid until dropped; the count belongs to its pointer.
+        unsafe {
+            let metadata = self.0.as_ref();
+            let count = usize::try_from(metadata.topic_cnt).unwrap_or(0);
+            (0..count).map(|index| text((*metadata.topics.add(index)).topic)).collect()
+        }
     }
 
     /// The partitions of the topic that was asked about, or why there are none.

@@ -14,10 +14,10 @@ use taffrail_envelope::{Encoder, Encoding, EnvelopeConfig, cut};
 use taffrail_record::{Ask, Batch, BufferPool, LossReason, Origin, Payload, Ship, ShipStatus};
 
 use crate::codes::{Code, Kind, describe};
-use crate::flight::{Failure, Flight, Load};
+use crate::flight::{Failure, Flight, Load, Spare};
 use crate::lane::Lane;
 use crate::metrics::Counters;
-use crate::producer::{Producer, Shared, Spare};
+use crate::producer::{Producer, Shared, Spares};
 use crate::properties::{native, producer_properties};
 use crate::renewal::Renewal;
 use crate::trouble::Troubles;
@@ -83,7 +83,7 @@ impl KafkaShipper {
         let shared = Arc::new(Shared {
             troubles: Troubles::new(Arc::clone(&counters)),
             counters,
-            spare: Spare::default(),
+            spares: Spares::default(),
             returned: sender,
         });
         let largest = native(&properties)?.get("message.max.bytes").ok().and_then(|text| text.parse().ok());
@@ -144,7 +144,7 @@ impl KafkaShipper {
 
     /// Encodes a batch and gives its read buffer back.
     fn load(&mut self, batch: Batch, lane: usize) -> Box<Flight> {
-        let (mut encoded, spare_records) = self.shared.spare.take();
+        let Spare { mut encoded, records: spare_records, headers } = self.shared.spares.take();
         let constants = self.encoder.encode(&batch, &mut encoded);
         let key = match batch.payload {
             Payload::Line => constants.key.clone(),
@@ -158,6 +158,7 @@ impl KafkaShipper {
             topic: lane,
             tower: Arc::clone(&self.lanes[lane].tower),
             encoded,
+            headers,
             key,
             constants,
             records: batch.records,
@@ -434,6 +435,8 @@ impl Ship for KafkaShipper {
         self.tend();
         if self.main.flying() > 0 {
             self.main.flush(NUDGE);
+        } else {
+            self.shared.spares.shrink();
         }
     }
 

@@ -6,6 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use taffrail_record::Origin;
 
+use crate::read::topic_names;
+use crate::{KafkaConfig, KafkaError};
+
 /// Kafka's limit on a topic's name.
 const LONGEST: usize = 249;
 
@@ -103,6 +106,32 @@ impl TopicTemplate {
         }
     }
 
+    /// Whether it may have made this name, for some origin.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        let cut = || {
+            let (start, hash) = topic.split_at_checked(LONGEST - 17)?;
+            let hash = hash.strip_prefix('-')?;
+            (hash.len() == 16 && hash.bytes().all(|digit| digit.is_ascii_hexdigit())).then_some(start)
+        };
+        fits(&self.parts, topic, false) || cut().is_some_and(|start| fits(&self.parts, start, true))
+    }
+
+    /// The topics of these brokers that it may have made, by name; its own name, there or not, when it is
+    /// [`TopicTemplate::constant`].
+    ///
+    /// # Errors
+    /// [`KafkaError`] when the brokers cannot be used.
+    pub fn existing(&self, config: &KafkaConfig) -> Result<Vec<String>, KafkaError> {
+        if let Some(topic) = self.constant() {
+            return Ok(vec![topic.to_owned()]);
+        }
+        let mut topics = topic_names(config)?;
+        topics.retain(|topic| self.matches(topic));
+        topics.sort_unstable();
+        Ok(topics)
+    }
+
     /// The legal topic name for an origin's records.
     #[must_use]
     pub fn render(&self, origin: &Origin) -> String {
@@ -124,6 +153,21 @@ impl TopicTemplate {
             push_sanitised(&mut topic, value);
         }
         shorten(topic)
+    }
+}
+
+/// Whether `parts` can become `rest`, or with `cut` begin with it.
+fn fits(parts: &[Part], rest: &str, cut: bool) -> bool {
+    match parts {
+        _ if cut && rest.is_empty() => true,
+        [] => rest.is_empty(),
+        [Part::Literal(text), parts @ ..] => match rest.strip_prefix(text.as_str()) {
+            Some(rest) => fits(parts, rest, cut),
+            None => cut && text.starts_with(rest),
+        },
+        // Nothing becomes nothing: what is empty is called `none`.
+        [_, parts @ ..] => (1..=rest.len())
+            .any(|end| rest.split_at_checked(end).is_some_and(|(_, rest)| fits(parts, rest, cut))),
     }
 }
 
@@ -242,6 +286,32 @@ mod tests {
         for text in ["", "a{b", "a}b", "{nope}", "{label:}", "a b", "a/{pod}", "ü"] {
             let error = template(text).expect_err(text).to_string();
             assert!(error.contains(text), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_template_knows_the_names_that_it_may_have_made() {
+        for (text, topic, expected) in [
+            ("logs", "logs", true),
+            ("logs", "logs.a", false),
+            ("logs.{namespace}", "logs.shop", true),
+            ("logs.{namespace}", "logs.", false),
+            ("logs.{namespace}", "other.shop", false),
+            ("{cluster}.{namespace}.logs", "eu.a.b.logs", true),
+            ("{cluster}.{namespace}.logs", "eu.logs", false),
+            ("{pod}{container}", "a", false),
+        ] {
+            assert_eq!(template(text).expect(text).matches(topic), expected, "{text} {topic}");
+        }
+        let long = "x".repeat(300);
+        for text in
+            ["a{namespace}1", "{namespace}.{pod}", "{label:team}.{namespace}", "{label:none}{cluster}"]
+        {
+            let template = template(text).expect(text);
+            for origin in [origin("ns", ""), origin("..", "b ü"), origin(&long, "t"), Origin::default()] {
+                let topic = template.render(&origin);
+                assert!(template.matches(&topic), "{text} {topic}");
+            }
         }
     }
 

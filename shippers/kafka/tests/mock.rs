@@ -86,27 +86,30 @@ fn statements_go_to_the_ledger_topic_by_file_and_without_one_are_settled_at_once
 }
 
 #[test]
-fn raw_records_are_the_bytes_with_their_metadata_in_headers() {
-    let (_cluster, config) = cluster();
+fn raw_records_that_are_refused_and_sent_again_keep_their_own_headers() {
+    let (cluster, mut config) = cluster();
+    config.topic = TopicTemplate::try_from("logs.{namespace}".to_owned()).expect("valid");
+    cluster.create_topic("logs.a", 3, 1).expect("topic");
     let envelope = EnvelopeConfig { encoding: Encoding::Raw, ..EnvelopeConfig::default() };
     let mut shipper = KafkaShipper::new(&config, envelope, BufferPool::new(1, 1 << 20)).expect("shipper");
     let mut log = Log::new("a", 7);
-    let bodies: [&[u8]; 4] = [b"plain", b"", b"\xff\0\n", b"last"];
-    shipper.ship(log.batch(&bodies));
-    shipper.drain(Instant::now() + Duration::from_secs(30));
-    assert!(log.is_settled());
-    let seen = read(&config, LOGS);
-    assert_eq!(seen.iter().map(|seen| seen.payload.as_slice()).collect::<Vec<_>>(), bodies);
-    let mut offset = 0;
-    for (record, body) in seen.iter().zip(bodies) {
-        let names: Vec<&str> = record.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["taffrail.origin", "taffrail.record"]);
-        let located = locate_raw(&record.headers[0].1, &record.headers[1].1).expect("located");
-        assert_eq!(
-            (located.file, located.offset, located.length),
-            (log.source.id, offset, body.len() as u64 + 1)
-        );
-        offset += located.length;
+    shipper.ship(log.batch(&lines(0, 10, 50)));
+    until(&mut shipper, "the first delivery", |_| log.is_settled());
+    let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[refused, refused]);
+    for round in 1..5 {
+        shipper.ship(log.batch(&lines(round * 10, 10, 50)));
+    }
+    until(&mut shipper, "all", |_| log.is_settled());
+    assert!(metric(&shipper, "taffrail_kafka_resent_messages_total", "") >= 10.0, "some were refused");
+    let seen = read(&config, "logs.a");
+    let payloads: Vec<_> = seen.iter().map(|seen| String::from_utf8_lossy(&seen.payload)).collect();
+    assert_eq!(payloads, lines(0, 50, 50));
+    for (record, offset) in seen.iter().zip((0..).step_by(51)) {
+        let [(name, head)] = &record.headers[..] else { panic!("one header: {:?}", record.headers) };
+        let located = locate_raw(b"", head).expect("located");
+        assert_eq!((name.as_str(), located.offset, located.length), ("taffrail.record", offset, 51));
+        assert_eq!(record.partition, seen[0].partition);
     }
 }
 

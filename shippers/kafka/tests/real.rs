@@ -9,7 +9,7 @@ use std::sync::{OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard
 use std::time::{Duration, Instant};
 
 use support::{Log, config, lines, metric, shipper, until};
-use taffrail_envelope::{Encoding, EnvelopeConfig, locate_raw};
+use taffrail_envelope::{Encoding, EnvelopeConfig, Fields, locate_raw};
 use taffrail_kafka::{Compression, KafkaConfig, KafkaShipper, Sasl, Secret, Tls, TopicTemplate, check};
 use taffrail_parts::kafka::{ADMIN, Topic, USER, User};
 use taffrail_parts::{Kafka, KafkaOptions, Listener, Record};
@@ -324,25 +324,37 @@ fn every_compression_is_read_back_by_kafka_s_own_client() {
 #[test]
 fn raw_records_keep_every_byte_and_carry_their_place_in_headers() {
     let kafka = shared();
-    kafka.create_topic("raw", 1).expect("created");
-    let config = config_for(&kafka, Listener::Plain, "raw");
-    let envelope = EnvelopeConfig { encoding: Encoding::Raw, ..EnvelopeConfig::default() };
-    let mut shipper = KafkaShipper::new(&config, envelope, BufferPool::new(1, 1 << 20)).expect("shipper");
-    let mut log = Log::new("a", 7);
-    let bodies: [&[u8]; 4] = [b"plain", b"", b"\xff\0\n", b"last"];
-    shipper.ship(log.batch(&bodies));
-    shipper.drain(Instant::now() + Duration::from_secs(30));
-    assert!(log.is_settled());
-    let stored = stored(&kafka, "raw");
-    assert_eq!(stored.len(), bodies.len());
-    let mut offset = 0;
-    for (record, body) in stored.iter().zip(bodies) {
-        assert_eq!(record.value.as_deref().unwrap_or_default(), body);
-        assert_eq!(record.key.as_deref(), Some(log.origin.display().as_bytes()));
-        let origin = record.header("taffrail.origin").expect("origin");
-        let located = locate_raw(origin, record.header("taffrail.record").expect("record")).expect("located");
-        let length = body.len() as u64 + 1;
-        assert_eq!((located.file, located.offset, located.length), (log.source.id, offset, length));
-        offset += length;
+    for (fields, topic, names) in [
+        (Fields::Auto, "raw", &["taffrail.record"][..]),
+        (Fields::Full, "raw-full", &["taffrail.origin", "taffrail.record"]),
+    ] {
+        kafka.create_topic(topic, 3).expect("created");
+        let config = config_for(&kafka, Listener::Plain, topic);
+        let envelope = EnvelopeConfig { encoding: Encoding::Raw, fields };
+        let mut shipper = KafkaShipper::new(&config, envelope, BufferPool::new(1, 1 << 20)).expect("shipper");
+        let mut log = Log::new("a", 7);
+        let bodies: [&[u8]; 4] = [b"plain", b"", b"\xff\0\n", b"last"];
+        // What the first batches left is used again by later ones, which are longer and shorter.
+        let rounds: [&[&[u8]]; 4] = [&bodies, &bodies[..2], &bodies[1..], &bodies];
+        for round in rounds {
+            shipper.ship(log.batch(round));
+            until(&mut shipper, "the delivery", |_| log.is_settled());
+        }
+        let stored = stored(&kafka, topic);
+        let bodies = rounds.concat();
+        assert_eq!(stored.len(), bodies.len());
+        let mut offset = 0;
+        for (record, body) in stored.iter().zip(bodies) {
+            assert_eq!(record.value.as_deref().unwrap_or_default(), body);
+            assert_eq!(record.key.as_deref(), Some(log.origin.display().as_bytes()));
+            assert!(names.iter().all(|name| record.header(name).is_some()), "{topic}");
+            let origin = record.header("taffrail.origin").unwrap_or_default();
+            let located =
+                locate_raw(origin, record.header("taffrail.record").expect("record")).expect("located");
+            let length = body.len() as u64 + 1;
+            assert_eq!((located.file, located.offset, located.length), (log.source.id, offset, length));
+            assert_eq!(located.path.is_empty(), names.len() == 1);
+            offset += length;
+        }
     }
 }

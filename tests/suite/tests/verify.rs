@@ -9,7 +9,7 @@ use taffrail_parts::{Kafka, KafkaOptions};
 
 const FINGERPRINT: &str = "0000000000000000000000000000002a";
 
-fn produce(kafka: &Kafka, topic: &str, headers: &[(&str, Value)], values: &[&[u8]]) {
+fn produce(kafka: &Kafka, topic: &str, headers: &[(&str, String)], values: &[&[u8]]) {
     let mut kcat = kafka.kcat().unwrap();
     kcat.args(["-P", "-t", topic, "-p", "0"]);
     for (name, value) in headers {
@@ -61,21 +61,24 @@ fn topics_are_held_against_each_other() {
         &[],
         &[first.as_bytes(), second.as_bytes(), second.as_bytes(), b"stranger"],
     );
-    let origin = json!({"log": {"file": file()}, "container": {"name": "box"}});
-    let head = json!({"log": {"offset": 20, "length": 5}});
-    produce(&kafka, "taffrail.logs", &[("taffrail.origin", origin), ("taffrail.record", head)], &[b"raw"]);
+    let origin = json!({"log": {"file": file()}, "container": {"name": "box"}}).to_string();
+    let head =
+        |offset, length| format!("{FINGERPRINT} stdout 2026-11-21T10:11:12.000000001Z {offset:013} {length:07}");
+    let full = [("taffrail.origin", origin), ("taffrail.record", head(22, 3))];
+    produce(&kafka, "taffrail.logs", &[("taffrail.record", head(20, 2))], &[b"raw"]);
+    produce(&kafka, "taffrail.logs", &full, &[b"raw with all fields"]);
     produce(&kafka, "taffrail.ledger", &[], &[finished(25).as_bytes()]);
 
     let complete = verify(&kafka, &["--json"]);
     assert_eq!(complete.status.code(), Some(0), "{complete:?}");
     let report: Value = serde_json::from_slice(&complete.stdout).unwrap();
-    assert_eq!(report["verdict"], "complete: 1 file, 3 records, 25 B, 0 missing, 1 repeated, 0 lost");
+    assert_eq!(report["verdict"], "complete: 1 file, 4 records, 25 B, 0 missing, 1 repeated, 0 lost");
     assert_eq!(report["foreign"], 1);
 
     let once = verify(&kafka, &["--dedup", "-"]);
     let mut lines: Vec<&str> = std::str::from_utf8(&once.stdout).unwrap().lines().collect();
     lines.sort_unstable();
-    let mut expected = [first.as_str(), &second, "raw"];
+    let mut expected = [first.as_str(), &second, "raw", "raw with all fields"];
     expected.sort_unstable();
     assert_eq!(lines, expected);
     assert!(String::from_utf8_lossy(&once.stderr).contains("complete: 1 file"));
