@@ -372,12 +372,12 @@ fn target(info: &ContainerInfo, node: &Arc<Node>) -> Option<Target> {
     let log = info.log_path.as_ref()?;
     let (directory, name) = (log.parent()?.to_owned(), log.file_name()?);
     Some(Target {
-        key: format!("docker:{}", info.id),
+        key: format!("docker:{}", info.id).into(),
         origin: Arc::new(origin(info, node)),
         format: Format::Container,
         naming: Naming::Base(name.as_bytes().to_vec()),
-        within: Some(vec![directory.clone()]),
-        directory,
+        within: Some([directory.clone()].into()),
+        directory: directory.into(),
         start: Start::Beginning,
     })
 }
@@ -443,12 +443,9 @@ mod tests {
         let log = Path::new("/data/containers/ab12/ab12-json.log");
         let mut sorter = sorter(Path::new("/nonexistent"));
         let [first, second] = [0, 1].map(|_| sorter.sort(&[info(log)]).targets.remove(0));
-        assert_eq!(
-            (first.key.as_str(), first.directory.as_path()),
-            ("docker:ab12", Path::new("/data/containers/ab12"))
-        );
+        assert_eq!((&*first.key, &*first.directory), ("docker:ab12", Path::new("/data/containers/ab12")));
         assert_eq!(first.naming, Naming::Base(b"ab12-json.log".to_vec()));
-        assert_eq!(first.within.as_deref(), Some(&[first.directory.clone()][..]));
+        assert_eq!(first.within.as_deref(), Some(&[first.directory.to_path_buf()][..]));
         assert!(Arc::ptr_eq(&first.origin, &second.origin));
         let renamed = ContainerInfo { name: "shop".to_owned(), ..info(log) };
         assert_eq!(sorter.sort(&[renamed]).targets[0].origin.names(), ["", "", "shop"]);

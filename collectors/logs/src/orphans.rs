@@ -37,10 +37,10 @@ fn target(lane: &str, directory: &Path, path: &Path, node: &Arc<Node>) -> Target
         _ => (Input::File, None, None, Naming::Base(base), Format::Plain),
     };
     Target {
-        key: lane.to_owned(),
+        key: lane.into(),
         origin: Arc::new(Origin { node: Arc::clone(node), input, pod, container }),
         format,
-        directory: directory.to_owned(),
+        directory: directory.into(),
         naming,
         within: None,
         start: Start::Beginning,
@@ -62,7 +62,7 @@ mod tests {
             position: 5,
             size: 9,
             finished: false,
-            lane: lane.to_owned(),
+            lane: lane.into(),
             path: path.into(),
         };
         (lane.to_owned(), vec![decoded])

@@ -43,7 +43,7 @@ impl Globs {
 
     /// Looks for the files; also returns the directories in which more may appear.
     #[must_use]
-    pub fn scan(&self) -> (Vec<Target>, Vec<PathBuf>) {
+    pub fn scan(&self) -> (Vec<Target>, Vec<Arc<Path>>) {
         let mut files = BTreeSet::new();
         let mut directories = BTreeSet::new();
         for (prefix, deep, matcher) in &self.patterns {
@@ -59,13 +59,13 @@ impl Globs {
             .filter(|path| !is_rotated_sibling(path, &files))
             .map(|path| self.target(path))
             .collect();
-        (lanes, directories.into_iter().collect())
+        (lanes, directories.into_iter().map(Into::into).collect())
     }
 
     fn target(&self, path: &Path) -> Target {
         let name = path.file_name().unwrap_or_default();
         Target {
-            key: format!("file:{}", path.display()),
+            key: format!("file:{}", path.display()).into(),
             origin: Arc::new(Origin {
                 node: Arc::clone(&self.node),
                 input: Input::File,
@@ -76,7 +76,7 @@ impl Globs {
                 LineFormat::Plain => Format::Plain,
                 LineFormat::Container => Format::Container,
             },
-            directory: path.parent().unwrap_or(Path::new("/")).to_owned(),
+            directory: path.parent().unwrap_or(Path::new("/")).into(),
             naming: Naming::Base(name.as_bytes().to_vec()),
             within: None,
             start: self.input.start,

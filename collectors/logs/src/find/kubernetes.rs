@@ -21,6 +21,8 @@ use crate::decode::Format;
 pub struct Kubernetes {
     config: KubernetesLogs,
     node: Arc<Node>,
+    /// Where links may lead to.
+    within: Arc<[PathBuf]>,
     pods: HashMap<Box<str>, PodDirectory>,
     /// Whether the root and the links were reported.
     reported: [bool; 2],
@@ -52,21 +54,23 @@ pub struct Found {
     /// Lanes that are new, or whose container has another id than before.
     pub targets: Vec<Target>,
     /// Keys of lanes that are gone.
-    pub gone: Vec<String>,
+    pub gone: Vec<Arc<str>>,
     /// Directories that were reported and are gone.
-    pub closed: Vec<PathBuf>,
+    pub closed: Vec<Arc<Path>>,
     /// Directories, not reported before, in which new lanes may appear (the root and the pods'), and the one that
     /// tells container ids.
-    pub directories: Vec<PathBuf>,
+    pub directories: Vec<Arc<Path>>,
     /// New lanes whose container id kubelet has yet to tell.
-    pub unnamed: HashSet<String>,
+    pub unnamed: HashSet<Arc<str>>,
 }
 
 impl Kubernetes {
     /// A finder; looks at nothing yet.
     #[must_use]
     pub fn new(config: KubernetesLogs, node: Arc<Node>) -> Self {
-        Kubernetes { config, node, pods: HashMap::new(), reported: [false; 2], links: None, round: 0 }
+        let within = std::iter::once(&config.root).chain(&config.link_targets).cloned().collect();
+        let (pods, reported) = (HashMap::new(), [false; 2]);
+        Kubernetes { config, node, within, pods, reported, links: None, round: 0 }
     }
 
     /// Looks through the root. Directories that vanish meanwhile are gone; names that are not pods' are left out.
@@ -88,14 +92,14 @@ impl Kubernetes {
         for (name, pod) in self.pods.extract_if(|_, pod| pod.round != round) {
             let directory = root.join(&*name);
             found.gone.extend(pod.containers.iter().map(|c| key(&directory.join(&*c.name))));
-            found.closed.push(directory);
+            found.closed.push(directory.into());
         }
         found
     }
 
     fn report(&mut self, which: usize, directory: Option<&PathBuf>, found: &mut Found) {
         let before = std::mem::replace(&mut self.reported[which], directory.is_some());
-        found.directories.extend(directory.filter(|_| !before).cloned());
+        found.directories.extend(directory.filter(|_| !before).map(|d| d.as_path().into()));
     }
 
     fn look_at_pod(&mut self, directory: &Path, links: &mut Links, found: &mut Found) {
@@ -121,7 +125,7 @@ impl Kubernetes {
             },
         };
         if old.is_none() {
-            found.directories.push(directory.to_owned());
+            found.directories.push(directory.into());
         }
         let before = old.as_mut().map(|old| std::mem::take(&mut old.containers)).unwrap_or_default();
         let mut containers = Vec::with_capacity(names.len());
@@ -156,18 +160,16 @@ impl Kubernetes {
                 container: Some(Container { name, id, ..Container::default() }),
             }),
             format: Format::Container,
-            directory: directory.to_owned(),
+            directory: directory.into(),
             naming: Naming::Kubernetes,
-            within: Some(
-                std::iter::once(&self.config.root).chain(&self.config.link_targets).cloned().collect(),
-            ),
+            within: Some(Arc::clone(&self.within)),
             start: Start::Beginning,
         }
     }
 }
 
-fn key(directory: &Path) -> String {
-    format!("kubernetes:{}", directory.display())
+fn key(directory: &Path) -> Arc<str> {
+    format!("kubernetes:{}", directory.display()).into()
 }
 
 fn directories_in(directory: &Path) -> std::io::Result<Vec<Box<str>>> {

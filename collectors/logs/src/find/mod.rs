@@ -13,7 +13,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 use taffrail_record::Origin;
 
@@ -26,22 +25,23 @@ pub use naming::{Candidate, Naming};
 
 use crate::config::Start;
 use crate::decode::Format;
+use crate::follow::Waker;
 
 /// One lane to follow.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Target {
     /// Names the lane for ever: `kubernetes:<directory>`, `docker:<container id>`, `file:<path>`.
-    pub key: String,
+    pub key: Arc<str>,
     /// Who the records are about.
     pub origin: Arc<Origin>,
     /// How lines are written.
     pub format: Format,
     /// The directory that holds the chain.
-    pub directory: PathBuf,
+    pub directory: Arc<Path>,
     /// Which names in it belong to the chain, and in which order.
     pub naming: Naming,
     /// Where links may lead to; `None` where the administrator named the path.
-    pub within: Option<Vec<PathBuf>>,
+    pub within: Option<Arc<[PathBuf]>>,
     /// Where to begin in files that were there at the first look.
     pub start: Start,
 }
@@ -69,7 +69,7 @@ pub(crate) fn settled(directory: &Path) -> Option<SystemTime> {
 pub struct Handed {
     targets: Mutex<Vec<Target>>,
     version: AtomicU64,
-    wake: Mutex<Option<Sender<()>>>,
+    wake: Mutex<Option<Waker>>,
 }
 
 impl Handed {
@@ -85,13 +85,12 @@ impl Handed {
         *self.targets.lock() = targets;
         self.version.fetch_add(1, Ordering::Release);
         if let Some(wake) = &*self.wake.lock() {
-            // A full channel wakes it too.
-            let _ = wake.try_send(());
+            wake.wake();
         }
     }
 
     /// Whom [`Handed::set`] wakes.
-    pub(crate) fn wakes(&self, wake: Sender<()>) {
+    pub(crate) fn wakes(&self, wake: Waker) {
         *self.wake.lock() = Some(wake);
     }
 

@@ -5,6 +5,7 @@
 //! bytes that were known to be there.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use taffrail_record::{FileId, LossReason, OutletClosed};
@@ -80,7 +81,7 @@ impl Lane {
                 Ok(pinned) => pinned,
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
                 Err(error) => {
-                    let path = self.target.directory.clone();
+                    let path = self.target.directory.to_path_buf();
                     self.refuse(&OpenError::Denied { path, source: error }, tools);
                     return;
                 }
@@ -619,11 +620,11 @@ impl Finished {
         reader.unpacked_size() == Some(self.size as u32)
     }
 
-    fn store_key(&self, lane: &str) -> Vec<u8> {
+    fn store_key(&self, lane: &Arc<str>) -> Vec<u8> {
         self.state(lane).store_key()
     }
 
-    fn state(&self, lane: &str) -> FileState {
+    fn state(&self, lane: &Arc<str>) -> FileState {
         FileState {
             key: self.key,
             generation: self.generation,
@@ -633,7 +634,7 @@ impl Finished {
             position: self.size,
             size: self.size,
             finished: true,
-            lane: lane.to_owned(),
+            lane: Arc::clone(lane),
             path: self.path.clone(),
         }
     }

@@ -23,4 +23,4 @@ pub(crate) use lane::{Claims, Lane, Step, Tools};
 pub(crate) use quota::Quotas;
 pub(crate) use schedule::Schedule;
 pub(crate) use state::FileState;
-pub(crate) use watch::{Happened, Watch};
+pub(crate) use watch::{Happened, Waker, Watch};

@@ -1,8 +1,9 @@
 //! What is remembered of a file between two lives of the agent.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use taffrail_record::FileId;
 
@@ -10,6 +11,17 @@ use super::identity::{FileKey, Head};
 
 /// Keys of this collector in the store begin so.
 const PREFIX: &[u8; 4] = b"log\x01";
+
+/// Flags of a value.
+const FINISHED: u8 = 1;
+const BOUND: u8 = 1 << 1;
+/// The path goes on from the lane's place.
+const RELATIVE: u8 = 1 << 2;
+
+/// The directory or file that a lane is named by; most paths begin with it.
+fn place_of(lane: &str) -> &[u8] {
+    lane.split_once(':').map_or(lane, |(_, place)| place).as_bytes()
+}
 
 /// One file's durable state.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +41,7 @@ pub(crate) struct FileState {
     /// Drained, settled and stated: nothing is left to do unless it grows.
     pub(crate) finished: bool,
     /// The lane it belongs to.
-    pub(crate) lane: String,
+    pub(crate) lane: Arc<str>,
     /// The path it was last seen at.
     pub(crate) path: PathBuf,
 }
@@ -48,8 +60,11 @@ impl FileState {
     /// Its value in the store.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let path = self.path.as_os_str().as_bytes();
+        let relative = path.strip_prefix(place_of(&self.lane));
+        let path = relative.unwrap_or(path);
         let mut value = Vec::with_capacity(64 + self.lane.len() + path.len());
-        value.push(u8::from(self.finished) | u8::from(self.id.is_some()) << 1);
+        let flags = [(self.finished, FINISHED), (self.id.is_some(), BOUND), (relative.is_some(), RELATIVE)];
+        value.push(flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
         value.extend_from_slice(&self.id.map_or(0, |id| id.0).to_le_bytes());
         value.extend_from_slice(&self.head.length.to_le_bytes());
         for number in [self.head.hash, self.from, self.position, self.size] {
@@ -72,10 +87,12 @@ impl FileState {
         let head = Head { length: u16::from_le_bytes(value.array()?), hash: value.u64()? };
         let (from, position, size) = (value.u64()?, value.u64()?, value.u64()?);
         let lane_length = u32::from_le_bytes(value.array()?) as usize;
-        let lane = std::str::from_utf8(value.take(lane_length)?).ok()?.to_owned();
-        let path = Path::new(OsStr::from_bytes(value.0)).to_owned();
-        let id = (flags & 2 != 0).then_some(FileId(id));
-        let finished = flags & 1 != 0;
+        let lane: Arc<str> = std::str::from_utf8(value.take(lane_length)?).ok()?.into();
+        let mut path = if flags & RELATIVE == 0 { Vec::new() } else { place_of(&lane).to_vec() };
+        path.extend_from_slice(value.0);
+        let path = PathBuf::from(OsString::from_vec(path));
+        let id = (flags & BOUND != 0).then_some(FileId(id));
+        let finished = flags & FINISHED != 0;
         Some(FileState { key: file, generation, id, head, from, position, size, finished, lane, path })
     }
 }
@@ -116,12 +133,18 @@ mod tests {
             position: 9,
             size: 10,
             finished: true,
-            lane: "kubernetes:/var/log/pods/x".to_owned(),
+            lane: "kubernetes:/var/log/pods/x".into(),
             path: PathBuf::from("/var/log/pods/x/0.log"),
         };
         assert_eq!(FileState::decode(&state.store_key(), &state.encode()), Some(state.clone()));
         let unbound = FileState { id: None, finished: false, ..state };
-        assert_eq!(FileState::decode(&unbound.store_key(), &unbound.encode()), Some(unbound));
+        assert_eq!(FileState::decode(&unbound.store_key(), &unbound.encode()), Some(unbound.clone()));
+        for (lane, path) in
+            [("file:/a.log", "/a.log"), ("file:/a.log", "/a.log.1"), ("docker:ab", "/d/ab.log")]
+        {
+            let other = FileState { lane: lane.into(), path: PathBuf::from(path), ..unbound.clone() };
+            assert_eq!(FileState::decode(&other.store_key(), &other.encode()), Some(other));
+        }
     }
 
     proptest! {

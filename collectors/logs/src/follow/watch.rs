@@ -6,34 +6,53 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
-use notify::event::{ModifyKind, RemoveKind};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use parking_lot::Mutex;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
 
 use super::counters::Counters;
 
 /// The one inotify instance.
 pub(crate) struct Watch {
-    watcher: Option<RecommendedWatcher>,
-    watched: HashSet<PathBuf>,
-    seen: Arc<Seen>,
-    woken: Receiver<()>,
+    inotify: Option<Inotify>,
+    waker: Waker,
+    by_path: HashMap<Arc<Path>, WatchDescriptor>,
+    by_number: HashMap<WatchDescriptor, Arc<Path>>,
+    /// Further paths of directories that are watched by another.
+    also: Vec<(WatchDescriptor, Arc<Path>)>,
     counters: Arc<Counters>,
     reported: bool,
+}
+
+/// Ends a wait, now or the next.
+#[derive(Debug, Clone)]
+pub(crate) struct Waker(Arc<Option<EventFd>>);
+
+impl Waker {
+    fn new() -> Waker {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        Waker(Arc::new(EventFd::from_value_and_flags(0, flags).ok()))
+    }
+
+    pub(crate) fn wake(&self) {
+        // Without one, waits end by their patience; a counter that is full wakes too.
+        let _ = self.0.as_ref().as_ref().map(|event| event.write(1));
+    }
 }
 
 /// What happened since it was last asked for.
 #[derive(Debug, Default)]
 pub(crate) struct Hints {
     /// Directories in which something happened.
-    pub(crate) directories: HashMap<PathBuf, Happened>,
-    /// Directories that are gone, and their watches with them.
-    pub(crate) removed: Vec<PathBuf>,
+    pub(crate) directories: HashMap<Arc<Path>, Happened>,
+    /// Directories that are gone, or have another name, and their watches with them.
+    pub(crate) removed: Vec<Arc<Path>>,
     /// The kernel dropped notices: anything may have happened anywhere.
     pub(crate) overflow: bool,
 }
@@ -41,54 +60,58 @@ pub(crate) struct Hints {
 /// What happened in a directory.
 #[derive(Debug, Default)]
 pub(crate) struct Happened {
-    /// To what.
+    /// To what; empty when it is the directory itself.
     pub(crate) names: HashSet<OsString>,
     /// A name has come or gone; otherwise files were written.
     pub(crate) renamed: bool,
 }
 
-struct Seen {
-    hints: Mutex<Hints>,
-    wake: Sender<()>,
-}
-
 impl Watch {
     /// Starts watching; without the kernel's help when it refuses.
     pub(crate) fn new(counters: Arc<Counters>) -> Watch {
-        let (wake, woken) = crossbeam_channel::bounded(1);
-        let seen = Arc::new(Seen { hints: Mutex::default(), wake });
-        let (handler, counting) = (Arc::clone(&seen), Arc::clone(&counters));
-        let watcher =
-            notify::recommended_watcher(move |event: notify::Result<Event>| handler.note(event, &counting));
-        let mut watch =
-            Watch { watcher: None, watched: HashSet::new(), seen, woken, counters, reported: false };
-        match watcher {
-            Ok(watcher) => watch.watcher = Some(watcher),
-            Err(error) => watch.report(&error, Path::new("")),
+        let mut watch = Watch {
+            inotify: None,
+            waker: Waker::new(),
+            by_path: HashMap::new(),
+            by_number: HashMap::new(),
+            also: Vec::new(),
+            counters,
+            reported: false,
+        };
+        match Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK) {
+            Ok(inotify) => watch.inotify = Some(inotify),
+            Err(error) => watch.report(error, Path::new("")),
         }
         watch
     }
 
     /// Ends a wait, now or the next.
-    pub(crate) fn waker(&self) -> Sender<()> {
-        self.seen.wake.clone()
+    pub(crate) fn waker(&self) -> Waker {
+        self.waker.clone()
     }
 
     /// Watches a directory; returns whether the kernel does.
-    pub(crate) fn add(&mut self, directory: &Path) -> bool {
-        if self.watched.contains(directory) {
+    pub(crate) fn add(&mut self, directory: &Arc<Path>) -> bool {
+        if self.is_watching(directory) {
             return true;
         }
-        let Some(watcher) = &mut self.watcher else { return false };
-        match watcher.watch(directory, RecursiveMode::NonRecursive) {
-            Ok(()) => {
-                self.watched.insert(directory.to_owned());
+        let Some(inotify) = &self.inotify else { return false };
+        let names = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
+        let itself = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
+        match inotify.add_watch(&**directory, names | itself | AddWatchFlags::IN_MODIFY) {
+            Ok(number) => {
+                let path = Arc::clone(directory);
+                if self.by_number.contains_key(&number) {
+                    self.also.push((number, Arc::clone(&path)));
+                } else {
+                    self.by_number.insert(number, Arc::clone(&path));
+                }
+                self.by_path.insert(path, number);
                 true
             }
+            Err(Errno::ENOENT | Errno::ENOTDIR) => false,
             Err(error) => {
-                if !matches!(error.kind, notify::ErrorKind::PathNotFound) {
-                    self.report(&error, directory);
-                }
+                self.report(error, directory);
                 false
             }
         }
@@ -96,31 +119,77 @@ impl Watch {
 
     /// Whether the kernel will tell.
     pub(crate) fn is_watching(&self, directory: &Path) -> bool {
-        self.watched.contains(directory)
+        self.by_path.contains_key(directory)
     }
 
     /// Watches it no longer.
     pub(crate) fn remove(&mut self, directory: &Path) {
-        if self.watched.remove(directory)
-            && let Some(watcher) = &mut self.watcher
-        {
+        let Some(number) = self.by_path.remove(directory) else { return };
+        self.also.retain(|(_, path)| **path != *directory);
+        if self.by_number.get(&number).is_none_or(|path| **path != *directory) {
+            return;
+        }
+        if let Some(at) = self.also.iter().position(|(other, _)| *other == number) {
+            let (_, path) = self.also.swap_remove(at);
+            self.by_number.insert(number, path);
+            return;
+        }
+        self.by_number.remove(&number);
+        if let Some(inotify) = &self.inotify {
             // It may be gone already, and the kernel's watch with it.
-            let _ = watcher.unwatch(directory);
+            let _ = inotify.rm_watch(number);
         }
     }
 
     /// Waits for a hint, at most `patience`; takes all there are.
     pub(crate) fn wait(&mut self, patience: Duration) -> Hints {
         if !patience.is_zero() {
-            let _ = self.woken.recv_timeout(patience);
+            self.sleep(patience);
         }
-        let mut hints = std::mem::take(&mut *self.seen.hints.lock());
-        hints.removed.retain(|directory| self.watched.contains(directory));
-        hints.removed.iter().for_each(|directory| self.remove(directory));
+        let mut hints = Hints::default();
+        while let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) {
+            events.into_iter().for_each(|event| self.note(event, &mut hints));
+        }
         hints
     }
 
-    fn report(&mut self, error: &notify::Error, directory: &Path) {
+    fn sleep(&self, patience: Duration) {
+        let event = self.waker.0.as_ref().as_ref();
+        let sources = [event.map(AsFd::as_fd), self.inotify.as_ref().map(AsFd::as_fd)];
+        let mut sources: Vec<PollFd<'_>> =
+            sources.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        // Rounded up: waking before the time would only mean to wait again.
+        let millis = patience.as_nanos().div_ceil(1_000_000);
+        let timeout = u16::try_from(millis).map_or(PollTimeout::MAX, PollTimeout::from);
+        // A signal ends the wait early, which does no harm.
+        let _ = poll(&mut sources, timeout);
+        let _ = event.map(EventFd::read);
+    }
+
+    fn note(&mut self, event: InotifyEvent, hints: &mut Hints) {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            self.counters.watch_failures.add(1);
+            hints.overflow = true;
+        }
+        let Some(first) = self.by_number.get(&event.wd).cloned() else { return };
+        let also =
+            self.also.iter().filter(|(number, _)| *number == event.wd).map(|(_, path)| Arc::clone(path));
+        let paths: Vec<Arc<Path>> = std::iter::once(first).chain(also).collect();
+        let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
+        for path in paths {
+            if event.mask.intersects(gone) {
+                self.remove(&path);
+                hints.removed.push(Arc::clone(&path));
+            }
+            let happened = hints.directories.entry(path).or_default();
+            happened.renamed |= !event.mask.contains(AddWatchFlags::IN_MODIFY);
+            if let Some(name) = event.name.as_ref().filter(|name| !happened.names.contains(*name)) {
+                happened.names.insert(name.clone());
+            }
+        }
+    }
+
+    fn report(&mut self, error: Errno, directory: &Path) {
         self.counters.watch_failures.add(1);
         if !std::mem::replace(&mut self.reported, true) {
             tracing::warn!(
@@ -131,62 +200,78 @@ impl Watch {
     }
 }
 
-impl Hints {
-    fn happened(&mut self, path: &Path, kind: EventKind) {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
-        if matches!(kind, EventKind::Remove(RemoveKind::Folder)) {
-            self.removed.push(path.to_owned());
-        }
-        if !self.directories.contains_key(parent) {
-            self.directories.insert(parent.to_owned(), Happened::default());
-        }
-        let Some(happened) = self.directories.get_mut(parent) else { return };
-        let written = matches!(kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)));
-        happened.renamed |= !written;
-        if !happened.names.contains(name) {
-            happened.names.insert(name.to_owned());
-        }
-    }
-}
-
-impl Seen {
-    fn note(&self, event: notify::Result<Event>, counters: &Counters) {
-        let mut hints = self.hints.lock();
-        match event {
-            Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
-            Ok(event) => {
-                if event.need_rescan() {
-                    counters.watch_failures.add(1);
-                    hints.overflow = true;
-                }
-                let kind = event.kind;
-                for path in event.paths {
-                    hints.happened(&path, kind);
-                }
-            }
-            Err(_) => {
-                counters.watch_failures.add(1);
-                hints.overflow = true;
-            }
-        }
-        let _ = self.wake.try_send(());
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What is heard within ten seconds, until `done`.
+    fn hear(watch: &mut Watch, done: impl Fn(&Hints) -> bool) -> Hints {
+        let start = std::time::Instant::now();
+        let mut all = Hints::default();
+        while !done(&all) && start.elapsed() < Duration::from_secs(10) {
+            let hints = watch.wait(Duration::from_secs(1));
+            all.directories.extend(hints.directories);
+            all.removed.extend(hints.removed);
+        }
+        all
+    }
 
     #[test]
     fn a_new_file_is_hinted_by_its_directory_and_a_missing_directory_is_no_error() {
         let directory = tempfile::tempdir().expect("a directory");
         let mut watch = Watch::new(Counters::new());
-        assert!(watch.add(directory.path()));
-        assert!(!watch.add(&directory.path().join("missing")));
+        assert!(watch.add(&directory.path().into()));
+        assert!(!watch.add(&directory.path().join("missing").into()));
         std::fs::File::create(directory.path().join("new")).expect("a file");
-        let hints = watch.wait(Duration::from_secs(10));
+        let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
         let happened = hints.directories.get(directory.path()).expect("a hint");
         assert!(happened.renamed && happened.names.contains(std::ffi::OsStr::new("new")));
+        std::fs::write(directory.path().join("new"), "x").expect("written");
+        let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
+        assert!(!hints.directories[directory.path()].renamed);
         watch.remove(directory.path());
+        assert!(!watch.is_watching(directory.path()));
+    }
+
+    #[test]
+    fn a_directory_with_two_names_is_hinted_by_both_and_watched_until_both_are_removed() {
+        let root = tempfile::tempdir().expect("a directory");
+        let [real, link] = ["real", "link"].map(|name| Arc::<Path>::from(root.path().join(name)));
+        std::fs::create_dir(&real).expect("made");
+        std::os::unix::fs::symlink(&real, &link).expect("a link");
+        let mut watch = Watch::new(Counters::new());
+        assert!(watch.add(&real) && watch.add(&link));
+        std::fs::write(real.join("a"), "x").expect("written");
+        let hints = hear(&mut watch, |hints| hints.directories.len() == 2);
+        assert!(hints.directories.contains_key(&real) && hints.directories.contains_key(&link));
+        watch.remove(&real);
+        std::fs::write(real.join("b"), "x").expect("written");
+        let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
+        assert!(hints.directories.contains_key(&link) && !hints.directories.contains_key(&real));
+    }
+
+    #[test]
+    fn a_directory_that_goes_away_is_said_to_and_can_be_watched_again() {
+        let root = tempfile::tempdir().expect("a directory");
+        let directory: Arc<Path> = root.path().join("a").into();
+        std::fs::create_dir(&directory).expect("made");
+        let mut watch = Watch::new(Counters::new());
+        assert!(watch.add(&directory));
+        std::fs::remove_dir(&directory).expect("removed");
+        let hints = hear(&mut watch, |hints| !hints.removed.is_empty());
+        assert_eq!(hints.removed, std::slice::from_ref(&directory));
+        assert!(!watch.is_watching(&directory) && !watch.add(&directory));
+        std::fs::create_dir(&directory).expect("made");
+        assert!(watch.add(&directory));
+    }
+
+    #[test]
+    fn a_waker_ends_a_wait() {
+        let mut watch = Watch::new(Counters::new());
+        let waker = watch.waker();
+        waker.wake();
+        let start = std::time::Instant::now();
+        watch.wait(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(50));
     }
 }

@@ -10,7 +10,7 @@ mod search;
 mod slots;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -89,20 +89,20 @@ pub(crate) struct Run<'a> {
     globs: Vec<Globs>,
     quotas: Quotas,
     /// From the last life, by lane.
-    known: BTreeMap<String, Vec<FileState>>,
+    known: BTreeMap<Arc<str>, Vec<FileState>>,
     /// From which lane on the last life's are to be looked through for orphans.
-    bury_from: Option<String>,
+    bury_from: Option<Arc<str>>,
     burying: HashSet<usize>,
     node: Arc<Node>,
     slots: Slots,
     /// Lanes that were dropped; what else knows of them is tidied up for many at once.
     dropped: HashSet<usize>,
-    finding: HashSet<PathBuf>,
-    finding_globs: HashSet<PathBuf>,
+    finding: HashSet<Arc<Path>>,
+    finding_globs: HashSet<Arc<Path>>,
     /// Directories in which lanes may appear and that the kernel would not watch when it was last asked.
-    unwatched: Vec<PathBuf>,
+    unwatched: Vec<Arc<Path>>,
     /// Lanes whose container id is not known yet.
-    unnamed: HashSet<String>,
+    unnamed: HashSet<Arc<str>>,
     schedule: Schedule,
     watch: Watch,
     scan_at: Instant,
@@ -129,7 +129,7 @@ impl<'a> Run<'a> {
         let settings_version = collector.settings.version();
         let config = collector.settings.get();
         let tick = Duration::from_millis(config.poll_interval_ms);
-        let mut known: BTreeMap<String, Vec<FileState>> = BTreeMap::new();
+        let mut known: BTreeMap<Arc<str>, Vec<FileState>> = BTreeMap::new();
         for state in collector.store.lock().iter().filter_map(|(key, value)| FileState::decode(key, value)) {
             known.entry(state.lane.clone()).or_default().push(state);
         }
@@ -266,7 +266,7 @@ impl<'a> Run<'a> {
         if self.slots.is_crowded(directory) {
             let concerned = self.slots.concerned(directory, &happened.names);
             concerned.into_iter().for_each(|id| self.wake(id));
-            if !self.is_quiet(directory, now) {
+            if happened.names.is_empty() || !self.is_quiet(directory, now) {
                 self.watch.remove(directory);
                 self.wake_directory(directory);
                 self.globs_at = self.globs_at.min(now + search::GLOB_SCAN);
@@ -434,6 +434,7 @@ impl<'a> Run<'a> {
         }
         if slot.parking {
             slot.parking = false;
+            slot.trim();
             slot.mark = slot.mark.filter(|mark| Mark::of_lane(&slot.lane) == Some(*mark));
             self.schedule.park(id);
             if !self.put_to_sleep(id)?

@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::ops::Bound;
-use std::path::PathBuf;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Run;
@@ -72,7 +73,7 @@ impl Run<'_> {
         let refused =
             directories.into_iter().filter(|d| !self.watch.is_watching(d) && self.finding.contains(d));
         self.unwatched.extend(refused);
-        self.bury_from = (!self.known.is_empty()).then(String::new);
+        self.bury_from = (!self.known.is_empty()).then(|| "".into());
         let gap = self.scanned(now);
         let rescan = Duration::from_secs(self.gear.config.rescan_seconds);
         self.scan_at = self.scanned_at + if fresh { gap } else { rescan };
@@ -113,7 +114,7 @@ impl Run<'_> {
     /// Watches directories in which lanes may appear, unless files are being written there. Returns whether all are
     /// watched, and whether one of them was not before: what appeared between the scan and its watch is found by
     /// another scan.
-    fn watch_finding(&mut self, directories: &[PathBuf]) -> (bool, bool) {
+    fn watch_finding(&mut self, directories: &[Arc<Path>]) -> (bool, bool) {
         let now = Instant::now();
         let (mut all, mut fresh) = (true, false);
         for directory in directories {
@@ -156,7 +157,8 @@ impl Run<'_> {
 
     fn add_lane(&mut self, target: Target) -> usize {
         self.tidy();
-        let states = self.known.remove(&target.key).unwrap_or_default();
+        let mut states = self.known.remove(&target.key).unwrap_or_default();
+        states.iter_mut().for_each(|state| state.lane = Arc::clone(&target.key));
         let asleep = mark::is_as_left(&states);
         // A number is needed to make a lane, and a place to have a number.
         let sleeper = Sleeper { target, states, _account: None, named: true, seen: false, mark: None };
@@ -233,7 +235,7 @@ impl Run<'_> {
         if self.may_bury()
             && let Some(from) = self.bury_from.take()
         {
-            let range = self.known.range::<String, _>((Bound::Excluded(from), Bound::Unbounded));
+            let range = self.known.range::<str, _>((Bound::Excluded(&*from), Bound::Unbounded));
             let some: Vec<_> = range.take(BURIED).collect();
             self.bury_from = some.last().filter(|_| some.len() == BURIED).map(|(lane, _)| (*lane).clone());
             let orphans: Vec<Target> = some

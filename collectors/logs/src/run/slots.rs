@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,16 @@ impl Slot {
     /// enough: its container may be removed a moment later.
     pub(super) fn is_active(&self, now: Instant, park_after: Duration) -> bool {
         !self.lane.chain.is_empty() && now.saturating_duration_since(self.active_at) < park_after
+    }
+}
+
+impl Slot {
+    /// Gives back memory that only a lane at work needs.
+    pub(super) fn trim(&mut self) {
+        let lane = &mut self.lane;
+        lane.chain.shrink_to_fit();
+        lane.chain.iter_mut().for_each(|file| file.carry.shrink_to_fit());
+        lane.refused.shrink_to_fit();
     }
 }
 
@@ -126,8 +136,8 @@ impl Residents {
 pub(super) struct Slots {
     seats: Vec<Option<Seat>>,
     free: Vec<usize>,
-    by_key: HashMap<String, usize>,
-    by_directory: HashMap<PathBuf, Residents>,
+    by_key: HashMap<Arc<str>, usize>,
+    by_directory: HashMap<Arc<Path>, Residents>,
 }
 
 impl Slots {

@@ -124,6 +124,18 @@ impl Agent {
         seed: u64,
         drops: bool,
     ) -> Agent {
+        Agent::start_holding(usize::MAX, root, config, topic, seed, drops)
+    }
+
+    /// One that puts idle lanes to sleep while more than `most_open` files are open.
+    pub(crate) fn start_holding(
+        most_open: usize,
+        root: &Path,
+        config: LogsConfig,
+        topic: &Arc<Mutex<Topic>>,
+        seed: u64,
+        drops: bool,
+    ) -> Agent {
         let (store, _) = Store::open(&root.join("state"), Options::default()).expect("a store");
         let (outlet, batches) = Outlet::channel(4);
         let (stop, ledger) = (Stop::new(), Ledger::new());
@@ -145,8 +157,8 @@ impl Agent {
         };
         let store = Arc::new(Mutex::new(store));
         let drain = Duration::from_millis(500);
-        let mut logs =
-            LogsCollector::new(config, Arc::default(), Handed::new(), store, rhythm, drain).with_pace(pace);
+        let logs = LogsCollector::new(config, Arc::default(), Handed::new(), store, rhythm, drain);
+        let mut logs = logs.with_pace(pace).with_most_open(most_open);
         let collector = thread::spawn(move || logs.run(&context).expect("the collector runs"));
         let killed = Arc::new(Mutex::new(false));
         let gate = Arc::new(Mutex::new(()));

@@ -1,6 +1,8 @@
 //! What a random model rarely meets: deletion while unread, hostile files, quotas, a loud neighbour, lines that
 //! never end.
 
+mod resting;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
