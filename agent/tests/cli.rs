@@ -115,7 +115,7 @@ fn what_is_not_understood_or_cannot_be_answered_ends_with_2_and_what_to_do() {
         (&["tap", "--fixed"], "--grep"),
         (&["completions", "tcsh"], "bash"),
         (&["run", "logs/["], "is not a glob"),
-        (&["verify"], "nowhere to read"),
+        (&["verify"], "no verdict: cannot open "),
         (&["verify", "nothing-there"], "no verdict: cannot open nothing-there"),
     ] {
         let output = run(directory.path(), arguments);

@@ -64,6 +64,11 @@ impl Intervals {
         removed
     }
 
+    /// Whether the byte at `at` or the one before it is in the set.
+    pub(super) fn reaches(&self, at: u64) -> bool {
+        self.runs.range(..=at).next_back().is_some_and(|(_, &end)| end >= at)
+    }
+
     /// The ranges of `within` that are not in the set.
     pub(super) fn gaps(&self, within: Span) -> impl Iterator<Item = Span> {
         let first = self.runs.range(..=within.start).next_back();
@@ -168,6 +173,9 @@ mod tests {
             }
             let whole = Span::at(0, SIZE as u64);
             prop_assert_eq!(intervals.iter().collect::<Vec<_>>(), runs(&model, true, whole));
+            for at in 0..SIZE {
+                prop_assert_eq!(intervals.reaches(at as u64), model[at] || at > 0 && model[at - 1]);
+            }
             prop_assert_eq!(intervals.bytes(), model.iter().filter(|byte| **byte).count() as u64);
             prop_assert_eq!(intervals.gaps(probe).collect::<Vec<_>>(), runs(&model, false, probe));
             let hull = model.iter().position(|byte| *byte).zip(model.iter().rposition(|byte| *byte));

@@ -6,18 +6,34 @@
 //! at-least-once delivery allows; `--dedup` writes every record once.
 //!
 //! Of a file that is still open, everything before the last stated position must be there. After it a gap may be a
-//! record under way, or a line that waits for its end: it is said and is no failure, unless `--strict`.
+//! record under way, or a part of a line that waits for its end: it is said and is no failure, unless `--strict`.
+//! But not for ever. Records of one container go into one partition, or one series of files, in their order, and a
+//! part is waited for only seconds. When the records behind a gap were written over five minutes and more, later than
+//! any of that lasts, then what belongs into the gap does not come: it is missing.
+//!
+//! Of a file that went away unwatched (`vanished`) everything that was seen must be there. That is less than complete,
+//! and said; a later statement, or records behind the end that was seen, show that it was found again.
+//!
+//! What retention removed is *expired*, not missing: of a file nothing but its beginning, or all of it, when the place
+//! in which its first record lies begins later than it once did, and only what may have been written before the oldest
+//! message that is left there. What was confirmed when tells that: see [`places`] and [`history`]. Holes behind a
+//! record that is there are missing, and so is the beginning of a file that was opened after all that was removed.
+//! Of a file without any record the place is that of its container's other files; when these have none either, the
+//! one that was removed from last.
 //!
 //! Whether a repeat has the *same content* as its first can only be told by remembering every content: `--deep` keeps
 //! a 64-bit hash of each record for it.
 
 mod dedup;
 mod file;
+mod history;
 mod intervals;
 mod ndjson;
+mod places;
 mod progress;
 mod report;
 mod session;
+mod source;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -32,10 +48,15 @@ use anyhow::{Context as _, Result};
 use self::dedup::Output;
 use self::progress::Progress;
 use self::session::Session;
+use self::source::Source;
+use self::topics::Known;
+use crate::cli::ConfigArg;
+use crate::config::ConfigError;
 
 pub use self::file::Tally;
+pub use self::places::{Place, Written};
 pub use self::report::{FileReport, Ranges, Report, State};
-pub use self::topics::TopicArgs;
+pub use self::source::TopicArgs;
 pub use self::verifier::{Novelty, Verifier};
 
 /// Where to read and what to say.
@@ -44,10 +65,14 @@ pub struct Args {
     /// NDJSON files, or directories with `logs-*.ndjson*` and `ledger-*.ndjson*`; `.gz` and `.open` too
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+    /// The agent's configuration, for what the other arguments do not say
+    #[command(flatten)]
+    pub config: ConfigArg,
     /// The Kafka to read
     #[command(flatten)]
     pub topics: TopicArgs,
-    /// Count what may be right but is not proven as failure: declared losses, files that are open or without statement
+    /// Count what may be right but is not proven as failure: declared losses, expired bytes, files that are open, went
+    /// away unwatched or are without statement
     #[arg(long)]
     pub strict: bool,
     /// Compare the content of repeats, not only their place (about 40 bytes of memory a record)
@@ -68,14 +93,11 @@ pub struct Args {
 /// does not exist, a topic that cannot be read. Whoever acts on 1 shall not be woken by a broker that is down.
 ///
 /// # Errors
-/// When the report cannot be written.
+/// [`ConfigError`] when the configuration is needed and bad; others when the report cannot be written.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    if args.paths.is_empty() && args.topics.brokers.is_empty() {
-        eprintln!("taffrail: nowhere to read: name files or directories, or --brokers");
-        return Ok(ExitCode::from(2));
-    }
     let report = match verify(args) {
         Ok(report) => report,
+        Err(error) if error.is::<ConfigError>() => return Err(error),
         Err(error) => {
             eprintln!("taffrail: no verdict: {error:#}");
             return Ok(ExitCode::from(2));
@@ -90,21 +112,45 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 }
 
 fn verify(args: &Args) -> Result<Report> {
+    let source = Source::of(args)?;
+    let files = ndjson::files(&source.paths)?;
     let output = args.dedup.as_deref().map(Output::create).transpose()?;
     let writer = output.as_ref().map(Output::writer).transpose()?;
     let mut session = Session::new(Verifier::new(args.deep), Progress::new(), writer);
+    let series = ndjson::Series::of(&files, &mut session);
     let mut unreadable = Vec::new();
-    for file in ndjson::files(&args.paths)? {
-        let read = ndjson::read(&file, &mut session).context("cannot write the records")?;
+    for file in &files {
+        let read = ndjson::read(file, &series, &mut session).context("cannot write the records")?;
         unreadable.extend(read.err());
     }
-    let notes = topics::read(&args.topics, &mut session)?;
+    let known = source.topics.as_ref().map(|topics| topics::read(topics, &mut session)).transpose()?;
     let verifier = session.finish().context("cannot write the records")?;
     output.map(Output::finish).transpose()?;
     let mut report = verifier.report();
-    (report.unreadable, report.notes) = (unreadable, notes);
+    report.unreadable = unreadable;
+    report.notes = series.notes;
+    report.notes.extend(absent(report.absent, known.as_ref()));
+    report.notes.extend(known.into_iter().flat_map(|known| known.notes));
     report.verdict = table::verdict(&report);
     Ok(report)
+}
+
+/// When all files of a container are missing as a whole, perhaps only a place was forgotten.
+fn absent(files: usize, known: Option<&Known>) -> Option<String> {
+    let what = match files {
+        0 => return None,
+        1 => "1 file".to_owned(),
+        files => format!("{files} files"),
+    };
+    Some(match known {
+        Some(known) => format!(
+            "no record of {what} in the topics that were read ({}): is their topic missing from --topic?",
+            known.topics.join(", ")
+        ),
+        None => {
+            format!("no record of {what} in the files that were read: were some of these moved elsewhere?")
+        }
+    })
 }
 
 /// The report goes to standard output, or to standard error when the records go there.

@@ -1,6 +1,7 @@
 //! Records and statements from NDJSON files: what the file shipper wrote, whole or still being written, compressed or
 //! not, or what somebody took out of a topic.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use flate2::read::MultiGzDecoder;
 
+use super::places::Place;
 use super::session::{Message, Session};
 
 /// The files that `paths` stand for: themselves, and of directories the log and ledger files, by name. Ledgers come
@@ -57,12 +59,79 @@ fn named(name: &OsStr, start: &str) -> bool {
     name.as_encoded_bytes().starts_with(start.as_bytes())
 }
 
+/// The series that files of records belong to: those of one directory are written one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Series {
+    /// By directory.
+    places: HashMap<PathBuf, Place>,
+    /// Of files with other names.
+    other: Place,
+    /// What to know about them.
+    pub(super) notes: Vec<String>,
+}
+
+impl Series {
+    /// A series whose first file is not number 1 lacks those before it: the shipper numbers them, and deletes the
+    /// oldest. All that these held was written before the first that is left was begun.
+    pub(super) fn of(files: &[PathBuf], session: &mut Session) -> Self {
+        let mut firsts: HashMap<PathBuf, Numbered> = HashMap::new();
+        for (directory, numbered) in files.iter().filter_map(|path| Some((directory(path), numbered(path)?)))
+        {
+            let first = firsts.entry(directory).or_insert(numbered);
+            *first = numbered.min(*first);
+        }
+        let mut series = Series { other: session.place(), ..Series::default() };
+        for (directory, first) in firsts {
+            let place = session.place();
+            if first.number > 1 {
+                session.truncate(place, first.begun);
+                let (directory, number) = (directory.display(), first.number);
+                series.notes.push(format!(
+                    "the files of records in {directory} begin with number {number}: those before it were deleted"
+                ));
+            }
+            series.places.insert(directory, place);
+        }
+        series.notes.sort();
+        series
+    }
+
+    fn place(&self, path: &Path) -> Place {
+        numbered(path).and_then(|_| self.places.get(&directory(path)).copied()).unwrap_or(self.other)
+    }
+}
+
+fn directory(path: &Path) -> PathBuf {
+    path.parent().map(Path::to_path_buf).unwrap_or_default()
+}
+
+/// A file of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Numbered {
+    number: u64,
+    /// Nanoseconds since the Unix epoch.
+    begun: Option<i64>,
+}
+
+/// The number and time in the name of a file of records: `logs-0000000001-20261121T113429Z.ndjson`.
+fn numbered(path: &Path) -> Option<Numbered> {
+    let name = path.file_name()?.to_str()?.strip_prefix("logs-")?;
+    let (name, _) = name.split_once(".ndjson")?;
+    let (number, stamp) = name.split_once('-').unwrap_or((name, ""));
+    let begun = stamp.parse::<jiff::Timestamp>().ok();
+    Some(Numbered {
+        number: number.parse().ok()?,
+        begun: begun.and_then(|begun| i64::try_from(begun.as_nanosecond()).ok()),
+    })
+}
+
 /// Reads one file to its end. What its last line lacks in a file that is still being written is no error.
 ///
 /// # Errors
 /// The output's are fatal and come as `Err`; what is wrong with the file itself comes as text, so that the others can
 /// still be read.
-pub(super) fn read(path: &Path, session: &mut Session) -> io::Result<Result<(), String>> {
+pub(super) fn read(path: &Path, series: &Series, session: &mut Session) -> io::Result<Result<(), String>> {
+    let place = series.place(path);
     let trouble = |error: &io::Error| format!("{}: {error}", path.display());
     let mut reader = match open(path) {
         Ok(reader) => reader,
@@ -79,7 +148,7 @@ pub(super) fn read(path: &Path, session: &mut Session) -> io::Result<Result<(), 
         let whole = line.pop_if(|last| *last == b'\n').is_some();
         let torn = !whole && serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_err();
         if !line.is_empty() && !torn {
-            session.message(Message { value: &line, raw: None })?;
+            session.message(Message { value: &line, place, ..Message::default() })?;
         }
     }
 }
@@ -109,6 +178,23 @@ mod tests {
             (".lock", false),
         ] {
             assert_eq!(is_ours(OsStr::new(name)), ours, "{name}");
+        }
+    }
+    #[test]
+    fn a_file_of_records_has_a_number_and_a_time_in_its_name() {
+        let begun = "2026-11-21T11:34:29Z".parse::<jiff::Timestamp>().unwrap().as_nanosecond();
+        let begun = Some(i64::try_from(begun).unwrap());
+        for (name, expected) in [
+            ("logs-0000000012-20261121T113429Z.ndjson", Some((12, begun))),
+            ("logs-0000000012-20261121T113429Z.ndjson.open", Some((12, begun))),
+            ("logs-7.ndjson.gz", Some((7, None))),
+            ("logs-7-soon.ndjson", Some((7, None))),
+            ("ledger-0000000012-20261121T113429Z.ndjson", None),
+            ("logs-a.ndjson", None),
+            ("logs-7", None),
+        ] {
+            let expected = expected.map(|(number, begun)| Numbered { number, begun });
+            assert_eq!(numbered(&Path::new("/records").join(name)), expected, "{name}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use taffrail_record::{FileId, Span};
 
-use super::file::{File, Stated, Tally};
+use super::file::{End, File, Tally};
 use super::intervals::Intervals;
 
 /// How many ranges a report lists; it says how many there are.
@@ -19,6 +19,11 @@ pub enum State {
     Complete,
     /// The file may grow; everything that was confirmed is delivered or declared lost.
     Open,
+    /// What is kept is complete; the file's beginning, or all of it, was removed by retention.
+    Expired,
+    /// The file went away while no agent watched: all that was seen of it is delivered or declared lost, and nobody
+    /// knows whether there was more.
+    Vanished,
     /// There are records and no statement: nobody said where the file begins and ends. No byte is missing between
     /// the first and the last record.
     Unstated,
@@ -35,6 +40,8 @@ impl State {
         match self {
             State::Complete => "complete",
             State::Open => "open",
+            State::Expired => "expired",
+            State::Vanished => "vanished",
             State::Unstated => "unstated",
             State::Missing => "missing",
             State::Conflicting => "conflicting",
@@ -66,6 +73,9 @@ impl Ranges {
 /// One file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileReport {
+    /// Whose report it is.
+    #[serde(skip)]
+    pub(super) id: FileId,
     /// `log.file.fingerprint`.
     pub fingerprint: String,
     /// The path it was opened by.
@@ -76,11 +86,14 @@ pub struct FileReport {
     pub state: State,
     /// The first byte that somebody answers for.
     pub from: u64,
-    /// The file is covered from `from` up to here without a gap, by records or declared losses.
+    /// The file is covered up to here without a gap, by records or declared losses, from `from` on or from where the
+    /// expired bytes end.
     pub tiled: u64,
     /// Its size as stated; absent when unstated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// Whether that size is final.
+    pub finished: bool,
     /// Records without the repeats, and the bytes that they cover.
     pub delivered: Tally,
     /// Repeats. The bytes include those of records that also brought something new.
@@ -93,6 +106,8 @@ pub struct FileReport {
     pub missing: Ranges,
     /// Gaps after what was confirmed of an open file: under way, or held back until their line ends.
     pub pending: Ranges,
+    /// Delivered once, as far as anybody can tell, and removed by retention since.
+    pub expired: Ranges,
     /// Bytes declared lost and not delivered, by reason. `truncated` counts the ends cut off long lines.
     pub lost: BTreeMap<String, u64>,
     /// First bytes of records that came again with other content (`--deep`).
@@ -103,47 +118,51 @@ pub struct FileReport {
 }
 
 impl FileReport {
-    pub(super) fn new(id: FileId, file: &File) -> Self {
+    /// `removed_until`: no record that retention may have removed of this file was written after that.
+    pub(super) fn new(id: FileId, file: &File, removed_until: Option<i64>) -> Self {
         let (lost, accounted) = losses(file);
-        let hull = accounted.hull().unwrap_or(Span { start: 0, end: 0 });
-        let from = file.stated.map_or(hull.start, |stated| stated.from);
-        let owed = owed_end(file.stated, hull.end);
-        let missing: Intervals = accounted.gaps(span(from, owed)).collect();
-        let pending: Intervals = accounted.gaps(span(owed.max(from), hull.end)).collect();
-        let finished_size = file.stated.filter(|stated| stated.finished).map(|stated| stated.size);
-        let beyond = finished_size.map_or(0, |size| {
+        let end = file.end();
+        let bounds = Bounds::of(file, &accounted, end);
+        let gaps = Gaps::find(file, &accounted, &bounds, removed_until);
+        let beyond = bounds.size.filter(|_| end == End::Final).map_or(0, |size| {
             let mut covered = file.covered.clone();
             covered.remove(span(size, u64::MAX))
         });
+        let kept = gaps.expired.hull().map_or(bounds.from, |expired| expired.end);
         let mut report = FileReport {
+            id,
             fingerprint: id.to_string(),
             path: file.path.clone(),
             owner: file.owner.clone(),
             state: State::Complete,
-            from,
-            tiled: accounted.gaps(span(from, u64::MAX)).next().map_or(u64::MAX, |gap| gap.start),
-            size: file.stated.map(|stated| stated.size),
+            from: bounds.from,
+            tiled: accounted.gaps(span(kept, u64::MAX)).next().map_or(u64::MAX, |gap| gap.start),
+            size: bounds.size,
+            finished: end == End::Final,
             delivered: file.new,
             repeated: file.repeated,
             repeated_ranges: Ranges::of(&file.repeated_ranges),
             overlapping: file.overlapping,
-            missing: Ranges::of(&missing),
-            pending: Ranges::of(&pending),
+            missing: Ranges::of(&gaps.missing),
+            pending: Ranges::of(&gaps.pending),
+            expired: Ranges::of(&gaps.expired),
             lost,
             conflicts: file.conflicts.clone(),
             beyond,
         };
-        report.state = report.judge(file.stated);
+        report.state = report.judge(end);
         report
     }
 
-    fn judge(&self, stated: Option<Stated>) -> State {
-        match stated {
+    fn judge(&self, end: End) -> State {
+        match end {
             _ if !self.conflicts.is_empty() || self.beyond > 0 => State::Conflicting,
             _ if self.missing.bytes > 0 => State::Missing,
-            None => State::Unstated,
-            Some(stated) if stated.finished => State::Complete,
-            Some(_) => State::Open,
+            _ if self.size.is_none() => State::Unstated,
+            End::Unseen => State::Vanished,
+            _ if self.expired.bytes > 0 => State::Expired,
+            End::Final => State::Complete,
+            End::Open => State::Open,
         }
     }
 
@@ -154,12 +173,57 @@ impl FileReport {
     }
 }
 
-/// Up to where every byte must be there.
-fn owed_end(stated: Option<Stated>, last: u64) -> u64 {
-    match stated {
-        Some(stated) if stated.finished => stated.size,
-        Some(stated) => stated.confirmed,
-        None => last,
+/// Where a file begins and ends, as far as it was said.
+struct Bounds {
+    from: u64,
+    /// Up to where every byte must be there.
+    owed: u64,
+    /// One past the last byte that is accounted for.
+    last: u64,
+    size: Option<u64>,
+}
+
+impl Bounds {
+    fn of(file: &File, accounted: &Intervals, end: End) -> Self {
+        let hull = accounted.hull().unwrap_or(Span { start: 0, end: 0 });
+        match file.stated {
+            None => Bounds { from: hull.start, owed: hull.end, last: hull.end, size: None },
+            Some(stated) => Bounds {
+                from: stated.from,
+                owed: if end == End::Open { stated.confirmed } else { stated.size },
+                last: hull.end,
+                size: Some(stated.size),
+            },
+        }
+    }
+}
+
+/// What is not accounted for, by why.
+#[derive(Default)]
+struct Gaps {
+    missing: Intervals,
+    pending: Intervals,
+    expired: Intervals,
+}
+
+impl Gaps {
+    fn find(file: &File, accounted: &Intervals, bounds: &Bounds, removed_until: Option<i64>) -> Self {
+        let mut gaps = Gaps::default();
+        for gap in accounted.gaps(span(bounds.owed.max(bounds.from), bounds.last)) {
+            if file.is_overdue(gap) {
+                gaps.missing.insert(gap)
+            } else {
+                gaps.pending.insert(gap)
+            };
+        }
+        // Retention takes what was written first: nothing behind a record that is there.
+        let first = file.covered.hull().map_or(u64::MAX, |kept| kept.start);
+        let removable = removed_until.map_or(0, |until| file.history.delivered_after(until).min(first));
+        for gap in accounted.gaps(span(bounds.from, bounds.owed)) {
+            gaps.expired.insert(span(gap.start, gap.end.min(removable)));
+            gaps.missing.insert(span(gap.start.max(removable), gap.end));
+        }
+        gaps
     }
 }
 
@@ -202,6 +266,10 @@ pub struct Report {
     pub missing: u64,
     /// Bytes in gaps after what was confirmed of open files.
     pub pending: u64,
+    /// Bytes removed by retention.
+    pub expired: u64,
+    /// Files of which bytes are missing and no record is there, nor of any other file of their container.
+    pub absent: usize,
     /// Bytes declared lost, by reason.
     pub lost: BTreeMap<String, u64>,
     /// Records with other content than the same record before, and files with bytes beyond their end.
@@ -231,6 +299,8 @@ impl Report {
             overlapping: 0,
             missing: 0,
             pending: 0,
+            expired: 0,
+            absent: 0,
             lost: BTreeMap::new(),
             conflicts: 0,
             statements,
@@ -253,6 +323,7 @@ impl Report {
         self.overlapping += file.overlapping;
         self.missing += file.missing.bytes;
         self.pending += file.pending.bytes;
+        self.expired += file.expired.bytes;
         self.conflicts += file.conflicts.len() as u64 + u64::from(file.beyond > 0);
         self.complete &= file.state < State::Missing;
         for (reason, bytes) in &file.lost {
@@ -273,7 +344,7 @@ impl Report {
     }
 
     /// Whether the proof stands: nothing missing, nothing conflicting, everything read; and when `strict`, every file
-    /// finished and nothing lost.
+    /// finished, nothing lost and nothing expired.
     #[must_use]
     pub fn passes(&self, strict: bool) -> bool {
         let finished = self.in_state(State::Complete) == self.files.len();

@@ -7,16 +7,21 @@ use serde::Deserialize;
 use taffrail_envelope::{Located, locate_json, locate_raw};
 use taffrail_record::Statement;
 
+use super::places::{Place, Written};
 use super::progress::Progress;
 use super::verifier::{Novelty, Verifier};
 
 /// A message as it was found.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Message<'a> {
     /// The value, or the line.
     pub(super) value: &'a [u8],
     /// The headers `taffrail.origin`, empty when there is none, and `taffrail.record`, when it has them.
     pub(super) raw: Option<(&'a [u8], &'a [u8])>,
+    /// Where it was.
+    pub(super) place: Place,
+    /// When it was written there, in nanoseconds since the Unix epoch; else the time of the line counts.
+    pub(super) time: Option<i64>,
 }
 
 /// Feeds the verifier and writes what is new.
@@ -30,6 +35,16 @@ impl Session {
     /// Writes records that are no repeats to `out`, one a line, in the order of arrival.
     pub(super) fn new(verifier: Verifier, progress: Progress, out: Option<Box<dyn Write>>) -> Self {
         Session { verifier, progress, out }
+    }
+
+    /// Another place in which messages lie.
+    pub(super) fn place(&mut self) -> Place {
+        self.verifier.place()
+    }
+
+    /// As [`Verifier::truncate`].
+    pub(super) fn truncate(&mut self, place: Place, oldest: Option<i64>) {
+        self.verifier.truncate(place, oldest);
     }
 
     /// Takes one message in.
@@ -52,7 +67,10 @@ impl Session {
 
     fn record(&mut self, message: Message<'_>, located: &Located<'_>) -> io::Result<()> {
         let described = message.raw.map_or(message.value, |(origin, _)| origin);
-        let novelty = self.verifier.record(located, || owner(described), || content(message));
+        let printed = || if message.raw.is_none() { printed(message.value) } else { None };
+        let time = message.time.or_else(printed);
+        let written = Written { place: message.place, time };
+        let novelty = self.verifier.record(located, written, || owner(described), || content(message));
         self.progress.show(self.verifier.seen());
         match &mut self.out {
             Some(out) if novelty != Novelty::Repeat => {
@@ -65,7 +83,10 @@ impl Session {
 
     fn other(&mut self, value: &[u8]) {
         let said = serde_json::from_slice::<Said>(value).ok();
-        let known = said.is_some_and(|said| self.verifier.statement(&said.ledger, || owner(value)));
+        let known = said.is_some_and(|said| {
+            let time = said.time.as_deref().and_then(nanoseconds);
+            self.verifier.statement(&said.ledger, time, || owner(value))
+        });
         if !known {
             self.verifier.foreign();
         }
@@ -92,7 +113,29 @@ fn is_possible(located: &Located<'_>) -> bool {
 
 #[derive(Deserialize)]
 struct Said {
+    #[serde(rename = "@timestamp", default)]
+    time: Option<String>,
     ledger: Statement,
+}
+
+/// `@timestamp` of a record. The agent writes it first, so that a whole parse is for records that passed through other
+/// hands.
+fn printed(value: &[u8]) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Printed<'a> {
+        #[serde(borrow, rename = "@timestamp")]
+        time: Cow<'a, str>,
+    }
+    const FIRST: &[u8] = b"{\"@timestamp\":\"";
+    if let Some(rest) = value.strip_prefix(FIRST) {
+        let end = rest.iter().position(|byte| *byte == b'"')?;
+        return nanoseconds(str::from_utf8(&rest[..end]).ok()?);
+    }
+    nanoseconds(&serde_json::from_slice::<Printed<'_>>(value).ok()?.time)
+}
+
+fn nanoseconds(time: &str) -> Option<i64> {
+    i64::try_from(time.parse::<jiff::Timestamp>().ok()?.as_nanosecond()).ok()
 }
 
 /// `namespace/pod/container`, or the container's name, out of the constant fields.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::{FileReport, Ranges, Report, State};
 
-/// More files than this, and those that are complete and unrepeated are only counted.
+/// More files than this, and those that are complete or expired, and unrepeated, are only counted.
 const LISTED: usize = 40;
 /// How many ranges are named; `--json` names more.
 const RANGES: usize = 5;
@@ -18,9 +18,10 @@ pub(super) fn render(report: &Report, all: bool, people: bool) -> String {
     let mut text = table(&shown, people);
     let hidden = report.files.len() - shown.len();
     if hidden > 0 {
+        let what = if report.in_state(State::Expired) > 0 { "complete or expired" } else { "complete" };
         let _ = writeln!(
             text,
-            "{} more files are complete, without repeats (--all lists them)",
+            "{} more files are {what}, without repeats (--all lists them)",
             grouped(hidden as u64)
         );
     }
@@ -42,7 +43,7 @@ pub(super) fn render(report: &Report, all: bool, people: bool) -> String {
 }
 
 fn is_dull(file: &FileReport) -> bool {
-    file.state == State::Complete && file.repeated.bytes == 0 && file.lost.is_empty()
+    matches!(file.state, State::Complete | State::Expired) && file.repeated.bytes == 0 && file.lost.is_empty()
 }
 
 fn table(files: &[&FileReport], people: bool) -> String {
@@ -114,6 +115,7 @@ fn details(text: &mut String, file: &FileReport) {
     };
     say("missing", &file.missing);
     say("not confirmed yet", &file.pending);
+    say("expired by retention", &file.expired);
     say("repeated", &file.repeated_ranges);
     if file.overlapping > 0 {
         let _ = writeln!(text, "    {} records were there in part before", grouped(file.overlapping));
@@ -131,16 +133,23 @@ fn details(text: &mut String, file: &FileReport) {
         let size = file.size.unwrap_or(0);
         let _ = writeln!(text, "    {} bytes lie beyond its stated end at {size}", grouped(file.beyond));
     }
-    if file.state == State::Open || file.state == State::Unstated {
-        let _ =
-            write!(text, "    {}: without a gap from {} to {}", file.state.as_str(), file.from, file.tiled);
-        let unseen = file.size.filter(|size| *size > file.tiled);
-        text.push_str(
-            &unseen
-                .map(|size| format!("; it had {} bytes when last stated\n", grouped(size)))
-                .unwrap_or("\n".to_owned()),
-        );
+    if !file.finished && file.state < State::Missing {
+        reach(text, file);
     }
+}
+
+/// How far a file without a stated end goes.
+fn reach(text: &mut String, file: &FileReport) {
+    let from = file.expired.ranges.last().map_or(file.from, |[_, end]| *end);
+    let state = if file.state == State::Expired { State::Open } else { file.state };
+    let _ = write!(text, "    {}: without a gap from {from} to {}", state.as_str(), file.tiled);
+    if let Some(size) = file.size.filter(|size| *size > file.tiled) {
+        let _ = write!(text, "; it had {} bytes when last stated", grouped(size));
+    }
+    if file.state == State::Vanished {
+        text.push_str("; then it went away while no agent watched, and nobody knows whether there was more");
+    }
+    text.push('\n');
 }
 
 fn named(ranges: &Ranges) -> String {
@@ -155,35 +164,62 @@ fn named(ranges: &Ranges) -> String {
 #[must_use]
 pub(super) fn verdict(report: &Report) -> String {
     let files = report.files.len();
-    let word = match report.files.iter().map(|file| file.state).max() {
-        None => "nothing to verify",
-        Some(State::Conflicting) => "conflicting",
-        Some(State::Missing) => "missing",
-        Some(_) if !report.unreadable.is_empty() => "not all could be read",
-        Some(State::Unstated) if report.in_state(State::Unstated) == files => "without a gap, but unstated",
-        Some(State::Unstated | State::Open) => "complete so far",
-        Some(State::Complete) => "complete",
-    };
-    let states = [State::Open, State::Unstated, State::Missing, State::Conflicting];
-    let counted: Vec<String> = states
-        .into_iter()
-        .filter(|state| report.in_state(*state) > 0)
-        .map(|state| format!("{} {}", report.in_state(state), state.as_str()))
-        .collect();
-    let counted = if counted.is_empty() { String::new() } else { format!(" ({})", counted.join(", ")) };
     let mut text = format!(
-        "{word}: {files} {}{counted}, {} records, {}, {} missing, {} repeated, {} lost",
+        "{}: {files} {}{}, {} records, {}, {} missing",
+        word(report),
         if files == 1 { "file" } else { "files" },
+        counted(report),
         report.delivered.records,
         bytes(report.delivered.bytes),
         amount(report.missing),
-        report.repeated.records,
-        amount(report.lost_bytes()),
     );
+    if report.pending > 0 {
+        let _ = write!(text, ", {} not confirmed yet", bytes(report.pending));
+    }
+    if report.expired > 0 {
+        let _ = write!(text, ", {} expired by retention", bytes(report.expired));
+    }
+    let (repeated, lost) = (report.repeated.records, amount(report.lost_bytes()));
+    let _ = write!(text, ", {repeated} repeated, {lost} lost");
     if report.conflicts > 0 {
         let _ = write!(text, ", {} in conflict", report.conflicts);
     }
     text
+}
+
+fn word(report: &Report) -> &'static str {
+    let are = |state| report.in_state(state) > 0;
+    match report.files.iter().map(|file| file.state).max() {
+        None => "nothing to verify",
+        Some(State::Conflicting) => "conflicting",
+        Some(State::Missing) => "missing",
+        Some(_) if !report.unreadable.is_empty() => "not all could be read",
+        Some(_) if are(State::Vanished) => "complete as far as was seen",
+        Some(_) if report.in_state(State::Unstated) == report.files.len() => "without a gap, but unstated",
+        Some(_) if report.files.iter().any(|file| !file.finished && file.state != State::Expired) => {
+            "complete so far"
+        }
+        Some(State::Expired) => "complete as far as it is kept",
+        Some(_) => "complete",
+    }
+}
+
+/// How many files are in each state that has to be mentioned.
+fn counted(report: &Report) -> String {
+    let states = [
+        (State::Open, "open"),
+        (State::Expired, "expired"),
+        (State::Vanished, "went away unwatched"),
+        (State::Unstated, "unstated"),
+        (State::Missing, "missing"),
+        (State::Conflicting, "conflicting"),
+    ];
+    let counted: Vec<String> = states
+        .into_iter()
+        .filter(|(state, _)| report.in_state(*state) > 0)
+        .map(|(state, name)| format!("{} {name}", report.in_state(state)))
+        .collect();
+    if counted.is_empty() { String::new() } else { format!(" ({})", counted.join(", ")) }
 }
 
 fn amount(count: u64) -> String {

@@ -1,10 +1,13 @@
-//! Verify from messages to verdict: scenarios by table, and a model made of arrays of bytes.
+//! Verify from messages to verdict, scenarios by table.
+
+mod files;
+mod model;
+mod retention;
 
 use std::cell::RefCell;
 use std::io::Write;
 use std::rc::Rc;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::progress::Progress;
@@ -49,18 +52,31 @@ fn statement(kind: &str, file: u8, from: u64, size: u64, confirmed: u64, lost: &
         .map(|(reason, start, end)| json!({"reason": reason, "offset": start, "length": end - start}))
         .collect();
     json!({"ledger": {"kind": kind, "fingerprint": id(file), "path": format!("/var/log/{file}.log"), "from": from,
-                      "size": size, "confirmed": confirmed, "lost": lost}})
+                      "size": size, "confirmed": confirmed, "lost": lost},
+           "kubernetes": {"namespace": "shop", "pod": {"name": "web-0"}, "container": {"name": "web"}}})
 }
 
 fn finished(file: u8, size: u64) -> Value {
     statement("finished", file, 0, size, size, &[])
 }
 
+/// The same message at a minute after the others.
+fn at(minute: i64, mut message: Value) -> Value {
+    let time =
+        "2026-11-21T10:11:12Z".parse::<jiff::Timestamp>().unwrap() + jiff::SignedDuration::from_mins(minute);
+    message["@timestamp"] = json!(time.to_string());
+    message
+}
+
+fn said(kind: &str, minute: i64, file: u8, size: u64, confirmed: u64) -> Value {
+    at(minute, statement(kind, file, 0, size, confirmed, &[]))
+}
+
 fn verify(messages: &[Value], deep: bool) -> (Report, String) {
     let out = Shared::default();
     let mut session = Session::new(Verifier::new(deep), Progress::new(), Some(Box::new(out.clone())));
     for message in messages {
-        session.message(Message { value: message.to_string().as_bytes(), raw: None }).unwrap();
+        session.message(Message { value: message.to_string().as_bytes(), ..Message::default() }).unwrap();
     }
     let mut report = session.finish().unwrap().report();
     report.verdict = table::verdict(&report);
@@ -110,6 +126,92 @@ fn each_state_of_a_file_is_told_from_the_others() {
             vec![record(1, 10, 15), statement("paused", 1, 10, 20, 10, &[])],
             State::Missing,
             [5, 0, 0, 0],
+        ),
+        (
+            "under way, and what was confirmed",
+            vec![
+                record(1, 0, 5),
+                record(1, 10, 20),
+                said("progress", 1, 1, 20, 5),
+                said("progress", 2, 1, 20, 20),
+            ],
+            State::Missing,
+            [5, 0, 0, 0],
+        ),
+        (
+            "a gap that records follow for long",
+            vec![record(1, 0, 5), record(1, 10, 20), at(6, record(1, 20, 30)), said("opened", 0, 1, 0, 0)],
+            State::Missing,
+            [5, 0, 0, 0],
+        ),
+        (
+            "a gap that records follow for a while",
+            vec![record(1, 0, 5), record(1, 10, 20), at(4, record(1, 20, 30)), said("opened", 0, 1, 0, 0)],
+            State::Open,
+            [0, 0, 0, 5],
+        ),
+        (
+            "a gap with nothing but one record behind it, however old",
+            vec![record(1, 0, 5), at(-90, record(1, 10, 20)), said("paused", 9, 1, 20, 0)],
+            State::Open,
+            [0, 0, 0, 5],
+        ),
+        (
+            "a gap that repeats are on their way to",
+            vec![
+                at(-90, record(1, 0, 5)),
+                at(-90, record(1, 10, 20)),
+                record(1, 0, 5),
+                said("opened", 0, 1, 0, 0),
+            ],
+            State::Open,
+            [0, 5, 0, 5],
+        ),
+        ("gone unwatched", with(whole(), &[said("vanished", 5, 1, 20, 20)]), State::Vanished, [0, 0, 0, 0]),
+        (
+            "gone unwatched, and all before its end is owed",
+            with(whole(), &[said("vanished", 5, 1, 25, 20)]),
+            State::Missing,
+            [5, 0, 0, 0],
+        ),
+        (
+            "gone unwatched, said before and again",
+            with(
+                whole(),
+                &[
+                    said("vanished", 5, 1, 20, 20),
+                    said("opened", 0, 1, 0, 0),
+                    said("progress", 4, 1, 20, 20),
+                    said("vanished", 5, 1, 20, 20),
+                    said("damaged", 6, 1, 20, 20),
+                ],
+            ),
+            State::Vanished,
+            [0, 0, 0, 0],
+        ),
+        (
+            "gone, and opened again",
+            with(whole(), &[said("opened", 9, 1, 20, 20), said("vanished", 5, 1, 20, 20)]),
+            State::Open,
+            [0, 0, 0, 0],
+        ),
+        (
+            "gone, and read on",
+            with(whole(), &[said("vanished", 5, 1, 20, 20), record(1, 20, 30)]),
+            State::Open,
+            [0, 0, 0, 0],
+        ),
+        (
+            "gone, opened again, and what was seen before is owed",
+            vec![record(1, 0, 10), said("vanished", 5, 1, 20, 20), said("opened", 9, 1, 20, 0)],
+            State::Missing,
+            [10, 0, 0, 0],
+        ),
+        (
+            "gone, and ended after all",
+            with(whole(), &[said("finished", 9, 1, 20, 20), said("vanished", 5, 1, 15, 15)]),
+            State::Complete,
+            [0, 0, 0, 0],
         ),
         ("nothing was said", whole(), State::Unstated, [0, 0, 0, 0]),
         (
@@ -183,10 +285,11 @@ fn a_record_of_two_files_covers_both() {
 fn raw_records_are_read_from_their_headers() {
     let described = record(1, 0, 10);
     let origin = json!({"log": {"file": described["log"]["file"]}, "container": {"name": "box"}}).to_string();
-    let head = json!({"stream": "stdout", "log": {"offset": 0, "length": 10}}).to_string();
+    let head = format!("{} stdout 2026-11-21T10:11:12.000000001Z 0000000000000 0000010", id(1));
     let mut session = Session::new(Verifier::new(true), Progress::new(), None);
     for value in [&b"\xffraw"[..], b"\xffraw", b"other"] {
-        session.message(Message { value, raw: Some((origin.as_bytes(), head.as_bytes())) }).unwrap();
+        let raw = Some((origin.as_bytes(), head.as_bytes()));
+        session.message(Message { value, raw, ..Message::default() }).unwrap();
     }
     let report = session.finish().unwrap().report();
     assert_eq!((report.files[0].owner.as_str(), report.files[0].conflicts.len()), ("box", 1));
@@ -222,6 +325,15 @@ fn the_verdict_is_one_line_of_numbers() {
         (
             vec![record(2, 0, 5)],
             "without a gap, but unstated: 1 file (1 unstated), 1 records, 5 B, 0 missing, 0 repeated, 0 lost",
+        ),
+        (
+            vec![record(1, 0, 500), record(1, 949, 2000), said("opened", 0, 1, 0, 0)],
+            "complete so far: 1 file (1 open), 2 records, 1.6 kB, 0 missing, 449 B not confirmed yet, 0 repeated, 0 lost",
+        ),
+        (
+            vec![record(1, 0, 5), said("vanished", 0, 1, 5, 5), record(2, 0, 5), said("opened", 0, 2, 0, 0)],
+            "complete as far as was seen: 2 files (1 open, 1 went away unwatched), 2 records, 10 B, 0 missing, \
+             0 repeated, 0 lost",
         ),
     ];
     for (messages, expected) in cases {
@@ -277,211 +389,4 @@ fn many_files_without_a_problem_are_only_counted() {
     assert!(text.contains("99 more files are complete"), "{text}");
     assert_eq!(text.matches("/var/log/").count(), 1);
     assert_eq!(table::render(&report, true, true).matches("/var/log/").count(), 100);
-}
-
-const SIZE: usize = 40;
-
-/// One file as an array of bytes.
-#[derive(Clone)]
-struct Model {
-    times: [u32; SIZE],
-    lost: [Option<&'static str>; SIZE],
-    from: Option<u64>,
-    size: u64,
-    confirmed: u64,
-    finished: bool,
-}
-
-#[derive(Debug, Clone)]
-enum Event {
-    Record(Vec<(u8, u64, u64)>),
-    Statement { file: u8, finished: bool, from: u64, size: u64, confirmed: u64, lost: Option<(u64, u64)> },
-}
-
-fn range() -> impl Strategy<Value = (u64, u64)> {
-    (0..SIZE as u64, 1..9_u64).prop_map(|(start, length)| (start, (start + length).min(SIZE as u64)))
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let piece = (0..2_u8, range()).prop_map(|(file, (start, end))| (file, start, end));
-    let bounds = (0..2_u8, prop::bool::weighted(0.3), 0..4_u64, 0..=SIZE as u64, 0..=SIZE as u64);
-    prop_oneof![
-        6 => prop::collection::vec(piece, 1..3).prop_map(Event::Record),
-        1 => (bounds, prop::option::of(range())).prop_map(|((file, finished, from, size, confirmed), lost)| {
-            Event::Statement { file, finished, from, size, confirmed: confirmed.min(size.saturating_sub(from)), lost }
-        }),
-    ]
-}
-
-fn message(event: &Event) -> Value {
-    match event {
-        Event::Record(pieces) => {
-            let (file, start, end) = *pieces.last().unwrap();
-            let mut value = record(file, start, end);
-            if pieces.len() > 1 {
-                let fragments = pieces.iter().map(|(file, start, end)| {
-                    json!({"fingerprint": id(*file), "offset": start, "length": end - start})
-                });
-                value["log"]["fragments"] = fragments.collect();
-                value["log"]["length"] = json!(pieces.iter().map(|(_, start, end)| end - start).sum::<u64>());
-            }
-            value
-        }
-        Event::Statement { file, finished, from, size, confirmed, lost } => {
-            let kind = if *finished { "finished" } else { "paused" };
-            let lost: Vec<_> = lost.iter().map(|(start, end)| ("quota", *start, *end)).collect();
-            statement(kind, *file, *from, *size, *confirmed, &lost)
-        }
-    }
-}
-
-impl Model {
-    fn missing(&self) -> u64 {
-        let first = self.accounted(0..SIZE).next().unwrap_or(0);
-        let last = self.accounted(0..SIZE).last().map_or(0, |at| at + 1);
-        let from = self.from.map_or(first, |from| from as usize);
-        let to = match self.from {
-            None => last,
-            Some(_) if self.finished => self.size as usize,
-            Some(_) => self.confirmed as usize,
-        };
-        (to.saturating_sub(from) - self.accounted(from..to.max(from)).count()) as u64
-    }
-
-    fn accounted(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = usize> {
-        range.filter(|at| self.times[*at] > 0 || self.lost[*at].is_some())
-    }
-
-    fn state(&self) -> State {
-        let beyond = self.finished && self.times[self.size as usize..].iter().any(|times| *times > 0);
-        match self.from {
-            _ if beyond => State::Conflicting,
-            _ if self.missing() > 0 => State::Missing,
-            None => State::Unstated,
-            Some(_) if self.finished => State::Complete,
-            Some(_) => State::Open,
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn the_report_is_what_arrays_of_bytes_say(events in prop::collection::vec(event(), 0..40)) {
-        let empty = Model {
-            times: [0; SIZE], lost: [None; SIZE], from: None, size: 0, confirmed: 0, finished: false,
-        };
-        let mut models = [empty.clone(), empty];
-        let mut kept = Vec::new();
-        let mut repeats = 0;
-        for event in &events {
-            match event {
-                Event::Record(pieces) => {
-                    let mut new = 0;
-                    for (file, start, end) in pieces {
-                        for times in &mut models[usize::from(*file)].times[*start as usize..*end as usize] {
-                            new += u32::from(*times == 0);
-                            *times += 1;
-                        }
-                    }
-                    if new > 0 { kept.push(message(event).to_string()) } else { repeats += 1 }
-                }
-                Event::Statement { file, finished, from, size, confirmed, lost } => {
-                    let model = &mut models[usize::from(*file)];
-                    model.from = Some(model.from.map_or(*from, |before| before.min(*from)));
-                    model.size = model.size.max(*size);
-                    model.confirmed = model.confirmed.max(from + confirmed);
-                    model.finished |= finished;
-                    if let Some((start, end)) = lost {
-                        model.lost[*start as usize..*end as usize].fill(Some("quota"));
-                    }
-                }
-            }
-        }
-
-        let messages: Vec<Value> = events.iter().map(message).collect();
-        let (report, written) = verify(&messages, false);
-        prop_assert_eq!(written.lines().collect::<Vec<_>>(), kept.iter().map(String::as_str).collect::<Vec<_>>());
-        prop_assert_eq!(report.repeated.records, repeats);
-        prop_assert_eq!(report.delivered.records, kept.len() as u64);
-        for file in &report.files {
-            let model = &models[usize::from(file.fingerprint.ends_with('1'))];
-            let delivered = model.times.iter().filter(|times| **times > 0).count() as u64;
-            prop_assert_eq!(file.delivered.bytes, delivered);
-            prop_assert_eq!(file.repeated.bytes, model.times.iter().map(|t| u64::from(*t)).sum::<u64>() - delivered);
-            prop_assert_eq!(file.repeated_ranges.bytes, model.times.iter().filter(|t| **t > 1).count() as u64);
-            let lost = model.lost.iter().zip(model.times).filter(|(lost, times)| lost.is_some() && *times == 0);
-            prop_assert_eq!(file.lost_bytes(), lost.count() as u64);
-            prop_assert_eq!(file.missing.bytes, model.missing());
-            prop_assert_eq!(file.state, model.state());
-        }
-        let touched = models.iter().filter(|m| m.from.is_some() || m.times.iter().any(|t| *t > 0)).count();
-        prop_assert!(report.files.len() >= touched);
-        prop_assert_eq!(report.complete, report.files.iter().all(|file| file.state < State::Missing));
-    }
-}
-
-mod files {
-    use std::fs::File;
-    use std::io::Write;
-    use std::path::Path;
-
-    use flate2::Compression;
-    use flate2::write::GzEncoder;
-
-    use super::super::{Args, run};
-    use super::{finished, record};
-
-    fn write(path: &Path, bytes: &[u8]) {
-        File::create(path).unwrap().write_all(bytes).unwrap();
-    }
-
-    fn code(args: &Args) -> String {
-        format!("{:?}", run(args).unwrap())
-    }
-
-    fn is(expected: u8) -> String {
-        format!("{:?}", std::process::ExitCode::from(expected))
-    }
-
-    #[test]
-    fn a_directory_is_read_compressed_or_not_finished_or_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let lines = |values: &[serde_json::Value]| {
-            values.iter().map(|value| value.to_string() + "\n").collect::<String>().into_bytes()
-        };
-        let args = Args { paths: vec![dir.path().to_owned()], ..Args::default() };
-        assert_eq!(code(&args), is(2), "nothing there");
-        assert_eq!(code(&Args::default()), is(2), "nowhere to read");
-
-        let mut packed =
-            GzEncoder::new(File::create(dir.path().join("logs-1.ndjson.gz")).unwrap(), Compression::fast());
-        packed.write_all(&lines(&[record(1, 0, 10)])).unwrap();
-        packed.finish().unwrap();
-        let torn = [lines(&[record(1, 10, 20)]), b"{\"@timestamp\":\"20".to_vec()].concat();
-        write(&dir.path().join("logs-2.ndjson.open"), &torn);
-        write(&dir.path().join("ledger-1.ndjson"), &lines(&[finished(1, 20)]));
-        write(&dir.path().join("other.txt"), b"not for us\n");
-        assert_eq!(code(&args), is(0));
-
-        let out = dir.path().join("once");
-        let dedup = Args { dedup: Some(out.clone()), ..args.clone() };
-        assert_eq!(code(&dedup), is(0));
-        assert_eq!(std::fs::read(&out).unwrap(), lines(&[record(1, 0, 10), record(1, 10, 20)]));
-
-        write(&dir.path().join("ledger-2.ndjson"), &lines(&[finished(1, 21)]));
-        assert_eq!(code(&args), is(1), "a byte is missing");
-    }
-
-    #[test]
-    fn a_file_that_cannot_be_read_to_its_end_is_no_proof() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("logs-1.ndjson.gz");
-        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
-        packed.write_all((record(1, 0, 10).to_string() + "\n").as_bytes()).unwrap();
-        let bytes = packed.finish().unwrap();
-        write(&path, &bytes[..bytes.len() - 9]);
-        assert_eq!(code(&Args { paths: vec![path], ..Args::default() }), is(1));
-        let gone = Args { paths: vec!["/no/such/place".into()], ..Args::default() };
-        assert_eq!(code(&gone), is(2), "no verdict");
-    }
 }

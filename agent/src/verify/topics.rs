@@ -1,87 +1,122 @@
 //! Records and statements from a Kafka.
 
+use std::collections::HashMap;
 use std::io;
 
-use anyhow::{Context as _, Result, bail};
-use taffrail_kafka::{KafkaConfig, TopicMessage, read_topic};
+use anyhow::{Context as _, Result};
+use taffrail_kafka::{KafkaConfig, PartitionRead, TopicMessage, TopicTemplate, read_topic};
 
+use super::places::Place;
 use super::session::{Message, Session};
 
-/// Where to read.
-#[derive(Debug, Clone, clap::Args)]
-pub struct TopicArgs {
-    /// Brokers to begin with, `host:port`, separated by commas; without them, only paths are read
-    #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
-    pub brokers: Vec<String>,
-    /// Topic of records; give it again for each further one
-    #[arg(long, default_value = "taffrail.logs", value_name = "TOPIC")]
-    pub topic: Vec<String>,
-    /// Topic of statements; empty for none, and then nobody says where files end
-    #[arg(long, default_value = "taffrail.ledger", value_name = "TOPIC")]
-    pub ledger_topic: String,
-    /// A property of librdkafka, such as `sasl.username=me`; give it again for each further one
-    #[arg(short = 'X', value_name = "PROPERTY=VALUE")]
-    pub properties: Vec<String>,
+/// What to read of a Kafka.
+#[derive(Debug, Default)]
+pub(super) struct Topics {
+    /// The brokers, and how to reach them.
+    pub(super) config: KafkaConfig,
+    /// Topics of records, or what their names are made by.
+    pub(super) records: Vec<TopicTemplate>,
+    /// Topic of statements.
+    pub(super) ledger: Option<String>,
 }
 
-impl Default for TopicArgs {
-    fn default() -> Self {
-        TopicArgs {
-            brokers: Vec::new(),
-            topic: vec!["taffrail.logs".to_owned()],
-            ledger_topic: "taffrail.ledger".to_owned(),
-            properties: Vec::new(),
-        }
-    }
+/// What to know about what was read.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Topics of records by name.
+    pub(super) topics: Vec<String>,
+    /// For people.
+    pub(super) notes: Vec<String>,
 }
 
-impl TopicArgs {
-    fn config(&self) -> Result<KafkaConfig> {
-        let mut config = KafkaConfig { brokers: self.brokers.clone(), ..KafkaConfig::default() };
-        for property in &self.properties {
-            let Some((name, value)) = property.split_once('=') else {
-                bail!("-X {property}: write it as PROPERTY=VALUE");
-            };
-            config.properties.0.insert(name.trim().to_owned(), value.to_owned());
-        }
-        Ok(config)
-    }
-}
-
-/// Reads the topics to where they end now. Returns notes on what they do not hold any more.
+/// Reads the topics to where they end now.
 ///
 /// # Errors
 /// When brokers or topics cannot be used, or the output cannot be written.
-pub(super) fn read(args: &TopicArgs, session: &mut Session) -> Result<Vec<String>> {
-    let mut notes = Vec::new();
-    if args.brokers.is_empty() {
-        return Ok(notes);
-    }
-    let config = args.config()?;
+pub(super) fn read(from: &Topics, session: &mut Session) -> Result<Known> {
+    let mut known = Known::default();
     // Statements first: what they call confirmed was in the record topic before they were.
-    let ledger = Some(&args.ledger_topic).filter(|topic| !topic.is_empty());
-    for topic in ledger.into_iter().chain(&args.topic) {
-        let mut written = Ok(());
-        let read = read_topic(&config, topic, |message| {
-            if written.is_ok() {
-                written = take(message, session);
+    if let Some(ledger) = &from.ledger {
+        known.notes.extend(read_one(from, ledger, session)?);
+    }
+    for template in &from.records {
+        for topic in names(from, template, &mut known.notes)? {
+            if !known.topics.contains(&topic) {
+                known.notes.extend(read_one(from, &topic, session)?);
+                known.topics.push(topic);
             }
+        }
+    }
+    Ok(known)
+}
+
+/// The topics that a template names.
+fn names(from: &Topics, template: &TopicTemplate, notes: &mut Vec<String>) -> Result<Vec<String>> {
+    let mut names = template.existing(&from.config).context("cannot list the topics")?;
+    if template.constant().is_none() {
+        // A template of placeholders alone fits everything.
+        names.retain(|name| !name.starts_with("__") && from.ledger.as_ref() != Some(name));
+        notes.push(match names.as_slice() {
+            [] => format!("no topic fits {}", template.as_str()),
+            names => format!("topics that fit {}: {}", template.as_str(), names.join(", ")),
         });
-        let summary = read.with_context(|| format!("cannot read topic {topic}"))?;
-        written.context("cannot write the records")?;
-        notes.extend(summary.partitions.iter().filter(|read| read.from > 0).map(|read| {
-            let (partition, from) = (read.partition, read.from);
-            format!(
-                "{topic} partition {partition} begins at offset {from}: retention removed what was before"
-            )
-        }));
+    }
+    Ok(names)
+}
+
+/// The first message that was found in a partition.
+struct First {
+    place: Place,
+    offset: i64,
+    /// Nanoseconds since the Unix epoch.
+    time: Option<i64>,
+}
+
+/// Returns notes on what is not in the topic any more.
+fn read_one(from: &Topics, topic: &str, session: &mut Session) -> Result<Vec<String>> {
+    let mut firsts: HashMap<i32, First> = HashMap::new();
+    let mut written = Ok(());
+    let read = read_topic(&from.config, topic, |message| {
+        let time = message.timestamp.and_then(|millis| millis.checked_mul(1_000_000));
+        let first = firsts.entry(message.partition);
+        let first = first.or_insert_with(|| First { place: session.place(), offset: message.offset, time });
+        if written.is_ok() {
+            written = take(message, first.place, time, session);
+        }
+    });
+    let summary = read.with_context(|| format!("cannot read topic {topic}"))?;
+    written.context("cannot write the records")?;
+    let mut notes = Vec::new();
+    for partition in &summary.partitions {
+        let first = firsts.remove(&partition.partition);
+        let Some(begin) = removed_before(partition, first.as_ref()) else { continue };
+        // Statements that were removed prove nothing, and excuse nothing.
+        if from.ledger.as_deref() != Some(topic) {
+            let place = first.as_ref().map_or_else(|| session.place(), |first| first.place);
+            session.truncate(place, first.and_then(|first| first.time));
+        }
+        let partition = partition.partition;
+        notes.push(format!(
+            "{topic} partition {partition} begins at offset {begin}: retention removed what was before"
+        ));
     }
     Ok(notes)
 }
 
-fn take(message: &TopicMessage<'_>, session: &mut Session) -> io::Result<()> {
+/// Where a partition begins, when that is not its beginning. Retention may work while it is read.
+fn removed_before(read: &PartitionRead, first: Option<&First>) -> Option<i64> {
+    let begin = first.map_or(read.from, |first| first.offset.max(read.from));
+    (begin > 0).then_some(begin)
+}
+
+fn take(
+    message: &TopicMessage<'_>,
+    place: Place,
+    time: Option<i64>,
+    session: &mut Session,
+) -> io::Result<()> {
     let Some(value) = message.payload else { return Ok(()) };
     let header = |name| message.headers.iter().find(|(header, _)| *header == name).map(|(_, value)| *value);
     let raw = header("taffrail.record").map(|record| (header("taffrail.origin").unwrap_or_default(), record));
-    session.message(Message { value, raw })
+    session.message(Message { value, raw, place, time })
 }
