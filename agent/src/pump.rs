@@ -21,6 +21,10 @@ use crate::supervise::panic_message;
 
 /// How long the pump waits for a batch before it lets the shipper look at the clock.
 const PAUSE: Duration = Duration::from_millis(100);
+/// So many pauses in a row make the next ones longer by one, up to so many times as long: waking for nothing is what an
+/// idle agent costs. A batch ends any pause.
+const LIVELY: u32 = 20;
+const LAZIEST: u32 = 5;
 /// The longest pause between two tries to make a shipper.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
@@ -166,16 +170,21 @@ impl Pump {
     }
 
     fn feed(&self, ship: &mut dyn Ship) -> Done {
+        let mut quiet = 0;
         loop {
             if self.output_changed() {
                 return Done::Changed;
             }
-            match self.batches.recv_timeout(PAUSE) {
+            match self.batches.recv_timeout(PAUSE * (1 + quiet / LIVELY).min(LAZIEST)) {
                 Ok(batch) => {
+                    quiet = 0;
                     self.shared.tap.offer(&batch);
                     ship.ship(batch);
                 }
-                Err(RecvTimeoutError::Timeout) => ship.idle(),
+                Err(RecvTimeoutError::Timeout) => {
+                    quiet += 1;
+                    ship.idle();
+                }
                 Err(RecvTimeoutError::Disconnected) => return Done::Ended,
             }
         }

@@ -21,6 +21,7 @@ pub(crate) use counters::Counters;
 pub(crate) use keeper::Keeper;
 pub(crate) use lane::{Claims, Lane, Step, Tools};
 pub(crate) use quota::Quotas;
+pub(crate) use reader::Reader;
 pub(crate) use schedule::Schedule;
 pub(crate) use state::FileState;
 pub(crate) use watch::{Happened, Waker, Watch};

@@ -4,6 +4,7 @@
 //! used up, is found by the timers. Only idle directories are watched: a file that is being written is polled, which
 //! costs a fraction of an event per write.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -101,10 +102,11 @@ impl Watch {
         match inotify.add_watch(&**directory, names | itself | AddWatchFlags::IN_MODIFY) {
             Ok(number) => {
                 let path = Arc::clone(directory);
-                if self.by_number.contains_key(&number) {
-                    self.also.push((number, Arc::clone(&path)));
-                } else {
-                    self.by_number.insert(number, Arc::clone(&path));
+                match self.by_number.entry(number) {
+                    Entry::Occupied(_) => self.also.push((number, Arc::clone(&path))),
+                    Entry::Vacant(free) => {
+                        free.insert(Arc::clone(&path));
+                    }
                 }
                 self.by_path.insert(path, number);
                 true
@@ -148,7 +150,7 @@ impl Watch {
         }
         let mut hints = Hints::default();
         while let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) {
-            events.into_iter().for_each(|event| self.note(event, &mut hints));
+            events.iter().for_each(|event| self.note(event, &mut hints));
         }
         hints
     }
@@ -166,7 +168,7 @@ impl Watch {
         let _ = event.map(EventFd::read);
     }
 
-    fn note(&mut self, event: InotifyEvent, hints: &mut Hints) {
+    fn note(&mut self, event: &InotifyEvent, hints: &mut Hints) {
         if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             self.counters.watch_failures.add(1);
             hints.overflow = true;
@@ -204,6 +206,11 @@ impl Watch {
 mod tests {
     use super::*;
 
+    fn touch(path: &Path) {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
+        std::io::Write::write_all(&mut file.expect("opened"), b"x").expect("written");
+    }
+
     /// What is heard within ten seconds, until `done`.
     fn hear(watch: &mut Watch, done: impl Fn(&Hints) -> bool) -> Hints {
         let start = std::time::Instant::now();
@@ -226,7 +233,7 @@ mod tests {
         let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
         let happened = hints.directories.get(directory.path()).expect("a hint");
         assert!(happened.renamed && happened.names.contains(std::ffi::OsStr::new("new")));
-        std::fs::write(directory.path().join("new"), "x").expect("written");
+        touch(&directory.path().join("new"));
         let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
         assert!(!hints.directories[directory.path()].renamed);
         watch.remove(directory.path());
@@ -241,11 +248,11 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).expect("a link");
         let mut watch = Watch::new(Counters::new());
         assert!(watch.add(&real) && watch.add(&link));
-        std::fs::write(real.join("a"), "x").expect("written");
+        touch(&real.join("a"));
         let hints = hear(&mut watch, |hints| hints.directories.len() == 2);
         assert!(hints.directories.contains_key(&real) && hints.directories.contains_key(&link));
         watch.remove(&real);
-        std::fs::write(real.join("b"), "x").expect("written");
+        touch(&real.join("b"));
         let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
         assert!(hints.directories.contains_key(&link) && !hints.directories.contains_key(&real));
     }

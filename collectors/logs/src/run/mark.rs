@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::find::settled;
-use crate::follow::{FileState, Lane};
+use crate::follow::{FileState, Lane, Reader};
 
 /// What a lane's directory and its one file say of themselves, times of change included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,26 +29,27 @@ impl Mark {
         let Some(file) = lane.chain.front() else {
             return lane.finished.is_empty().then(|| Mark::at(directory, None)).flatten();
         };
-        if lane.chain.len() > 1 || file.is_gzip() || !file.carry.is_empty() {
+        let Some(Reader::Plain(open)) = &file.reader else { return None };
+        if lane.chain.len() > 1 || !file.carry.is_empty() {
             return None;
         }
-        let state = file.kept.state.lock();
-        Mark::at(directory, Some((&state, file.read)))
+        // By its descriptor, which is cheaper: another file under its name shows in the directory.
+        let (meta, state) = (open.metadata().ok()?, file.kept.state.lock());
+        Mark::at(directory, Some((&meta, &state, file.read)))
     }
 
     /// Of a lane that is asleep, as its files lie now.
     pub(super) fn of_states(directory: &Path, states: &[FileState]) -> Option<Mark> {
         let state = states.iter().find(|state| !state.finished)?;
-        Mark::at(directory, Some((state, state.position)))
+        Mark::at(directory, Some((&std::fs::metadata(&state.path).ok()?, state, state.position)))
     }
 
-    fn at(directory: &Path, file: Option<(&FileState, u64)>) -> Option<Mark> {
+    fn at(directory: &Path, file: Option<(&Metadata, &FileState, u64)>) -> Option<Mark> {
         let mut numbers = [0; 8];
         numbers[0] = nanos(settled(directory)?);
-        if let Some((state, read)) = file {
-            let meta = std::fs::metadata(&state.path).ok().filter(|meta| is_at(meta, state, read))?;
+        if let Some((meta, state, read)) = file {
             let age = SystemTime::now().duration_since(meta.modified().ok()?).unwrap_or_default();
-            if age < Duration::from_millis(50) {
+            if age < Duration::from_millis(50) || !is_at(meta, state, read) {
                 return None;
             }
             let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];

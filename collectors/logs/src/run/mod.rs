@@ -46,6 +46,10 @@ const URGENT_BLOCKS: usize = 4;
 const RECHECKED: usize = 256;
 /// How many sleepers are woken between two turns when there is nothing else to do.
 const ROUSED: usize = 32;
+/// How long a lane waits for a descriptor, and is idle before it gives its own away, when there are too few.
+const DESCRIPTOR_WAIT: Duration = Duration::from_millis(100);
+/// The least time between two looks at all lanes at rest for some that can sleep.
+const SHORTAGE_GAP: Duration = Duration::from_secs(1);
 /// How often one is woken while there is.
 const ROUSE_GAP: Duration = Duration::from_millis(2);
 
@@ -111,12 +115,14 @@ pub(crate) struct Run<'a> {
     scan_gap: Duration,
     hear_at: Instant,
     recheck_at: Instant,
+    rechecked_at: Instant,
     /// The next lane at rest to look at.
     recheck: usize,
     /// Lanes asleep since the start, to be woken when there is time.
     to_rouse: VecDeque<usize>,
     rouse_at: Instant,
     most_open: usize,
+    shortage_reported: bool,
     /// There are sleepers that the kernel does not watch.
     blind: bool,
     /// The lane that was looked after last while nothing could be read.
@@ -171,10 +177,12 @@ impl<'a> Run<'a> {
             scan_gap: Duration::ZERO,
             hear_at: now,
             recheck_at: now,
+            rechecked_at: now,
             recheck: usize::MAX,
             to_rouse: VecDeque::new(),
             rouse_at: now,
             most_open: collector.most_open,
+            shortage_reported: false,
             blind: false,
             looked_after: 0,
         };
@@ -209,7 +217,7 @@ impl<'a> Run<'a> {
             if now >= self.hear_at {
                 self.hear(Duration::ZERO);
             }
-            self.recheck(now);
+            self.recheck(now)?;
             if now >= self.rouse_at {
                 self.rouse_at = now + ROUSE_GAP;
                 self.rouse_some(1);
@@ -336,7 +344,7 @@ impl<'a> Run<'a> {
     }
 
     /// Looks at some of the lanes at rest whatever the kernel said, when it is time.
-    fn recheck(&mut self, now: Instant) {
+    fn recheck(&mut self, now: Instant) -> Result<(), OutletClosed> {
         if now >= self.recheck_at {
             self.recheck = 0;
             self.plan_recheck(now);
@@ -344,7 +352,7 @@ impl<'a> Run<'a> {
         let end = self.slots.end();
         for _ in 0..RECHECKED {
             if self.recheck >= end {
-                return;
+                return Ok(());
             }
             let changed = match self.slots.get(self.recheck) {
                 Some(Seat::Awake(slot)) => {
@@ -358,19 +366,30 @@ impl<'a> Run<'a> {
             };
             if changed {
                 self.wake(self.recheck);
+            } else if self.slots.awake(self.recheck).is_some_and(|slot| slot.parked)
+                && self.put_to_sleep(self.recheck)?
+            {
+                self.gear.counters.parked.add(1_u64.wrapping_neg());
             }
             self.recheck += 1;
         }
+        Ok(())
     }
 
     fn plan_recheck(&mut self, now: Instant) {
+        self.rechecked_at = now;
         let rescan = Duration::from_secs(self.gear.config.rescan_seconds);
         self.recheck_at = now + if self.blind { rescan.min(SLOWEST_POLL) } else { rescan };
     }
 
     fn turn(&mut self, id: usize) -> Result<(), OutletClosed> {
         let now = Instant::now();
+        let crowded_out = self.is_short_of_descriptors();
         let Some(slot) = self.slots.awake_mut(id) else { return Ok(()) };
+        if crowded_out && !slot.lane.looked {
+            self.schedule.at(id, now + DESCRIPTOR_WAIT);
+            return Ok(());
+        }
         let blocks = if slot.lane.successors() > 0 { URGENT_BLOCKS } else { 1 };
         let mut tools = self.gear.tools(now);
         // A lane whose first file is not there yet has nothing but its directory to tell of it.
@@ -426,8 +445,9 @@ impl<'a> Run<'a> {
 
     /// A lane with nothing to do: polled for a while, then parked if the kernel will tell.
     fn rest(&mut self, id: usize, now: Instant, tick: Duration) -> Result<(), OutletClosed> {
+        let park_after = self.park_after();
         let Some(slot) = self.slots.awake_mut(id) else { return Ok(()) };
-        if slot.is_active(now, self.gear.pace.park_after) {
+        if slot.is_active(now, park_after) {
             slot.pause = tick;
             self.schedule.after(id, now, tick);
             return Ok(());
@@ -463,6 +483,30 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Whether so many files are open that the next would take the descriptors needed for everything else. Lanes that
+    /// nobody has looked at yet wait until others sleep.
+    fn is_short_of_descriptors(&mut self) -> bool {
+        let open = usize::try_from(self.gear.counters.open_files.value()).unwrap_or(usize::MAX);
+        let short = open > self.most_open.saturating_add(self.most_open / 8);
+        if short {
+            // Some that are parked can sleep.
+            self.recheck_at = self.recheck_at.min(self.rechecked_at + SHORTAGE_GAP);
+        }
+        if short && !std::mem::replace(&mut self.shortage_reported, true) {
+            tracing::warn!(
+                open,
+                "more log files than this process may hold open; idle ones are closed, new ones wait (raise the limit of open files)"
+            );
+        }
+        short
+    }
+
+    /// How long a lane must have been silent to rest.
+    fn park_after(&self) -> Duration {
+        let short = self.gear.counters.open_files.value() > self.most_open as u64;
+        if short { DESCRIPTOR_WAIT.min(self.gear.pace.park_after) } else { self.gear.pace.park_after }
+    }
+
     /// Closes what an idle lane holds, if more is open than should be; returns whether it sleeps now.
     fn put_to_sleep(&mut self, id: usize) -> Result<bool, OutletClosed> {
         if self.gear.counters.open_files.value() <= self.most_open as u64 {
@@ -482,17 +526,20 @@ impl<'a> Run<'a> {
     }
 
     fn is_quiet(&mut self, directory: &Path, now: Instant) -> bool {
-        self.slots.is_quiet(directory, now, self.gear.pace.park_after)
+        self.slots.is_quiet(directory, now, self.park_after())
     }
 
     /// Waits until the shippers have taken something or give memory back. Files are rotated and deleted meanwhile:
     /// some lanes are looked after, the others the next time.
     fn await_room(&mut self) {
+        let short = self.is_short_of_descriptors();
         let mut tools = self.gear.tools(Instant::now());
         let count = self.slots.end();
         for _ in 0..count.min(LOOKED_AFTER) {
             self.looked_after = (self.looked_after + 1) % count;
-            if let Some(slot) = self.slots.awake_mut(self.looked_after) {
+            if let Some(slot) = self.slots.awake_mut(self.looked_after)
+                && (slot.lane.looked || !short)
+            {
                 slot.lane.keep_up(&mut tools);
             }
         }

@@ -85,3 +85,20 @@ fn of_many_lanes_in_one_directory_each_follows_its_own_files() {
     all(&mut scene, 30);
     scene.close();
 }
+
+#[test]
+fn with_too_few_descriptors_every_lane_is_read_in_its_turn() {
+    let mut scene = Scene::new();
+    let names: Vec<String> = (0..60).map(|n| format!("c{n:02}")).collect();
+    let log = |scene: &Scene, name: &str| scene.container("shop", name, "0.log");
+    names.iter().for_each(|name| say(&log(&scene, name), numbered(0, 10)));
+    let config = config(scene.path());
+    scene.agent = Some(Agent::start_holding(8, scene.path(), config, &scene.topic, 1, false));
+    scene.until("all lanes were awaited", |s| {
+        assert!(s.held("0.log") <= 10, "{} are held", s.held("0.log"));
+        names.iter().all(|name| s.bodies(name) == expected(10))
+    });
+    names.iter().for_each(|name| say(&log(&scene, name), numbered(10, 20)));
+    scene.until("all lanes were awaited", |s| names.iter().all(|name| s.bodies(name) == expected(20)));
+    scene.close();
+}
