@@ -219,6 +219,11 @@ impl Kafka {
         wire::delete_topic(self.broker(), name)
     }
 
+    /// Deletes the records of a partition that lie before `offset`, as retention does.
+    pub fn delete_records(&self, topic: &str, partition: i32, offset: i64) -> Result<()> {
+        wire::delete_records(self.broker(), topic, partition, offset)
+    }
+
     /// Allows a user of an authorizing broker everything on topics whose names begin so.
     pub fn allow(&self, user: User, prefix: &str) -> Result<()> {
         wire::allow(self.broker(), user.name, prefix)

@@ -27,6 +27,7 @@ const LIST_OFFSETS: Kind = Kind { key: 2, version: 1, name: "ListOffsets" };
 const METADATA: Kind = Kind { key: 3, version: 1, name: "Metadata" };
 const CREATE_TOPICS: Kind = Kind { key: 19, version: 4, name: "CreateTopics" };
 const DELETE_TOPICS: Kind = Kind { key: 20, version: 1, name: "DeleteTopics" };
+const DELETE_RECORDS: Kind = Kind { key: 21, version: 0, name: "DeleteRecords" };
 const CREATE_ACLS: Kind = Kind { key: 30, version: 1, name: "CreateAcls" };
 
 /// A topic to be created.
@@ -70,6 +71,22 @@ pub(crate) fn delete_topic(broker: SocketAddr, name: &str) -> Result<()> {
         let (name, error) = (answer.string()?, answer.i16()?);
         ensure!(error == NONE, "cannot delete topic {name}: error {error}");
         Ok(())
+    })?;
+    Ok(())
+}
+
+/// Deletes the records of a partition that lie before `offset`, as retention does.
+pub(crate) fn delete_records(broker: SocketAddr, topic: &str, partition: i32, offset: i64) -> Result<()> {
+    let body = Body::default().array(1).string(topic).array(1).i32(partition).i64(offset);
+    let mut answer = ask(broker, DELETE_RECORDS, &body.i32(milliseconds(PATIENCE)))?;
+    answer.i32()?; // throttled
+    answer.array(|answer| {
+        let name = answer.string()?;
+        answer.array(|partition| {
+            let (index, _, error) = (partition.i32()?, partition.i64()?, partition.i16()?);
+            ensure!(error == NONE, "cannot delete records of {name}/{index}: error {error}");
+            Ok(())
+        })
     })?;
     Ok(())
 }
