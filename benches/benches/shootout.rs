@@ -12,6 +12,7 @@ use taffrail_benches::build;
 use taffrail_benches::lines::{self, Written};
 use taffrail_benches::peers::{Peer, Task};
 use taffrail_benches::process::{Measured, Usage};
+use taffrail_kafka::{KafkaConfig, read_topic};
 use taffrail_parts::kafka::Topic;
 use taffrail_parts::{Kafka, KafkaOptions};
 
@@ -55,6 +56,8 @@ struct Row {
     peak: Option<u64>,
     delivered: u64,
     expected: u64,
+    /// Bytes of key and value of a record, on average, as the topic has them.
+    record: u64,
 }
 
 impl Row {
@@ -96,7 +99,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     for (form, name, floor) in [
         (Form::Json, "taffrail, JSON", "floor, the same JSON"),
         (Form::Raw, "taffrail, raw", "floor, bare lines"),
-        (Form::RawMinimal, "taffrail, raw minimal", ""),
+        (Form::RawFull, "taffrail, raw, all fields", ""),
     ] {
         let mut measured: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
         for _ in 0..arguments.rounds {
@@ -210,6 +213,7 @@ impl Bench {
             peak: Some(usage.peak),
             delivered: count()?,
             expected: written.lines,
+            record: self.record(topic)?,
         })
     }
 
@@ -228,7 +232,19 @@ impl Bench {
             peak: None,
             delivered: self.kafka.end_offsets(&to)?.iter().sum::<i64>().cast_unsigned(),
             expected: written.lines,
+            record: self.record(&to)?,
         })
+    }
+
+    /// Reads a topic: whoever sends less has less to do.
+    fn record(&self, topic: &str) -> Result<u64> {
+        let config = KafkaConfig { brokers: vec![self.kafka.bootstrap()], ..KafkaConfig::default() };
+        let mut example = None;
+        let read = read_topic(&config, topic, |message| {
+            example = example.take().or_else(|| message.payload.map(<[u8]>::to_vec));
+        })?;
+        eprintln!("shootout: a record is {}", String::from_utf8_lossy(&example.unwrap_or_default()));
+        Ok(read.bytes / read.messages.max(1))
     }
 }
 
@@ -238,19 +254,20 @@ fn print(rows: &[Row]) {
         rows.iter().find(|row| row.name.starts_with("floor") && row.name.contains("bare") == bare)
     };
     println!(
-        "\n{:<24} {:>10} {:>9} {:>8} {:>9} {:>11} {:>11}",
-        "", "CPU s/GB", "x floor", "MB/s", "peak MB", "delivered", "expected"
+        "\n{:<26} {:>10} {:>9} {:>8} {:>9} {:>8} {:>11} {:>11}",
+        "", "CPU s/GB", "x floor", "MB/s", "peak MB", "B/record", "delivered", "expected"
     );
     for row in rows {
         let ratio = floor(&row.name).map_or(f64::NAN, |floor| row.cpu_per_gb() / floor.cpu_per_gb());
         let peak = row.peak.map_or_else(|| "-".to_owned(), |peak| (peak / 1_000_000).to_string());
         println!(
-            "{:<24} {:>10.2} {:>9.2} {:>8.0} {:>9} {:>11} {:>11}",
+            "{:<26} {:>10.2} {:>9.2} {:>8.0} {:>9} {:>8} {:>11} {:>11}",
             row.name,
             row.cpu_per_gb(),
             ratio,
             row.gigabytes * 1000.0 / row.seconds,
             peak,
+            row.record,
             row.delivered,
             row.expected
         );

@@ -13,10 +13,10 @@ use crate::process::{self, Measured};
 pub enum Form {
     /// JSON in ECS names.
     Json,
-    /// Bytes with all metadata in headers.
+    /// Bytes with their place in a header.
     Raw,
-    /// Bytes with the place alone in a header.
-    RawMinimal,
+    /// Bytes with all metadata in headers.
+    RawFull,
 }
 
 impl Form {
@@ -24,7 +24,7 @@ impl Form {
         match self {
             Form::Json => "{}",
             Form::Raw => "{encoding: raw}",
-            Form::RawMinimal => "{encoding: raw, fields: minimal}",
+            Form::RawFull => "{encoding: raw, fields: full}",
         }
     }
 }

@@ -21,6 +21,7 @@ mod config;
 mod error;
 mod flight;
 mod headers;
+mod heap;
 mod lane;
 mod metrics;
 mod producer;

@@ -58,14 +58,16 @@ impl Spares {
         }
     }
 
-    /// Frees what full speed alone needs.
-    pub(crate) fn shrink(&self) {
+    /// Frees what full speed alone needs; returns whether there was any.
+    pub(crate) fn shrink(&self) -> bool {
         const QUIET: usize = 2;
         let mut spares = self.0.lock();
-        if spares.len() > QUIET {
+        let any = spares.len() > QUIET;
+        if any {
             spares.truncate(QUIET);
             spares.shrink_to_fit();
         }
+        any
     }
 }
 

@@ -21,7 +21,7 @@ use crate::producer::{Producer, Shared, Spares};
 use crate::properties::{native, producer_properties};
 use crate::renewal::Renewal;
 use crate::trouble::Troubles;
-use crate::{KafkaConfig, KafkaError, TopicTemplate};
+use crate::{KafkaConfig, KafkaError, TopicTemplate, heap};
 
 /// What a message takes in a request besides its key, value and headers, at most.
 const FRAMING: usize = 1024;
@@ -77,6 +77,7 @@ impl KafkaShipper {
         envelope: EnvelopeConfig,
         pool: Arc<BufferPool>,
     ) -> Result<Self, KafkaError> {
+        heap::keep();
         let properties = producer_properties(config)?;
         let (sender, returned) = crossbeam_channel::unbounded();
         let counters = Arc::new(Counters::default());
@@ -435,8 +436,8 @@ impl Ship for KafkaShipper {
         self.tend();
         if self.main.flying() > 0 {
             self.main.flush(NUDGE);
-        } else {
-            self.shared.spares.shrink();
+        } else if self.shared.spares.shrink() {
+            heap::release();
         }
     }
 
