@@ -68,13 +68,15 @@ enum Command {
                             account does not add up.")]
     Ledger(ledger::Args),
     /// Prove from the far side that nothing is missing
-    #[command(after_help = "Examples:\n  taffrail verify                        what the agent's configuration names\n  \
+    #[command(
+        after_help = "Examples:\n  taffrail verify                        what the agent's configuration names\n  \
                       taffrail verify -f taffrail.yaml       its brokers, login and topics, from anywhere\n  \
                       taffrail verify --brokers kafka:9092 --topic 'logs.{namespace}'\n  \
                       taffrail verify -f taffrail.yaml --json | jq .missing\n  \
                       taffrail verify records --dedup once.ndjson\n\n\
                       Exit code 0 when nothing is missing, 1 when something is, 2 when there is no verdict: nothing \
-                      to read, or it cannot be read; 78 when the configuration is bad.")]
+                      to read, or it cannot be read; 78 when the configuration is bad."
+    )]
     Verify(verify::Args),
     /// Write the reference pages (configuration, metrics, command line)
     Reference(reference::Args),

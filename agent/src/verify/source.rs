@@ -89,6 +89,7 @@ impl TopicArgs {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tests make files that need not survive")]
 mod tests {
     use clap::Parser;
 

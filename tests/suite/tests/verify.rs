@@ -1,5 +1,6 @@
 //! `taffrail verify` on the topics of a real Kafka, filled by kcat.
 #![allow(clippy::unwrap_used, reason = "a failed step of a test is a failed test")]
+#![allow(clippy::disallowed_methods, reason = "tests make files that need not survive")]
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
