@@ -20,12 +20,12 @@ pub enum AskAgentError {
     #[error("the agent says: {0}")]
     Refused(String),
     /// The connection broke or what came is no answer.
-    #[error("talking to the agent on {path}: {source}", path = path.display())]
+    #[error("talking to the agent on {path}: {cause}", path = path.display())]
     Broken {
         /// The socket.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
@@ -34,7 +34,7 @@ pub enum AskAgentError {
 /// # Errors
 /// [`AskAgentError`].
 pub fn get(socket: &Path, target: &str) -> Result<BufReader<UnixStream>, AskAgentError> {
-    let broken = |source| AskAgentError::Broken { path: socket.to_owned(), source };
+    let broken = |cause| AskAgentError::Broken { path: socket.to_owned(), cause };
     let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             AskAgentError::NoAgent(socket.to_owned())

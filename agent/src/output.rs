@@ -21,16 +21,22 @@ pub struct Made {
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
     /// The shipper cannot be made from its configuration.
-    #[error("output {name}: {source}")]
+    #[error("output {name}: {cause}")]
     Shipper {
         /// The key under `output`.
         name: &'static str,
         /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The system grants no thread.
     #[error("cannot start a thread: {0}")]
-    Thread(#[from] std::io::Error),
+    Thread(std::io::Error),
+}
+
+impl From<std::io::Error> for OutputError {
+    fn from(cause: std::io::Error) -> Self {
+        OutputError::Thread(cause)
+    }
 }
 
 /// Makes the configured shipper.
@@ -39,9 +45,9 @@ pub enum OutputError {
 /// When its settings do not work: a directory that cannot be written, a property that librdkafka refuses.
 pub fn make_shipper(config: &Config, pool: &Arc<BufferPool>) -> Result<Made, OutputError> {
     let envelope = config.envelope.clone();
-    let failed = |source: Box<dyn std::error::Error + Send + Sync>| OutputError::Shipper {
+    let failed = |cause: Box<dyn std::error::Error + Send + Sync>| OutputError::Shipper {
         name: config.output.name(),
-        source,
+        cause,
     };
     Ok(match &config.output {
         Output::Kafka(kafka) => {

@@ -74,7 +74,7 @@ fn build(
 
 fn read_file(path: &Path) -> Result<File<'_>, ConfigError> {
     let text = std::fs::read_to_string(path)
-        .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
     Ok(File { path, text })
 }
 

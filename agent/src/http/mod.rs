@@ -31,7 +31,7 @@ use crate::tap::TapHub;
 pub use answers::{Readiness, Shipper};
 pub use requests::FAMILIES as REQUEST_FAMILIES;
 use requests::Requests;
-pub use socket::SocketError;
+pub use socket::{SocketError, look as look_for_socket};
 
 /// What can be seen of a running agent.
 pub struct Surface {
@@ -58,13 +58,13 @@ pub struct Surface {
 pub enum ServeError {
     /// The address cannot be listened on.
     #[error(
-        "cannot listen on {address}: {source}; set http.listen to a free address, or http.enabled to false"
+        "cannot listen on {address}: {cause}; set http.listen to a free address, or http.enabled to false"
     )]
     Listen {
         /// The address.
         address: SocketAddr,
         /// The cause.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The socket cannot be made.
     #[error(transparent)]
@@ -117,7 +117,7 @@ fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    listener.map_err(|source| ServeError::Listen { address, source })
+    listener.map_err(|cause| ServeError::Listen { address, cause })
 }
 
 fn shared(surface: Surface, stop: watch::Receiver<bool>) -> Shared {

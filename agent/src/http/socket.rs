@@ -24,24 +24,21 @@ pub enum SocketError {
     #[error("{path} can be written by everybody; set tap.socket to a path in a directory of the agent's own", path = .0.display())]
     Exposed(PathBuf),
     /// It cannot be made.
-    #[error("cannot make the socket {path}: {source}", path = path.display())]
+    #[error("cannot make the socket {path}: {cause}", path = path.display())]
     Failed {
         /// The socket.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 /// Listens on `path`. A socket that nobody answers on any more is replaced.
 pub(super) fn bind(path: &Path) -> Result<UnixListener, SocketError> {
-    let failed = |source| SocketError::Failed { path: path.to_owned(), source };
+    let failed = |cause| SocketError::Failed { path: path.to_owned(), cause };
     let directory = path.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(directory).map_err(failed)?;
-    if std::fs::metadata(directory).map_err(failed)?.mode() & 0o002 != 0 {
-        return Err(SocketError::Exposed(directory.to_owned()));
-    }
-    make_room(path)?;
+    look(path)?;
     // Bound aside and renamed, so that at no moment there is a socket that does not answer or is open to others.
     let aside = path.with_extension(format!("{}~", std::process::id() % 1000));
     let _ = std::fs::remove_file(&aside);
@@ -50,10 +47,25 @@ pub(super) fn bind(path: &Path) -> Result<UnixListener, SocketError> {
     Ok(listener)
 }
 
-fn make_room(path: &Path) -> Result<(), SocketError> {
+/// Whether a socket could be there, as far as what is there says; a directory that is missing would be made.
+///
+/// # Errors
+/// [`SocketError`], as serving would fail with.
+pub fn look(path: &Path) -> Result<(), SocketError> {
+    let failed = |cause| SocketError::Failed { path: path.to_owned(), cause };
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    match std::fs::metadata(directory) {
+        Ok(found) if found.mode() & 0o002 != 0 => Err(SocketError::Exposed(directory.to_owned())),
+        Ok(_) => unused(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn unused(path: &Path) -> Result<(), SocketError> {
     match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(source) => Err(SocketError::Failed { path: path.to_owned(), source }),
+        Err(cause) => Err(SocketError::Failed { path: path.to_owned(), cause }),
         Ok(found) if !found.file_type().is_socket() => Err(SocketError::NotASocket(path.to_owned())),
         Ok(_) if UnixStream::connect(path).is_ok() => Err(SocketError::Taken(path.to_owned())),
         Ok(_) => Ok(()),

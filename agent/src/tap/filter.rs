@@ -33,10 +33,10 @@ pub struct Wanted {
 
 /// A filter that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("`{pattern}` is not a regular expression: {source}")]
+#[error("`{pattern}` is not a regular expression: {cause}")]
 pub struct FilterError {
     pattern: String,
-    source: regex::Error,
+    cause: regex::Error,
 }
 
 /// A name: as it stands, with `*` for anything, or the beginning of the name up to a `-`, since that is how
@@ -93,7 +93,7 @@ impl Filter {
         let grep = wanted
             .grep
             .as_ref()
-            .map(|text| regex(text).map_err(|source| FilterError { pattern: text.clone(), source }));
+            .map(|text| regex(text).map_err(|cause| FilterError { pattern: text.clone(), cause }));
         Ok(Filter {
             namespace: name(&wanted.namespace),
             pod: name(&wanted.pod),

@@ -32,21 +32,21 @@ pub enum StoreError {
         known: u32,
     },
     /// The file system refused. Worth retrying: what was staged still is.
-    #[error("cannot {action} {}: {source}; {}", .path.display(), remedy(.source))]
+    #[error("cannot {action} {}: {cause}; {}", .path.display(), remedy(.cause))]
     Io {
         /// What was attempted.
         action: &'static str,
         /// On what.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 impl StoreError {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
         let path = path.to_owned();
-        move |source| StoreError::Io { action, path, source }
+        move |cause| StoreError::Io { action, path, cause }
     }
 }
 

@@ -27,8 +27,8 @@ const ACTIONS: [&str; 5] = ["create", "start", "die", "destroy", "rename"];
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum EngineError {
     /// Nothing listens there: the normal case where there is no engine.
-    #[error("no Docker engine at {}: {source}", .path.display())]
-    Absent { path: PathBuf, source: io::Error },
+    #[error("no Docker engine at {}: {cause}", .path.display())]
+    Absent { path: PathBuf, cause: io::Error },
     /// There is a socket that this process may not use.
     #[error("permission denied on {}; run as root, or as a member of the group docker", .path.display())]
     Denied { path: PathBuf },
@@ -36,8 +36,8 @@ pub(crate) enum EngineError {
     #[error("{} is not a path of UTF-8 text", .path.display())]
     Path { path: PathBuf },
     /// It answered wrongly, or not in time.
-    #[error("the Docker engine at {} failed: {source}", .path.display())]
-    Failed { path: PathBuf, source: bollard::errors::Error },
+    #[error("the Docker engine at {} failed: {cause}", .path.display())]
+    Failed { path: PathBuf, cause: bollard::errors::Error },
     /// The stream of its events ended: it is shutting down.
     #[error("the Docker engine at {} closed the connection", .path.display())]
     Closed { path: PathBuf },
@@ -47,8 +47,8 @@ impl EngineError {
     /// Whether only this one answer was wrong, and the engine may be asked on.
     pub(crate) fn concerns_one_answer(&self) -> bool {
         use bollard::errors::Error::{DockerResponseServerError, JsonDataError, JsonSerdeError};
-        let EngineError::Failed { source, .. } = self else { return false };
-        matches!(source, DockerResponseServerError { .. } | JsonDataError { .. } | JsonSerdeError { .. })
+        let EngineError::Failed { cause, .. } = self else { return false };
+        matches!(cause, DockerResponseServerError { .. } | JsonDataError { .. } | JsonSerdeError { .. })
     }
 }
 
@@ -71,9 +71,9 @@ impl Engine {
     /// Connects and agrees on a version of the API.
     pub(crate) async fn connect(path: &Path) -> Result<Engine, EngineError> {
         // bollard's own error does not tell an engine that is not there from one that is locked.
-        UnixStream::connect(path).await.map_err(|source| refused(path, source))?;
+        UnixStream::connect(path).await.map_err(|cause| refused(path, cause))?;
         let text = path.to_str().ok_or_else(|| EngineError::Path { path: path.to_owned() })?;
-        let failed = |source| EngineError::Failed { path: path.to_owned(), source };
+        let failed = |cause| EngineError::Failed { path: path.to_owned(), cause };
         let docker = Docker::connect_with_unix(text, ANSWER_SECONDS, API_DEFAULT_VERSION).map_err(failed)?;
         let docker = docker.negotiate_version().await.map_err(failed)?;
         let info = docker.info().await.map_err(failed)?;
@@ -94,7 +94,7 @@ impl Engine {
         };
         let path = self.path.clone();
         let end = EngineError::Closed { path: path.clone() };
-        let failed = move |source| EngineError::Failed { path: path.clone(), source };
+        let failed = move |cause| EngineError::Failed { path: path.clone(), cause };
         let ids = |event: EventMessage| async { Ok(event.actor.and_then(|actor| actor.id)) };
         let events = self.docker.events(Some(options)).map_err(failed).try_filter_map(ids);
         events.chain(futures_util::stream::once(async { Err(end) })).boxed()
@@ -103,7 +103,7 @@ impl Engine {
     /// All containers, running or not.
     pub(crate) async fn list(&self) -> Result<Vec<ContainerSummary>, EngineError> {
         let options = ListContainersOptions { all: true, ..ListContainersOptions::default() };
-        self.docker.list_containers(Some(options)).await.map_err(|source| self.failed(source))
+        self.docker.list_containers(Some(options)).await.map_err(|cause| self.failed(cause))
     }
 
     /// What the containers with these ids are.
@@ -119,19 +119,19 @@ impl Engine {
         match self.docker.inspect_container(id, None::<InspectContainerOptions>).await {
             Ok(answer) => Ok(Some(ContainerInfo::inspected(answer, self.data_root.as_deref()))),
             Err(bollard::errors::Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
-            Err(source) => Err(self.failed(source)),
+            Err(cause) => Err(self.failed(cause)),
         }
     }
 
-    fn failed(&self, source: bollard::errors::Error) -> EngineError {
-        EngineError::Failed { path: self.path.clone(), source }
+    fn failed(&self, cause: bollard::errors::Error) -> EngineError {
+        EngineError::Failed { path: self.path.clone(), cause }
     }
 }
 
-fn refused(path: &Path, source: io::Error) -> EngineError {
+fn refused(path: &Path, cause: io::Error) -> EngineError {
     let path = path.to_owned();
-    match source.kind() {
+    match cause.kind() {
         io::ErrorKind::PermissionDenied => EngineError::Denied { path },
-        _ => EngineError::Absent { path, source },
+        _ => EngineError::Absent { path, cause },
     }
 }

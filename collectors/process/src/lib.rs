@@ -90,7 +90,7 @@ fn limit(value: LimitValue) -> Option<f64> {
 }
 
 fn failed(what: &'static str) -> impl Fn(ProcError) -> AskError {
-    move |source| AskError::Failed { what: what.to_owned(), source: Box::new(source) }
+    move |cause| AskError::Failed { what: what.to_owned(), cause: Box::new(cause) }
 }
 
 #[cfg(test)]

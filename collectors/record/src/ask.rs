@@ -93,12 +93,12 @@ pub enum AskError {
     #[error("not available here: {0}")]
     Absent(String),
     /// It should be there and could not be read.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Failed {
         /// What was being read (path).
         what: String,
         /// The cause.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        cause: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 

@@ -19,18 +19,18 @@ pub enum FileError {
     #[error("{0} is in use by another taffrail; give each its own directory")]
     InUse(PathBuf),
     /// The directory cannot be used.
-    #[error("cannot use {path}: {source}")]
+    #[error("cannot use {path}: {cause}")]
     Directory {
         /// The directory, or the file in it.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
 }
 
 impl FileError {
     pub(crate) fn at(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> FileError {
         let path = path.into();
-        move |source| FileError::Directory { path, source }
+        move |cause| FileError::Directory { path, cause }
     }
 }

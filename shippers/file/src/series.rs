@@ -13,16 +13,16 @@ use crate::{FileConfig, FileError};
 
 /// A failed operation on a file.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} {path}: {source}")]
+#[error("{what} {path}: {cause}")]
 pub(crate) struct Failed {
     what: &'static str,
     path: PathBuf,
-    source: io::Error,
+    cause: io::Error,
 }
 
 fn failed(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Failed {
     let path = path.to_owned();
-    move |source| Failed { what, path, source }
+    move |cause| Failed { what, path, cause }
 }
 
 /// A sequence of files.

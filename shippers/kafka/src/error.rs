@@ -21,12 +21,12 @@ pub enum KafkaError {
     #[error("kafka.sasl: set one of password and password_file")]
     Password,
     /// A file with a secret cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error("cannot read {path}: {cause}")]
     SecretFile {
         /// The file.
         path: PathBuf,
         /// The cause.
-        source: io::Error,
+        cause: io::Error,
     },
     /// librdkafka makes no client out of this configuration.
     #[error("cannot make a kafka client: {0}")]

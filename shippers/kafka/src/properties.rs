@@ -21,7 +21,7 @@ const BATCH_BYTES: &str = "524288";
 pub(crate) const PARTITIONER: &str = "murmur2_random";
 
 /// Properties the user cannot have, because what they change is what taffrail promises.
-const REFUSED: [(&str, &str); 14] = [
+pub(crate) const REFUSED: [(&str, &str); 14] = [
     ("bootstrap.servers", "set kafka.brokers instead"),
     ("metadata.broker.list", "set kafka.brokers instead"),
     ("acks", "a record counts as delivered only when all in-sync replicas have it"),
@@ -92,7 +92,11 @@ pub fn consumer_properties(config: &KafkaConfig) -> Result<ClientConfig, KafkaEr
 pub(crate) fn native(client: &ClientConfig) -> Result<NativeClientConfig, KafkaError> {
     client.create_native_config().map_err(|error| match error {
         Native::ClientConfig(_, description, name, _) => {
-            let problem = if Properties::is_secret(&name) { "value refused".to_owned() } else { description };
+            let problem = if Properties::is_secret(&name) {
+                "value refused".to_owned()
+            } else {
+                description.trim_end().to_owned()
+            };
             KafkaError::Property { name, problem }
         }
         other => KafkaError::Client(other.to_string()),
@@ -199,9 +203,9 @@ fn set_tls(client: &mut ClientConfig, tls: &Tls) -> Result<(), KafkaError> {
     Ok(())
 }
 
-fn secret(path: &Path) -> Result<String, KafkaError> {
-    let mut text = fs::read_to_string(path)
-        .map_err(|source| KafkaError::SecretFile { path: path.to_owned(), source })?;
+pub(crate) fn secret(path: &Path) -> Result<String, KafkaError> {
+    let mut text =
+        fs::read_to_string(path).map_err(|cause| KafkaError::SecretFile { path: path.to_owned(), cause })?;
     if text.ends_with('\n') {
         text.pop();
     }

@@ -44,7 +44,7 @@ impl Ask for Bridge {
         if undeclared.is_empty() {
             return Ok(());
         }
-        Err(AskError::Failed { what: undeclared.join(", "), source: "registered and not declared".into() })
+        Err(AskError::Failed { what: undeclared.join(", "), cause: "registered and not declared".into() })
     }
 }
 

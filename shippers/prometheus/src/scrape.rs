@@ -252,7 +252,7 @@ mod tests {
             match &self.1 {
                 Does::Well => Ok(()),
                 Does::Absent => Err(AskError::Absent("no such thing".to_owned())),
-                Does::Fails => Err(AskError::Failed { what: "/proc/x".to_owned(), source: "denied".into() }),
+                Does::Fails => Err(AskError::Failed { what: "/proc/x".to_owned(), cause: "denied".into() }),
                 Does::Panics => panic!("on purpose"),
                 Does::Hangs(gate, back) => {
                     gate.pass();

@@ -259,3 +259,54 @@ fn a_wrong_edge_of_tests_alone_is_found_too() {
     room.tests_use.push("taffrail-kafka".into());
     assert_eq!(violations(&rooms), ["taffrail-logs -> taffrail-kafka: a collector never sees a shipper"]);
 }
+
+/// Files with an error that does, still; nobody prints the chain of these.
+const SAID_TWICE: [&str; 2] = ["collectors/logs/src/follow/open.rs", "shippers/envelope/src/locate.rs"];
+
+/// Errors of the text whose message holds their cause and that hand it out as their source as well: whoever prints the
+/// whole chain, as the command does, then says it twice.
+fn said_twice(text: &str) -> Vec<&str> {
+    let (_, rest) = text.split_once("#[error(").unwrap_or_default();
+    let each = rest.split("#[error(").filter_map(|after| after.split_once(")]\n"));
+    each.filter(|(message, body)| {
+        let item = body.split("\n}").next().unwrap_or_default();
+        let item = item.split_once("///").map_or(item, |(first, _)| first);
+        let named = (message.contains("{source") || message.contains(".source")) && body.contains("source:");
+        let unnamed = message.contains("{0") && (item.contains("#[from]") || item.contains("#[source]"));
+        named || unnamed
+    })
+    .map(|(message, _)| message)
+    .collect()
+}
+
+#[test]
+fn an_error_says_its_cause_or_hands_it_out_and_not_both() -> Result<()> {
+    let twice = "#[error(\"a: {source}\")]\n    A {\n        source: E,\n    },\n";
+    let from = "#[error(\"a: {0}\")]\n    A(#[from] E),\n";
+    let (said, handed) = ("#[error(\"a: {0}\")]\n    A(E),\n", "#[error(transparent)]\n    A(#[from] E),\n");
+    assert_eq!([twice, from, said, handed].map(|text| said_twice(text).len()), [1, 1, 0, 0]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut found = Vec::new();
+    for folder in TOP {
+        sources(&root.join(folder), &mut |path, text| {
+            if !SAID_TWICE.iter().any(|known| path.ends_with(known)) {
+                found.extend(said_twice(text).into_iter().map(|m| format!("{}: {m}", path.display())));
+            }
+        })?;
+    }
+    assert!(found.is_empty(), "name the field `cause`: {found:#?}");
+    Ok(())
+}
+
+/// Every Rust file below `folder`, except for this one.
+fn sources(folder: &Path, look: &mut impl FnMut(&Path, &str)) -> Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() && !path.ends_with("target") {
+            sources(&path, look)?;
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests/architecture.rs") {
+            look(&path, &fs::read_to_string(&path)?);
+        }
+    }
+    Ok(())
+}
