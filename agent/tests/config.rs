@@ -118,6 +118,54 @@ fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
             "output:\n  kafka:\n    brokers: [a:9092]\n    sasl: {password: p, password_file: /p}\n",
             "4:5: `output.kafka.sasl`: set one of `password` and `password_file`",
         ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092, 'b:x']\n",
+            "3:5: `output.kafka.brokers[1]`: `b:x` is not a broker; write host:port, such as `kafka-1:9092`",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    ledger_topic: '{pod}'\n",
+            "4:5: `output.kafka.ledger_topic`: topic \"{pod}\" has a placeholder, and statements are about many containers; write a name without",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    sasl:\n      mechanism: plain\n      username: u\n",
+            "5:7: `output.kafka.sasl.mechanism`: `plain` is not known; write `PLAIN`",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    sasl: {username: u, password_file: /none}\n",
+            "4:25: `output.kafka.sasl.password_file`: cannot read /none: No such file or directory (os error 2); name a file that the agent's user can read",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    tls:\n      ca_file: /none\n",
+            "5:7: `output.kafka.tls.ca_file`: cannot read /none: No such file or directory (os error 2); name a file that the agent's user can read",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    tls: {key_file: /proc/self/status}\n",
+            "4:11: `output.kafka.tls.key_file`: /proc/self/status has no line `-----BEGIN PRIVATE KEY-----`; name a PEM file with one",
+        ),
+        (
+            "output:\n  kafka:\n    brokers: [a:9092]\n    properties:\n      no.such: 1\n",
+            "5:7: `output.kafka.properties.no.such`: No such configuration property: \"no.such\"; librdkafka's CONFIGURATION.md lists what it takes",
+        ),
+        (
+            "output:\n  file:\n    keep_files: 0\n",
+            "3:5: `output.file.keep_files`: `0` would delete each file as soon as it is full; write more",
+        ),
+        (
+            "logs:\n  kubernetes:\n    root: pods\n",
+            "3:5: `logs.kubernetes.root`: `pods` is not an absolute path; begin it with `/`",
+        ),
+        (
+            "logs:\n  kubernetes:\n    link_targets: [/a, b]\n",
+            "3:5: `logs.kubernetes.link_targets[1]`: `b` is not an absolute path; begin it with `/`",
+        ),
+        (
+            "logs:\n  files:\n    - paths: [/x.log]\n      exclude: ['*.gz']\n",
+            "4:7: `logs.files[0].exclude[0]`: `*.gz` matches no absolute path; begin it with `/` or `**/`",
+        ),
+        (
+            "logs:\n  rescan_seconds: 999999999999\n",
+            "2:3: `logs.rescan_seconds`: it is out of bounds; write a duration of at most 1d",
+        ),
         ("http:\n\tenabled: true\n", "2:2: tabs disallowed within this context (block indentation)"),
         ("- http\n", "1:1: the configuration takes keys of its own, not a list"),
     ] {

@@ -5,11 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use taffrail_envelope::{Encoding, check_field};
-use taffrail_kafka::KafkaError;
 use tracing_subscriber::EnvFilter;
 
 use super::units::{ByteSize, Period};
-use super::{Config, Output};
+use super::{Config, FileConfig, Output};
 
 /// A value that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +37,7 @@ pub(super) fn validate(config: &Config) -> Vec<Invalid> {
     found.extend(paths(config));
     found.extend(log_level(&config.log.level));
     found.extend(config.logs.validate().err().map(|bad| invalid(format!("logs.{}", bad.key), bad.problem)));
+    found.extend(log_places(config));
     found.extend(output(config));
     found
 }
@@ -100,23 +100,49 @@ fn size(key: &str, value: ByteSize, min: ByteSize, max: ByteSize) -> Option<Inva
     (value < min || value > max).then(|| invalid(key, remedy()))
 }
 
+/// Directories of the log collector that could never match, and pauses that never end.
+fn log_places(config: &Config) -> Vec<Invalid> {
+    let logs = &config.logs;
+    let mut found = Vec::new();
+    found.extend(not_absolute("logs.kubernetes.root", &logs.kubernetes.root));
+    found.extend(not_absolute("logs.kubernetes.links", &logs.kubernetes.links));
+    for (index, path) in logs.kubernetes.link_targets.iter().enumerate() {
+        found.extend(not_absolute(&format!("logs.kubernetes.link_targets[{index}]"), path));
+    }
+    for (index, input) in logs.files.iter().enumerate() {
+        let exclude = input.exclude.iter().enumerate();
+        // A single `*` stays within one directory, and every path begins with `/`.
+        for (place, glob) in
+            exclude.filter(|(_, g)| !["/", "**", "{"].iter().any(|begin| g.starts_with(begin)))
+        {
+            let remedy = format!("`{glob}` matches no absolute path; begin it with `/` or `**/`");
+            found.push(invalid(format!("logs.files[{index}].exclude[{place}]"), remedy));
+        }
+    }
+    for (key, seconds) in [
+        ("logs.rescan_seconds", logs.rescan_seconds),
+        ("logs.partial_timeout_ms", logs.partial_timeout_ms / 1000),
+    ] {
+        if seconds > LONGEST_PAUSE {
+            found.push(invalid(key, "it is out of bounds; write a duration of at most 1d"));
+        }
+    }
+    found
+}
+
+/// Seconds.
+const LONGEST_PAUSE: u64 = 86_400;
+
+fn not_absolute(key: &str, path: &Path) -> Option<Invalid> {
+    let remedy = || format!("`{}` is not an absolute path; begin it with `/`", path.display());
+    (!path.is_absolute()).then(|| invalid(key, remedy()))
+}
+
 fn paths(config: &Config) -> Vec<Invalid> {
     let mut found = Vec::new();
-    let mut absolute = |key: &str, path: &Path| {
-        if !path.is_absolute() {
-            found.push(invalid(
-                key,
-                format!("`{}` is not an absolute path; begin it with `/`", path.display()),
-            ));
-        }
-    };
-    if let Some(directory) = &config.state.directory {
-        absolute("state.directory", directory);
-    }
-    absolute("docker.socket", config.docker.path());
-    if let Some(socket) = &config.tap.socket {
-        absolute("tap.socket", socket);
-    }
+    found.extend(config.state.directory.as_deref().and_then(|path| not_absolute("state.directory", path)));
+    found.extend(not_absolute("docker.socket", config.docker.path()));
+    found.extend(config.tap.socket.as_deref().and_then(|path| not_absolute("tap.socket", path)));
     let socket = config.tap_socket();
     let length = socket.as_os_str().len();
     if length > LONGEST_SOCKET {
@@ -143,34 +169,34 @@ fn log_level(level: &str) -> Option<Invalid> {
     })
 }
 
-fn output(config: &Config) -> Option<Invalid> {
+fn output(config: &Config) -> Vec<Invalid> {
     match &config.output {
-        Output::Kafka(kafka) => taffrail_kafka::producer_properties(kafka).err().map(|error| match error {
-            KafkaError::NoBrokers => {
-                invalid("output.kafka.brokers", "it is empty; name one or more brokers as host:port")
-            }
-            KafkaError::Password => invalid("output.kafka.sasl", "set one of `password` and `password_file`"),
-            KafkaError::LedgerTopic(error) => invalid("output.kafka.ledger_topic", error.to_string()),
-            KafkaError::Property { name, problem } => {
-                invalid(format!("output.kafka.properties.{name}"), problem)
-            }
-            other => invalid("output.kafka", other.to_string()),
-        }),
-        Output::File(file) if !file.directory.is_absolute() => {
-            let remedy = format!("`{}` is not an absolute path; begin it with `/`", file.directory.display());
-            Some(invalid("output.file.directory", remedy))
-        }
-        Output::File(_) if config.envelope.encoding == Encoding::Raw => {
-            Some(invalid("envelope.encoding", "`raw` has no lines for files; write `json`, or send to Kafka"))
-        }
-        Output::File(file) => {
-            let sizes = [
-                ("max_file_bytes", file.max_file_bytes),
-                ("max_file_age_seconds", file.max_file_age_seconds),
-            ];
-            let (name, _) = sizes.into_iter().find(|(_, value)| *value == 0)?;
-            Some(invalid(format!("output.file.{name}"), "`0` would never fill a file; write more"))
-        }
-        Output::Discard(_) => None,
+        Output::Kafka(kafka) => kafka
+            .validate()
+            .into_iter()
+            .map(|bad| invalid(format!("output.kafka.{}", bad.key).trim_end_matches('.'), bad.problem))
+            .collect(),
+        Output::File(file) => files(file, config.envelope.encoding),
+        Output::Discard(_) => Vec::new(),
     }
+}
+
+fn files(file: &FileConfig, encoding: Encoding) -> Vec<Invalid> {
+    let mut found: Vec<Invalid> =
+        not_absolute("output.file.directory", &file.directory).into_iter().collect();
+    if encoding == Encoding::Raw {
+        let remedy = "`raw` has no lines for files; write `json`, or send to Kafka";
+        found.push(invalid("envelope.encoding", remedy));
+    }
+    const FILLS: &str = "`0` would never fill a file; write more";
+    const KEEPS: &str = "`0` would delete each file as soon as it is full; write more";
+    for (name, is_zero, remedy) in [
+        ("max_file_bytes", file.max_file_bytes == 0, FILLS),
+        ("max_file_age_seconds", file.max_file_age_seconds == 0, FILLS),
+        ("keep_files", file.keep_files == 0, KEEPS),
+        ("keep_bytes", file.keep_bytes == 0, KEEPS),
+    ] {
+        found.extend(is_zero.then(|| invalid(format!("output.file.{name}"), remedy)));
+    }
+    found
 }

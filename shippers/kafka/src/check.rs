@@ -75,14 +75,18 @@ fn remark(partitions: &[Partition], brokers: i32) -> String {
     let leaderless = partitions.iter().filter(|partition| partition.leader < 0).count();
     let lagging = partitions.iter().filter(|partition| partition.in_sync < partition.replicas).count();
     if leaderless > 0 {
-        format!("{leaderless} partitions have no leader: their records wait")
+        format!("{} no leader: their records wait", counted(leaderless))
     } else if lagging > 0 {
-        format!("{lagging} partitions have replicas that are not in sync")
+        format!("{} replicas that are not in sync", counted(lagging))
     } else if brokers > 1 && partitions.iter().any(|partition| partition.replicas < 2) {
         "has a single replica: acknowledged records are lost with its broker's disk".to_owned()
     } else {
         String::new()
     }
+}
+
+fn counted(partitions: usize) -> String {
+    if partitions == 1 { "1 partition has".to_owned() } else { format!("{partitions} partitions have") }
 }
 
 #[cfg(test)]
@@ -99,7 +103,7 @@ mod tests {
             (vec![partition(1, 3, 3)], 3, ""),
             (vec![partition(1, 1, 1)], 1, ""),
             (vec![partition(1, 1, 1)], 3, "single replica"),
-            (vec![partition(1, 3, 2), partition(1, 3, 3)], 3, "1 partitions have replicas"),
+            (vec![partition(1, 3, 2), partition(1, 3, 3)], 3, "1 partition has replicas"),
             (vec![partition(-1, 3, 2)], 3, "no leader"),
         ] {
             let remark = remark(&partitions, brokers);

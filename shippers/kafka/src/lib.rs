@@ -31,6 +31,7 @@ mod renewal;
 mod shipper;
 mod topic;
 mod trouble;
+mod validate;
 
 pub use check::{TopicReport, check};
 pub use config::{Compression, KafkaConfig, Properties, Sasl, Secret, Tls};
@@ -39,3 +40,4 @@ pub use properties::{consumer_properties, producer_properties};
 pub use read::{PartitionRead, ReadSummary, TopicMessage, read_topic};
 pub use shipper::KafkaShipper;
 pub use topic::{TopicError, TopicTemplate};
+pub use validate::Invalid;

@@ -109,7 +109,7 @@ impl KafkaShipper {
             shared,
         };
         if let Some(ledger) = &config.ledger_topic {
-            let fixed = TopicTemplate::try_from(ledger.clone()).map_err(KafkaError::LedgerTopic)?;
+            let fixed = TopicTemplate::fixed(ledger).map_err(KafkaError::LedgerTopic)?;
             shipper.ledger = Some(shipper.lane(fixed.render(&Origin::default())));
         }
         Ok(shipper)

@@ -54,6 +54,15 @@ pub enum TopicError {
     /// A character that Kafka does not allow.
     #[error("topic {0:?} may have only letters, digits, '.', '_' and '-' outside of placeholders")]
     Character(String),
+    /// One of the two names that Kafka keeps to itself.
+    #[error("topic {0:?} is not a name that Kafka takes; choose another, such as taffrail.logs")]
+    Reserved(String),
+    /// A name that is longer than Kafka takes.
+    #[error("topic {0:?} is longer than the {max} bytes that Kafka takes; choose a shorter one", max = LONGEST)]
+    Long(String),
+    /// A placeholder where records of no container go.
+    #[error("topic {0:?} has a placeholder, and statements are about many containers; write a name without")]
+    Fixed(String),
 }
 
 impl Default for TopicTemplate {
@@ -80,7 +89,14 @@ impl TryFrom<String> for TopicTemplate {
         }
         parts.push(Part::Literal(checked(rest, &text)?));
         parts.retain(|part| *part != Part::Literal(String::new()));
-        Ok(TopicTemplate { text, parts })
+        if text == "." || text == ".." {
+            return Err(TopicError::Reserved(text));
+        }
+        let template = TopicTemplate { text, parts };
+        match template.constant() {
+            Some(name) if name.len() > LONGEST => Err(TopicError::Long(template.text)),
+            _ => Ok(template),
+        }
     }
 }
 
@@ -91,6 +107,15 @@ impl From<TopicTemplate> for String {
 }
 
 impl TopicTemplate {
+    /// The name of the ledger's topic, which is the same for every origin.
+    ///
+    /// # Errors
+    /// [`TopicError`], also for a placeholder.
+    pub(crate) fn fixed(text: &str) -> Result<TopicTemplate, TopicError> {
+        let template = TopicTemplate::try_from(text.to_owned())?;
+        if template.constant().is_some() { Ok(template) } else { Err(TopicError::Fixed(text.to_owned())) }
+    }
+
     /// The template as it was written.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -283,10 +308,12 @@ mod tests {
 
     #[test]
     fn a_bad_template_is_refused_with_its_text() {
-        for text in ["", "a{b", "a}b", "{nope}", "{label:}", "a b", "a/{pod}", "ü"] {
+        let long = "x".repeat(LONGEST + 1);
+        for text in ["", "a{b", "a}b", "{nope}", "{label:}", "a b", "a/{pod}", "ü", ".", "..", &long] {
             let error = template(text).expect_err(text).to_string();
             assert!(error.contains(text), "{error}");
         }
+        assert!(matches!(TopicTemplate::fixed("a.{pod}"), Err(TopicError::Fixed(_))));
     }
 
     #[test]

@@ -61,12 +61,13 @@ fn the_configuration_to_start_from_is_good_as_it_is_and_with_every_setting_taken
 fn the_configuration_in_the_readme_is_good() -> Result<()> {
     let readme = text("../README.md")?;
     let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
-    // The files it names are there wherever it is meant for: here another stands for them.
-    let stand_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
-    let block = block.context("no block of YAML in the README")?;
-    let mut there = block.to_owned();
-    for name in ["/etc/taffrail/ca.pem", "/etc/taffrail/password"] {
-        there = there.replace(name, &stand_in.to_string_lossy());
+    // The files it names are there wherever it is meant for: here others stand for them.
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut there = block.context("no block of YAML in the README")?.to_owned();
+    for (name, stand_in) in
+        [("/etc/taffrail/ca.pem", "support/authority.pem"), ("/etc/taffrail/password", "deploy.rs")]
+    {
+        there = there.replace(name, &tests.join(stand_in).to_string_lossy());
     }
     let config = checked(&there)?;
     ensure!(matches!(config.output, config::Output::Kafka(_)));
