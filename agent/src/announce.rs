@@ -2,12 +2,15 @@
 //!
 //! A person at a terminal gets a short table; a log gets one event with the same facts as fields.
 
+use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use taffrail_docker::Enabled;
-use taffrail_logs::find::Globs;
+use taffrail_logs::find::{Globs, Naming};
 
 use crate::config::{Config, Output};
 use crate::logging;
@@ -84,8 +87,18 @@ impl Facts {
 
 /// How many plain files the configured globs name now; rotated siblings belong to the file they were rotated from.
 pub(crate) fn files_named(config: &Config) -> usize {
-    let count = |input| Globs::new(input, Arc::default()).scan().0.len();
-    config.logs.files.iter().map(count).sum()
+    paths_named(config).len()
+}
+
+/// Their paths.
+pub(crate) fn paths_named(config: &Config) -> Vec<PathBuf> {
+    let targets = config.logs.files.iter().flat_map(|input| Globs::new(input, Arc::default()).scan().0);
+    targets
+        .filter_map(|target| match &target.naming {
+            Naming::Base(name) => Some(target.directory.join(OsStr::from_bytes(name))),
+            Naming::Kubernetes => None,
+        })
+        .collect()
 }
 
 /// One line about the plain files for people.

@@ -1,12 +1,14 @@
 //! `taffrail run --once`: when has everything that is there been shipped?
 //!
-//! When every file that was found has been looked into, nothing of it is unread, unfinished or under way, and that has
-//! been so for a while: copies and rotations that are just happening show themselves within it.
+//! When every file that was found has been looked into, and nothing of what it had then is unread, unfinished or under
+//! way, and that has been so for a while: copies and rotations that are just happening show themselves within it. What is
+//! written meanwhile is not waited for, so that a writer that never pauses cannot keep it from ending.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taffrail_record::{Ask, Balance, Family, Ledger, Samples, Series};
+use taffrail_record::{Account, Ask, Balance, Family, Ledger, Samples, Series};
 
 /// How often it is asked.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
@@ -17,20 +19,35 @@ const QUIET: u32 = 4;
 pub(crate) struct Once {
     ledger: Arc<Ledger>,
     asks: Vec<Arc<dyn Ask>>,
+    /// By account: how many bytes it knew of when it was first asked.
+    goals: BTreeMap<[String; 3], u64>,
     quiet: u32,
 }
 
 impl Once {
     pub(crate) fn new(ledger: Arc<Ledger>, asks: Vec<Arc<dyn Ask>>) -> Self {
-        Once { ledger, asks, quiet: 0 }
+        Once { ledger, asks, goals: BTreeMap::new(), quiet: 0 }
     }
 
     /// To be called once a [`TICK`]; true when it is time to end.
     pub(crate) fn is_done(&mut self) -> bool {
-        let balances = self.ledger.accounts().into_iter().map(|account| account.balance());
-        let rests = self.progress().has_looked() && balances.into_iter().all(|balance| is_settled(&balance));
+        let rests = self.progress().has_looked() && self.is_through();
         self.quiet = if rests { self.quiet + 1 } else { 0 };
         self.quiet >= QUIET
+    }
+
+    /// Whether each account is settled up to its goal. All are asked, so that each has its goal from the first time on.
+    fn is_through(&mut self) -> bool {
+        let open = self.ledger.accounts().into_iter().filter(|account| !self.is_reached(account)).count();
+        open == 0
+    }
+
+    fn is_reached(&mut self, account: &Account) -> bool {
+        let balance = account.balance();
+        let names = account.names().map(str::to_owned);
+        // A chain of files is read from its oldest byte on: what has this many settled has settled those.
+        let goal = *self.goals.entry(names).or_insert(balance.read + balance.lag);
+        is_settled(&balance) || balance.confirmed.bytes + balance.lost_bytes() >= goal
     }
 
     fn progress(&self) -> Progress {
@@ -145,6 +162,25 @@ mod tests {
         let account = ledger.account(["", "", "a"]);
         account.read(5);
         assert!(!ends(&mut once), "five bytes are carried");
+    }
+
+    #[test]
+    fn it_does_not_wait_for_what_is_written_after_it_began() {
+        let ledger = Ledger::new();
+        let collector = Arc::new(Collector(Mutex::new([1.0, 1.0, 1.0])));
+        let mut once = Once::new(Arc::clone(&ledger), vec![collector]);
+        let account = ledger.account(["", "", "a"]);
+        account.read(5);
+        account.set_lag(7);
+        assert!(!ends(&mut once), "twelve bytes are there");
+        for lost in [5, 6] {
+            account.lose(lost, 1, taffrail_record::LossReason::Quota);
+            account.read(100);
+            account.set_lag(1000);
+            assert!(!ends(&mut once), "the twelfth is not settled");
+        }
+        account.lose(1, 1, taffrail_record::LossReason::Quota);
+        assert!(ends(&mut once), "more is carried and unread, and came later");
     }
 
     #[test]

@@ -28,6 +28,9 @@ const LAZIEST: u32 = 5;
 /// The longest pause between two tries to make a shipper.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 
+/// What a shipper has at least to end in, however long the collectors have waited: their last statements are under way.
+const LAST_MOMENT: Duration = Duration::from_millis(500);
+
 /// A configuration that waits to be taken up.
 #[derive(Clone, Default)]
 pub struct Next(Arc<Mutex<Option<Config>>>);
@@ -83,6 +86,8 @@ pub struct Pump {
     shared: Shared,
     current: Arc<Current>,
     next: Next,
+    /// When the stop was first seen: collectors and shipper share one time to end in.
+    told: Option<Instant>,
 }
 
 /// Why a shipper is done.
@@ -111,6 +116,7 @@ impl Pump {
             shared: shared.clone(),
             current: Arc::clone(&current),
             next: next.clone(),
+            told: None,
         };
         let thread = thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run(made))?;
         Ok((thread, current, next))
@@ -123,7 +129,7 @@ impl Pump {
             let drain = self.config.pipeline.drain_timeout.0;
             match catch_unwind(AssertUnwindSafe(|| self.feed(made.ship.as_mut()))) {
                 Ok(done) => {
-                    made.ship.drain(Instant::now() + drain);
+                    made.ship.drain(deadline(self.told, Instant::now(), drain));
                     self.shared.components.set(name, State::Stopped);
                     if matches!(done, Done::Ended) {
                         return;
@@ -169,9 +175,12 @@ impl Pump {
         }
     }
 
-    fn feed(&self, ship: &mut dyn Ship) -> Done {
+    fn feed(&mut self, ship: &mut dyn Ship) -> Done {
         let mut quiet = 0;
         loop {
+            if self.told.is_none() && self.shared.stop.is_raised() {
+                self.told = Some(Instant::now());
+            }
             if self.output_changed() {
                 return Done::Changed;
             }
@@ -199,5 +208,31 @@ impl Pump {
             *next = None;
         }
         changed
+    }
+}
+
+/// Until when a shipper may wait for what is under way, when the stop was seen at `told`.
+fn deadline(told: Option<Instant>, now: Instant, drain: Duration) -> Instant {
+    (told.unwrap_or(now) + drain).max(now + LAST_MOMENT)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_end_in_begins_with_the_stop_and_not_anew_for_the_shipper() {
+        let told = Instant::now();
+        let drain = Duration::from_secs(10);
+        for (told, after, expected) in [
+            (None, 0, drain),
+            (Some(told), 0, drain),
+            (Some(told), 4, Duration::from_secs(6)),
+            (Some(told), 10, LAST_MOMENT),
+            (Some(told), 11, LAST_MOMENT),
+        ] {
+            let now = told.unwrap_or_else(Instant::now) + Duration::from_secs(after);
+            assert_eq!(deadline(told, now, drain) - now, expected, "{after}");
+        }
     }
 }

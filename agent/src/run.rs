@@ -93,6 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
     let once = args.once.then(|| Once::new(Arc::clone(&shared.ledger), pipeline.asks.clone()));
     runtime.block_on(wait(&shared, &reload, once, signals));
+    let repeated = total(&shared.ledger).repeated;
 
     let pipeline = Arc::clone(&pipeline);
     let ended = std::thread::spawn(move || {
@@ -106,7 +107,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let _ = ended.join();
-    sum_up(&shared.ledger);
+    sum_up(&shared.ledger, repeated);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -139,9 +140,11 @@ fn raise_descriptor_limit() {
 
 fn make_reload(args: Args, current: &Arc<ArcSwap<Config>>, pipeline: &Arc<Pipeline>) -> Reload {
     let (current, pipeline) = (Arc::clone(current), Arc::clone(pipeline));
+    let started = current.load_full();
     Reload::new(move || {
-        let config = args.load().map_err(|e| e.to_string())?;
-        let fixed = needs_restart(&current.load(), &config);
+        let mut config = args.load().map_err(|e| e.to_string())?;
+        let fixed = keep_as_started(&started, &mut config);
+        logging::start(&config.log).map_err(|e| e.to_string())?;
         pipeline.reload(&config);
         current.store(Arc::new(config));
         Ok(match fixed.as_slice() {
@@ -151,22 +154,24 @@ fn make_reload(args: Args, current: &Arc<ArcSwap<Config>>, pipeline: &Arc<Pipeli
     })
 }
 
-/// Sections that a running agent does not take up.
-fn needs_restart(old: &Config, new: &Config) -> Vec<&'static str> {
-    let mut keys = Vec::new();
-    let mut differs = |changed: bool, key| {
-        if changed {
-            keys.push(key);
-        }
-    };
-    differs(old.node != new.node, "node");
-    differs(old.docker != new.docker, "docker");
-    differs(old.state != new.state, "state");
-    differs(old.pipeline != new.pipeline, "pipeline");
-    differs(old.http != new.http, "http");
-    differs(old.tap != new.tap, "tap");
-    differs(old.log != new.log, "log");
-    keys
+/// Puts back into `new` what a running agent does not take up, so that it is what is really in force. Returns the keys
+/// that differ.
+fn keep_as_started(started: &Config, new: &mut Config) -> Vec<&'static str> {
+    fn keep<T: Clone + PartialEq>(key: &'static str, old: &T, new: &mut T) -> Option<&'static str> {
+        let differs = old != new;
+        new.clone_from(old);
+        differs.then_some(key)
+    }
+    let keys = [
+        keep("node", &started.node, &mut new.node),
+        keep("docker", &started.docker, &mut new.docker),
+        keep("state", &started.state, &mut new.state),
+        keep("pipeline", &started.pipeline, &mut new.pipeline),
+        keep("http", &started.http, &mut new.http),
+        keep("tap", &started.tap, &mut new.tap),
+        keep("log.format", &started.log.format, &mut new.log.format),
+    ];
+    keys.into_iter().flatten().collect()
 }
 
 fn serve(
@@ -262,13 +267,39 @@ async fn received(signal: &mut Option<Signal>) {
     }
 }
 
-/// Says how much was done in this life.
-fn sum_up(ledger: &Ledger) {
-    let (mut records, mut bytes, mut lost) = (0, 0, 0);
+/// All accounts together, as far as the end needs them.
+#[derive(Default)]
+struct Total {
+    records: u64,
+    bytes: u64,
+    lost: u64,
+    /// Read and in no hands that confirm it.
+    open: u64,
+    repeated: u64,
+}
+
+fn total(ledger: &Ledger) -> Total {
+    let mut total = Total::default();
     for balance in ledger.accounts().iter().map(|account| account.balance()) {
-        records += balance.confirmed.records;
-        bytes += balance.confirmed.bytes;
-        lost += balance.lost_bytes();
+        total.records += balance.confirmed.records;
+        total.bytes += balance.confirmed.bytes;
+        total.lost += balance.lost_bytes();
+        total.open += balance.pending.bytes + balance.carried;
+        total.repeated += balance.repeated;
+    }
+    total
+}
+
+/// Says how much was done in this life, and what was read and not confirmed: what was given up since the stop, when
+/// `repeated` bytes had been read again, and what is open still.
+fn sum_up(ledger: &Ledger, repeated: u64) {
+    let Total { records, bytes, lost, open, repeated: now } = total(ledger);
+    let unconfirmed = open + now.saturating_sub(repeated);
+    if unconfirmed > 0 {
+        tracing::warn!(
+            bytes = unconfirmed,
+            "not everything that was read was confirmed in time; it stays in its files and is sent after the next start"
+        );
     }
     tracing::info!(confirmed_records = records, confirmed_bytes = bytes, lost_bytes = lost, "stopped");
 }
@@ -299,6 +330,21 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_needs_a_restart_is_named_as_long_as_it_differs_from_what_runs_and_not_longer() {
+        let started = Config::default();
+        let mut other = Config::default();
+        other.http.container_series = 7;
+        other.log.level = "debug".to_owned();
+        for _ in 0..2 {
+            let mut new = other.clone();
+            assert_eq!(keep_as_started(&started, &mut new), ["http"]);
+            assert_eq!(new.http, started.http, "what is shown is what runs");
+            assert_eq!(new.log.level, "debug");
+        }
+        assert!(keep_as_started(&started, &mut started.clone()).is_empty());
+    }
 
     #[test]
     fn a_file_that_is_there_is_taken_as_it_stands_and_anything_else_as_a_glob() {

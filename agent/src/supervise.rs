@@ -202,7 +202,7 @@ mod tests {
             let (context, components) = (context(), Components::new());
             let stop = context.stop.clone();
             let patience = Patience {
-                hang: Duration::from_millis(300),
+                hang: Duration::from_secs(1),
                 first_backoff: Duration::from_millis(1),
                 ..Patience::default()
             };

@@ -122,7 +122,8 @@ impl Engine {
             Some(Connection::Absent { reason }) => return reason.clone(),
             Some(Connection::Connected { version }) => version,
         };
-        let mut text = format!("engine {version}, {} containers followed", standing.followed);
+        let containers = if standing.followed == 1 { "container" } else { "containers" };
+        let mut text = format!("engine {version}, {} {containers} followed", standing.followed);
         if standing.in_pods > 0 {
             text += &format!(", {} through the Kubernetes logs", standing.in_pods);
         }

@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -205,6 +207,23 @@ fn a_bad_configuration_is_refused_by_a_reload_and_the_old_one_stays() {
 }
 
 #[test]
+fn what_a_reload_does_not_take_up_is_named_and_what_runs_is_shown() {
+    let mut agent = start(prepared());
+    for (more, says) in [
+        ("pipeline: {memory: 8 MiB}\n", "except for pipeline"),
+        ("pipeline: {memory: 8 MiB}\n", "except for pipeline"),
+        ("", "all of it is in force"),
+    ] {
+        configure(agent.directory.path(), more);
+        agent.signal(Signal::SIGHUP);
+        let said = agent.logged("configuration reloaded");
+        assert!(said["message"].as_str().is_some_and(|text| text.contains(says)), "{said}");
+        assert!(agent.get("/-/config").contains("16 MiB"), "the memory that runs");
+    }
+    assert_eq!(agent.end(Signal::SIGTERM), Some(0));
+}
+
+#[test]
 fn two_agents_do_not_share_a_state_directory() {
     let agent = start(prepared());
     let second = command(agent.directory.path(), &["run"]).output().expect("runs");
@@ -219,6 +238,32 @@ fn a_bad_configuration_ends_run_with_78() {
     configure(directory.path(), "log: {levle: info}\n");
     let output = command(directory.path(), &["run"]).output().expect("runs");
     assert_eq!(output.status.code(), Some(78));
+}
+
+#[test]
+fn an_output_that_cannot_work_ends_check_and_run_with_78_and_says_why_once() {
+    let directory = prepared();
+    let output = "output:\n  kafka:\n    brokers: ['127.0.0.1:1']\n    tls: {ca_file: /none/ca.pem}\n";
+    configure(directory.path(), output);
+    for arguments in [&["check", "--offline"][..], &["run", "--once"]] {
+        let output = command(directory.path(), arguments).output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("t.yaml:8:11: `output.kafka.tls.ca_file`: cannot read /none/ca.pem"), "{said}");
+        assert_eq!(said.matches("No such file").count(), 1, "{said}");
+    }
+}
+
+#[test]
+fn why_run_cannot_begin_is_said_once() {
+    let directory = prepared();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = taken.local_addr().expect("bound").to_string();
+    let output = command(directory.path(), &["run"]).env("TAFFRAIL_HTTP__LISTEN", address).output();
+    let output = output.expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said.matches("in use").count(), 1, "{said}");
 }
 
 #[test]
@@ -238,6 +283,36 @@ fn once_ships_the_files_of_the_command_line_with_their_unfinished_lines_and_ends
         let mode = entry.metadata().expect("there").permissions().mode();
         assert_eq!(mode & 0o007, 0, "{entry:?} is for anybody to read");
     }
+}
+
+#[test]
+fn once_ends_beside_a_writer_that_never_pauses() {
+    let directory = prepared();
+    let path = directory.path().join("busy.log");
+    std::fs::write(&path, "there before\n").expect("written");
+    let ended = Arc::new(AtomicBool::new(false));
+    let writer = thread::spawn({
+        let (path, ended) = (path.clone(), Arc::clone(&ended));
+        move || {
+            let mut file = OpenOptions::new().append(true).open(path).expect("opened");
+            while !ended.load(Ordering::Relaxed) {
+                file.write_all(b"and one more\n").expect("written");
+                thread::sleep(Duration::from_millis(2));
+            }
+        }
+    });
+    let mut child = command(directory.path(), &["run", "--once"]).arg(&path).spawn().expect("starts");
+    let patience = Instant::now() + Duration::from_secs(120);
+    let status = loop {
+        match child.try_wait().expect("asked") {
+            None if Instant::now() < patience => thread::sleep(Duration::from_millis(50)),
+            status => break status,
+        }
+    };
+    ended.store(true, Ordering::Relaxed);
+    writer.join().expect("wrote to the end");
+    let _ = child.kill();
+    assert_eq!(status.and_then(|status| status.code()), Some(0));
 }
 
 /// An agent that has a line under way to a Kafka that is not there.
@@ -261,6 +336,7 @@ fn a_signal_that_comes_twice_at_once_is_one() {
     agent.signal(Signal::SIGTERM);
     agent.logged("stopping");
     assert_eq!(agent.end(Signal::SIGTERM), Some(0), "it waited for what was under way");
+    assert_eq!(agent.logged("not everything that was read was confirmed")["bytes"], 4);
 }
 
 #[test]

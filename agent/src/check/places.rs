@@ -8,23 +8,40 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::statfs;
 
-use super::Finding;
+use super::{Finding, Status};
 use crate::config::{Config, Output};
+use crate::http;
 
 /// With less free space than this the checkpoint may soon not be written any more.
 const SPACE: u64 = 256 << 20;
 
 pub(super) fn all(config: &Config) -> Vec<Finding> {
     let running = UnixStream::connect(config.tap_socket()).is_ok();
-    let mut findings = vec![directory("state directory", "state.directory", &config.state_directory())];
+    let mut findings = vec![state(&config.state_directory())];
     if let Output::File(file) = &config.output {
         findings.push(directory("output files", "output.file.directory", &file.directory));
     }
     findings.push(agent(&config.tap_socket(), running));
+    if !running {
+        findings.extend(socket(&config.tap_socket()));
+    }
     if config.http.enabled && !running {
-        findings.push(http(config));
+        findings.push(listener(config));
     }
     findings
+}
+
+/// The state directory and the one in it that the positions are in.
+fn state(path: &Path) -> Finding {
+    const SUBJECT: &str = "state directory";
+    const KEY: &str = "state.directory";
+    let finding = directory(SUBJECT, KEY, path);
+    let checkpoint = path.join("checkpoint");
+    if finding.status == Status::Bad || !checkpoint.exists() {
+        return finding;
+    }
+    let within = directory(SUBJECT, KEY, &checkpoint);
+    if within.status == Status::Bad { within } else { finding }
 }
 
 /// A directory that must outlive the process; `key` is what sets it.
@@ -59,21 +76,41 @@ fn directory(subject: &'static str, key: &str, directory: &Path) -> Finding {
     }
 }
 
-/// Writes a file there and removes it; a directory that does not exist yet must be possible to make.
-fn writable(directory: &Path) -> io::Result<()> {
+/// Does what the agent will do: makes a directory and writes and syncs a file in it, there or in the nearest directory
+/// above that exists, and removes both.
+fn writable(directory: &Path) -> Result<(), String> {
     let existing = existing(directory);
-    let path = existing.join(format!(".taffrail-check-{}", std::process::id()));
+    let said = |error: io::Error| match existing == directory {
+        true => error.to_string(),
+        false => format!("{}: {error}", existing.display()),
+    };
+    let probe = existing.join(format!(".taffrail-check-{}", std::process::id()));
+    fs::create_dir(&probe).map_err(said)?;
+    let path = probe.join("x");
     let written = File::create(&path).and_then(|mut file| {
         file.write_all(b"x")?;
         file.sync_all()
     });
     let removed = fs::remove_file(&path);
-    written.and(removed)
+    fs::remove_dir(&probe).and(written).and(removed).map_err(said)
 }
 
-/// The directory, or the nearest one above it that exists.
+/// What is there under that name, or else under the nearest name above it.
 fn existing(directory: &Path) -> PathBuf {
-    directory.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/")).to_owned()
+    let is_there = |path: &&Path| path.symlink_metadata().is_ok();
+    directory.ancestors().find(is_there).unwrap_or(Path::new("/")).to_owned()
+}
+
+/// What stands in the way of the socket of `tap` and `ledger`, if anything does.
+fn socket(path: &Path) -> Option<Finding> {
+    const SUBJECT: &str = "socket";
+    if let Err(error) = http::look_for_socket(path) {
+        let text = error.to_string();
+        let (detail, remedy) = text.split_once("; ").unwrap_or((&text, "set tap.socket to another path"));
+        return Some(Finding::bad(SUBJECT, detail, remedy));
+    }
+    let parent = directory(SUBJECT, "tap.socket", path.parent().unwrap_or(Path::new("/")));
+    (parent.status == Status::Bad).then_some(parent)
 }
 
 /// The file system's name, for those that are likely.
@@ -99,7 +136,7 @@ fn agent(socket: &Path, running: bool) -> Finding {
     Finding::note("running agent", detail)
 }
 
-fn http(config: &Config) -> Finding {
+fn listener(config: &Config) -> Finding {
     const SUBJECT: &str = "http";
     let listen = config.http.listen;
     match TcpListener::bind(listen) {
@@ -119,7 +156,6 @@ fn http(config: &Config) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
     use super::*;
 
     #[test]
@@ -138,14 +174,50 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_below_a_file_or_a_link_to_nowhere_is_bad() {
+        let root = tempfile::tempdir().expect("directory");
+        let (file, link) = (root.path().join("file"), root.path().join("link"));
+        File::create(&file).expect("made");
+        std::os::unix::fs::symlink("nowhere", &link).expect("linked");
+        for path in [file.join("x/y"), file, link.join("x"), PathBuf::from("/dev/null/x")] {
+            let finding = directory("x", "state.directory", &path);
+            assert_eq!(finding.status, Status::Bad, "{finding:?}");
+        }
+        fs::create_dir(root.path().join("state")).expect("made");
+        File::create(root.path().join("state/checkpoint")).expect("made");
+        assert_eq!(state(&root.path().join("state")).status, Status::Bad, "positions cannot be written");
+    }
+
+    #[test]
+    fn a_socket_that_could_not_be_made_is_bad_and_one_that_could_is_not_mentioned() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let root = tempfile::tempdir().expect("directory");
+        let (open, file) = (root.path().join("open"), root.path().join("file"));
+        fs::create_dir(&open).expect("made");
+        fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).expect("opened up");
+        File::create(&file).expect("made");
+        for (path, says) in [
+            (open.join("t.sock"), "by everybody"),
+            (file.clone(), "no socket"),
+            (file.join("t.sock"), "Not a directory"),
+            (file.join("x/t.sock"), "Not a directory"),
+        ] {
+            let finding = socket(&path).expect("bad");
+            assert!(finding.detail.contains(says) && finding.remedy.is_some(), "{finding:?}");
+        }
+        assert_eq!(socket(&root.path().join("new/t.sock")), None);
+        assert_eq!(fs::read_dir(root.path()).expect("read").count(), 2, "nothing is left behind");
+    }
+
+    #[test]
     fn an_address_in_use_is_bad_and_an_open_one_a_warning() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
         let mut config = Config::default();
         config.http.listen = taken.local_addr().expect("bound");
-        assert_eq!(http(&config).status, Status::Bad);
+        assert_eq!(listener(&config).status, Status::Bad);
         config.http.listen = "0.0.0.0:0".parse().expect("address");
-        assert_eq!(http(&config).status, Status::Warning);
+        assert_eq!(listener(&config).status, Status::Warning);
         config.http.listen = "127.0.0.1:0".parse().expect("address");
-        assert_eq!(http(&config).status, Status::Good);
+        assert_eq!(listener(&config).status, Status::Good);
     }
 }

@@ -1,16 +1,20 @@
 //! Are there containers here, and can they be read?
 
+use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 use taffrail_docker::{Connection, ContainerInfo, DockerConfig, Enabled, Snapshot, is_sandbox, watch};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::{Finding, Status};
-use crate::announce::{files_line, files_named};
+use crate::announce::{files_line, files_named, paths_named};
 use crate::config::Config;
 use crate::targets::{pods_below, unread};
 
@@ -41,7 +45,10 @@ fn files(config: &Config) -> Finding {
     match (config.logs.files.is_empty(), count) {
         (true, _) => Finding::note(SUBJECT, line),
         (_, 0) => Finding::warning(SUBJECT, line, "compare logs.files with what is there, if it should be"),
-        (_, _) => Finding::good(SUBJECT, line),
+        (_, _) => {
+            let denied = paths_named(config).into_iter().filter(|path| !is_granted(path, AccessFlags::R_OK));
+            refused(SUBJECT, line, &denied.collect::<Vec<_>>())
+        }
     }
 }
 
@@ -49,17 +56,51 @@ fn kubernetes(root: &Path) -> Finding {
     const SUBJECT: &str = "kubernetes logs";
     match pods_below(root) {
         Ok(0) => Finding::note(SUBJECT, format!("{}: no pods yet", root.display())),
-        Ok(1) => Finding::good(SUBJECT, format!("{}: 1 pod", root.display())),
-        Ok(pods) => Finding::good(SUBJECT, format!("{}: {pods} pods", root.display())),
+        Ok(pods) => {
+            let line = format!("{}: {}", root.display(), counted(pods, "pod"));
+            refused(SUBJECT, line, &unlisted(root))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             Finding::note(SUBJECT, format!("none: {} is not there", root.display()))
         }
-        Err(error) => Finding::bad(
-            SUBJECT,
-            format!("{}: {error}", root.display()),
-            "run as root, or with the capability DAC_READ_SEARCH",
-        ),
+        Err(error) => {
+            let remedy = match error.kind() {
+                io::ErrorKind::PermissionDenied => GRANT,
+                _ => {
+                    "set logs.kubernetes.root to the directory that kubelet writes to, or logs.kubernetes.enabled to false"
+                }
+            };
+            Finding::bad(SUBJECT, format!("{}: {error}", root.display()), remedy)
+        }
     }
+}
+
+const GRANT: &str = "run as root, or with the capability DAC_READ_SEARCH";
+
+/// Good, unless some of what was found may not be read.
+fn refused(subject: &'static str, line: String, paths: &[PathBuf]) -> Finding {
+    let Some(first) = paths.first() else { return Finding::good(subject, line) };
+    let which = match paths.len() {
+        1 => first.display().to_string(),
+        count => format!("{} and {} more", first.display(), count - 1),
+    };
+    Finding::bad(subject, format!("{line}, and this user may not read {which}"), GRANT)
+}
+
+/// The directories of pods, and of their containers, that may not be listed.
+fn unlisted(root: &Path) -> Vec<PathBuf> {
+    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let pods = below(root).filter(|path| path.is_dir());
+    let all = pods.flat_map(|pod| {
+        let containers: Vec<PathBuf> = below(&pod).filter(|path| path.is_dir()).collect();
+        std::iter::once(pod).chain(containers)
+    });
+    all.filter(|path| !is_granted(path, AccessFlags::R_OK | AccessFlags::X_OK)).collect()
+}
+
+/// Whether this process, with the rights it has now, may use what is there so.
+fn is_granted(path: &Path, how: AccessFlags) -> bool {
+    faccessat(AT_FDCWD, path, how, AtFlags::AT_EACCESS) != Err(Errno::EACCES)
 }
 
 fn docker(config: &DockerConfig) -> Vec<Finding> {
@@ -94,8 +135,8 @@ fn containers(version: &str, all: &[ContainerInfo]) -> Vec<Finding> {
     let all: Vec<&ContainerInfo> = all.iter().filter(|container| !is_sandbox(container)).collect();
     let unread = all.iter().copied().filter_map(unread);
     let detail = format!(
-        "engine {version}, {} containers, {} with a log file",
-        all.len(),
+        "engine {version}, {}, {} with a log file",
+        counted(all.len(), "container"),
         all.len() - unread.clone().count()
     );
     let mut findings = vec![Finding::good(SUBJECT, detail)];
@@ -106,9 +147,15 @@ fn containers(version: &str, all: &[ContainerInfo]) -> Vec<Finding> {
     }));
     let more = unread.count().saturating_sub(NAMED);
     if more > 0 {
-        findings.push(Finding::note(SUBJECT, format!("{more} more containers are not read")));
+        let rest = counted(more, "more container");
+        findings.push(Finding::note(SUBJECT, format!("besides, the logs of {rest} are not read")));
     }
     findings
+}
+
+/// `1 pod`, `2 pods`.
+fn counted(count: usize, what: &str) -> String {
+    if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
 /// The engine's containers now.
@@ -152,6 +199,25 @@ mod tests {
         assert!(remedy(&config).is_some(), "no file is there yet");
         std::fs::File::create(directory.path().join("a.log")).expect("made");
         assert_eq!(remedy(&config), None);
+    }
+
+    #[test]
+    fn a_root_that_is_a_file_is_bad_and_the_remedy_is_its_key() {
+        let file = tempfile::NamedTempFile::new().expect("file");
+        let finding = kubernetes(file.path());
+        assert_eq!(finding.status, Status::Bad, "{finding:?}");
+        assert!(finding.remedy.is_some_and(|remedy| remedy.contains("logs.kubernetes.root")));
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_bad_and_named() {
+        let line = || "2 pods".to_owned();
+        let [one, two] = ["/a", "/b"].map(PathBuf::from);
+        assert_eq!(refused("x", line(), &[]).status, Status::Good);
+        assert_eq!(refused("x", line(), &[one.clone()]).detail, "2 pods, and this user may not read /a");
+        let finding = refused("x", line(), &[one, two]);
+        assert_eq!((finding.status, finding.remedy.as_deref()), (Status::Bad, Some(GRANT)));
+        assert_eq!(finding.detail, "2 pods, and this user may not read /a and 1 more");
     }
 
     #[test]

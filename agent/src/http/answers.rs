@@ -52,7 +52,7 @@ impl Readiness {
         if components.is_empty() {
             reasons.push("nothing has been started yet".to_owned());
         }
-        let troubles = shippers.iter().filter_map(|s| Some(format!("{}: {}", s.name, s.trouble.as_ref()?)));
+        let troubles = shippers.iter().filter_map(|s| Some(named(&s.name, s.trouble.as_ref()?)));
         reasons.extend(troubles);
         let components =
             components.iter().filter_map(|component| serde_json::to_value(component).ok()).collect();
@@ -121,6 +121,11 @@ pub(super) fn index(node: &str) -> String {
     )
 }
 
+/// The trouble with the shipper's name in front, once.
+fn named(name: &str, trouble: &str) -> String {
+    if trouble.starts_with(name) { trouble.to_owned() } else { format!("{name}: {trouble}") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +145,13 @@ mod tests {
             readiness.reasons,
             ["logs is backoff for 0 s: index out of bounds", "kafka: topic `logs` does not exist; create it"]
         );
+    }
+
+    #[test]
+    fn a_trouble_that_names_its_shipper_is_not_named_again() {
+        for trouble in ["kafka: no broker answers", "no broker answers"] {
+            assert_eq!(named("kafka", trouble), "kafka: no broker answers");
+        }
     }
 
     #[test]

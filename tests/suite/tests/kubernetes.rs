@@ -314,7 +314,7 @@ fn without_configuration_the_machines_containers_are_found_and_announced() -> Re
     let pods = announced["kubernetes"].as_str().context("nothing about Kubernetes")?;
     assert!(pods.starts_with("/var/log/pods: ") && !pods.contains(" 0 "), "{pods}");
     let docker = announced["docker"].as_str().context("nothing about Docker")?;
-    assert!(docker.ends_with(", 1 containers followed, 1 without a log file"), "{docker}");
+    assert!(docker.ends_with(", 1 container followed, 1 without a log file"), "{docker}");
     assert_eq!(agent.said("the logs of a container are not read")?.len(), 1);
 
     let folder = scratch.path().join("taffrail/records");
