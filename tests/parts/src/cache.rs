@@ -75,6 +75,28 @@ pub fn root() -> Result<PathBuf> {
         .context("no folder for the parts' cache: set TAFFRAIL_PARTS_CACHE or HOME")
 }
 
+/// Names of the folders in the cache that are not those of these entries.
+pub(crate) fn folders_but(known: &[Entry<'_>]) -> Result<Vec<String>> {
+    folders_in(&root()?, known)
+}
+
+fn folders_in(root: &Path, known: &[Entry<'_>]) -> Result<Vec<String>> {
+    if !root.exists() {
+        return Ok(Vec::new());
+    }
+    let known: Vec<PathBuf> = known.iter().map(|entry| entry.path_in(root)).collect();
+    let mut names = Vec::new();
+    for entry in fs::read_dir(root).with_context(|| format!("cannot list {}", root.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && !known.contains(&path) && !name.ends_with(".partial") {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Waits until no other process makes this part.
 fn lock(root: &Path, part: &str) -> Result<Flock<File>> {
     tools::create_folder(root)?;
@@ -112,6 +134,18 @@ mod tests {
         let second = ENTRY.get_in(root.path(), |folder| write(folder, "second"))?;
         assert_eq!(first, second);
         assert_eq!(fs::read_to_string(second.join("content"))?, "first");
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_not_a_known_entry_is_listed() -> Result<()> {
+        let root = tempfile::tempdir()?;
+        assert_eq!(folders_in(&root.path().join("none"), &[])?, Vec::<String>::new());
+        ENTRY.get_in(root.path(), |folder| write(folder, "known"))?;
+        for name in ["rope-12", "sail-34", "mast-56.partial"] {
+            tools::create_folder(&root.path().join(name))?;
+        }
+        assert_eq!(folders_in(root.path(), &[ENTRY])?, ["rope-12", "sail-34"]);
         Ok(())
     }
 

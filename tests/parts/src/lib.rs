@@ -23,6 +23,7 @@ pub mod docker;
 mod image;
 mod janitor;
 pub mod kafka;
+pub mod machine;
 pub mod node;
 pub mod packages;
 mod pki;
@@ -44,6 +45,14 @@ pub struct Listed {
     pub version: String,
     /// Whether it could be started at once.
     pub state: &'static str,
+}
+
+/// Folders in the cache that are none of these parts: other programs' (the benches' peers), and parts of other pins.
+///
+/// # Errors
+/// When there is no folder for the cache, or it cannot be read.
+pub fn kept_by_others() -> anyhow::Result<Vec<String>> {
+    cache::folders_but(&[kafka::ENTRY, node::ENTRY])
 }
 
 /// All parts, with what is known of them without fetching anything.

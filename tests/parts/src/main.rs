@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use taffrail_parts::{Docker, Kafka, KafkaOptions, Listener, Node, NodeOptions, cache};
+use taffrail_parts::{Docker, Kafka, KafkaOptions, Listener, Node, NodeOptions, cache, docker, node};
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
 #[derive(Debug, Parser)]
@@ -82,11 +82,38 @@ fn main() -> ExitCode {
 }
 
 /// A running part; dropping it ends it.
-#[expect(dead_code, reason = "held only to be dropped")]
 enum Running {
     Kafka(Kafka),
     Docker(Docker),
     Node(Node),
+}
+
+impl Running {
+    /// Lines for another shell that work as they are.
+    fn how_to_use(&self) -> String {
+        match self {
+            Running::Kafka(kafka) => format!(
+                "parts: kafka, in another shell:\n  kcat -b {0} -L\n  kcat -b {0} -C -u -t taffrail.logs\n",
+                kafka.bootstrap()
+            ),
+            Running::Docker(docker) => format!(
+                "parts: docker, in another shell ({image} is the image that it has):\n  \
+                 docker -H {host} run --rm --name talker {image} sh -c 'while :; do echo ahoy; sleep 1; done'\n",
+                image = docker::IMAGE,
+                host = docker.host(),
+            ),
+            Running::Node(node) => format!(
+                "parts: node, in another shell (a pod needs hostNetwork, nodeName {name}, and {image}, the image that it has):\n  \
+                 {kubectl} --kubeconfig {kubeconfig} run talker --image={image} --restart=Never \
+                 --overrides='{overrides}' -- sh -c 'while :; do echo ahoy; sleep 1; done'\n",
+                name = node::NAME,
+                image = node::IMAGE,
+                kubectl = node.kubectl_line(),
+                kubeconfig = node.kubeconfig().display(),
+                overrides = node::overrides(),
+            ),
+        }
+    }
 }
 
 fn up(parts: &[Name], kafka: &KafkaOptions) -> Result<()> {
@@ -98,6 +125,9 @@ fn up(parts: &[Name], kafka: &KafkaOptions) -> Result<()> {
             println!("{name}={value}");
         }
         std::io::stdout().flush().context("cannot print")?;
+    }
+    for part in &running {
+        eprint!("{}", part.how_to_use());
     }
     eprintln!("parts: up; Ctrl-C stops them");
     wait_for_interrupt()?;
@@ -168,7 +198,12 @@ fn fetch(part: Name) -> Result<()> {
 fn list() -> Result<()> {
     println!("cache: {}", cache::root()?.display());
     for part in taffrail_parts::catalogue() {
-        println!("{:<8}{:<34}{}", part.name, part.version, part.state);
+        println!("{:<11}{:<34}{}", part.name, part.version, part.state);
+    }
+    // What the benches and CI keep beside the parts, and parts of other pins, which nothing needs any more.
+    for folder in taffrail_parts::kept_by_others()? {
+        let part = folder.rsplit_once('-').map_or(folder.as_str(), |(part, _)| part);
+        println!("{part:<11}{folder:<34}cached");
     }
     Ok(())
 }

@@ -1,14 +1,12 @@
 //! The Docker engine itself: what other tests rely on when they name it.
 
-mod machine;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use machine::{Machine, traces};
 use taffrail_parts::docker::{Docker, IMAGE};
+use taffrail_parts::machine::{Machine, traces};
 
 fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
@@ -61,6 +59,25 @@ fn containers_end_with_a_stopped_engine_and_start_with_it_again() -> Result<()> 
     let before = ticks()?;
     docker.start_again()?;
     until("a tick after the restart", || Ok(ticks()? > before))?;
+    Ok(())
+}
+
+#[test]
+fn containers_outlive_a_killed_engine_that_takes_them_up_again() -> Result<()> {
+    let mut docker = Docker::start_with(&["--live-restore"])?;
+    let tick = "while :; do echo tick; sleep 0.1; done";
+    let id = docker.run_detached(&["--name", "clock", IMAGE, "sh", "-c", tick])?;
+    let log = docker.log_of(&id)?;
+    let ticks = || -> Result<usize> { Ok(fs::read_to_string(&log)?.lines().count()) };
+    let process = |docker: &Docker| docker.output(&["inspect", "--format", "{{.State.Pid}}", "clock"]);
+    until("a tick", || Ok(ticks()? > 0))?;
+    let before = process(&docker)?;
+    docker.kill();
+    docker.start_again()?;
+    assert_eq!(process(&docker)?, before, "it is the same process");
+    let seen = ticks()?;
+    until("a tick after the restart", || Ok(ticks()? > seen))?;
+    assert_eq!(docker.output(&["exec", "clock", "echo", "inside"])?, "inside\n");
     Ok(())
 }
 

@@ -1,7 +1,5 @@
 //! Parts whose owner dies or is interrupted: nothing may be left of them then either.
 
-mod machine;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -9,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use machine::{Machine, traces};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use taffrail_parts::machine::{Machine, traces};
 
 /// Starts `parts up` with these parts, waits until they are up, and returns the addresses it printed.
 fn up(parts: &[&str], last: &str) -> Result<(Child, BTreeMap<String, String>)> {

@@ -1,14 +1,12 @@
 //! The Kubernetes node itself: what other tests rely on when they name it.
 
-mod machine;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use machine::{Machine, traces};
+use taffrail_parts::machine::{Machine, traces};
 use taffrail_parts::node::{NAME, Node, NodeOptions, pod};
 
 fn names(folder: &Path) -> Result<BTreeSet<String>> {

@@ -1,5 +1,6 @@
 //! What the end-to-end suites share, and the torture command.
 
+pub mod preload;
 pub mod torture;
 
 use std::path::PathBuf;

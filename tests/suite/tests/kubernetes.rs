@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use support::{Agent, Arrived, Mix, as_containerd_keeps_it, ensure_same, put, text, until};
 use taffrail_parts::docker::Docker;
+use taffrail_parts::machine::Machine;
 use taffrail_parts::node::{IMAGE, Node, NodeOptions, pod};
 use taffrail_parts::{Kafka, KafkaOptions};
 
@@ -262,10 +263,11 @@ fn a_pod_that_is_deleted_while_its_logs_are_unread_is_read_to_its_end() -> Resul
     Agent::verify_complete(&parts.kafka, "deleted").map(drop)
 }
 
-/// The agent where a node and an engine have their usual places.
+/// The agent where a node and an engine have their usual places: in a mount namespace of its own, in which nothing is
+/// made outside of mounts that end with it.
 fn at_home(node: &Node, engine: &Docker, state: &Path, arguments: &str) -> Result<Command> {
     let script = format!(
-        "set -e; mkdir -p /var/log/pods /var/log/containers; mount --bind {state} /var/lib\n\
+        "set -e; mount --bind {state} /var/lib\n\
          mount --bind {run} /run; mount --bind {log} /var/log; exec {program} {arguments}",
         state = state.display(),
         run = engine.socket().parent().context("no folder")?.display(),
@@ -283,6 +285,7 @@ fn at_home(node: &Node, engine: &Docker, state: &Path, arguments: &str) -> Resul
 #[test]
 fn without_configuration_the_machines_containers_are_found_and_announced() -> Result<()> {
     let parts = parts();
+    let machine = Machine::now();
     let engine = Docker::start()?;
     engine.run_detached(&[
         "--name",
@@ -348,5 +351,8 @@ fn without_configuration_the_machines_containers_are_found_and_announced() -> Re
     assert!(details.contains("2 containers, 1 with a log file"), "{details}");
     assert!(details.contains("mute is not read: its log driver `none` discards its logs"), "{details}");
     agent.stop()?;
-    parts.node.delete_pod("default", "ferry")
+    parts.node.delete_pod("default", "ferry")?;
+    drop(engine);
+    assert_eq!(Machine::now(), machine);
+    Ok(())
 }

@@ -15,11 +15,13 @@
 //! ```
 
 use std::ffi::OsStr;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -40,6 +42,8 @@ const STOP: Duration = Duration::from_secs(60);
 pub struct Docker {
     // Before `place`: the engine has ended when its folder is removed.
     process: Option<Process>,
+    /// The mount namespace of an engine that was killed: its containers go on in it, and only there are their file systems.
+    left: Option<File>,
     arguments: Vec<String>,
     holder: PathBuf,
     place: Place,
@@ -63,7 +67,7 @@ impl Docker {
         let holder = group.create_holder("engine")?;
         let mut all = vec![format!("--cgroup-parent={}/containers", group.name())];
         all.extend(arguments.iter().map(|argument| (*argument).to_owned()));
-        let mut docker = Self { process: None, arguments: all, holder, place };
+        let mut docker = Self { process: None, left: None, arguments: all, holder, place };
         docker.start_again()?;
         docker.load_image()?;
         Ok(docker)
@@ -77,25 +81,35 @@ impl Docker {
         packages::ensure_file(Path::new("/bin/busybox"), "busybox-static")
     }
 
-    /// Starts the stopped engine on its data, and waits until it answers.
+    /// Starts the stopped or killed engine on its data, and waits until it answers. A killed one finds its containers as
+    /// they are: it takes them up again with `--live-restore`, and ends them without.
     pub fn start_again(&mut self) -> Result<()> {
         if self.process.is_some() {
             bail!("docker is running already");
         }
-        let mut unshare = Command::new("unshare");
-        unshare
-            .args(["--mount", "--propagation", "private", "sh", "-c"])
-            .arg(format!("{APART}\n{SCRIPT}"))
-            .arg("dockerd")
-            .arg(self.place.path())
-            .arg(&self.holder)
-            .args(&self.arguments);
-        packages::with_programs_for_root(&mut unshare);
-        let mut process = Process::start("dockerd", unshare, &self.log())?;
+        let mut apart = self.apart();
+        apart.arg("dockerd").arg(self.place.path()).arg(&self.holder).args(&self.arguments);
+        packages::with_programs_for_root(&mut apart);
+        let mut process = Process::start("dockerd", apart, &self.log())?;
         let socket = self.socket();
         process.wait_until("answer", START, || answers(&socket))?;
         self.process = Some(process);
+        self.left = None;
         Ok(())
+    }
+
+    /// What runs the script in a mount namespace: a new one, or that which a killed engine has left.
+    fn apart(&self) -> Command {
+        let Some(left) = &self.left else {
+            let mut unshare = Command::new("unshare");
+            unshare.args(["--mount", "--propagation", "private", "sh", "-c"]);
+            unshare.arg(format!("{APART}\n{SCRIPT}"));
+            return unshare;
+        };
+        let mut nsenter = Command::new("nsenter");
+        nsenter.arg(format!("--mount=/proc/{}/fd/{}", std::process::id(), left.as_raw_fd()));
+        nsenter.args(["sh", "-c"]).arg(format!("apart() {{ :; }}\n{SCRIPT}"));
+        nsenter
     }
 
     /// The engine's address, as `DOCKER_HOST` takes it.
@@ -164,10 +178,30 @@ impl Docker {
         self.process.take().context("docker is stopped already")?.stop(STOP)
     }
 
-    /// Kills the engine. Containers go on until it starts again.
+    /// Kills the engine. Containers go on, at least until it starts again.
     pub fn kill(&mut self) {
         if let Some(process) = self.process.take() {
+            self.left = File::open(format!("/proc/{}/ns/mnt", process.id())).ok();
             process.kill();
+            self.forget_containerd();
+        }
+    }
+
+    /// The engine's containerd dies with it, a moment later, and may then lie unreaped: another engine must not take it for
+    /// running, and wait for it to answer.
+    fn forget_containerd(&self) {
+        let note = self.place.join("exec/containerd/containerd.pid");
+        let Ok(id) = fs::read_to_string(&note) else { return };
+        let stat = Path::new("/proc").join(id.trim()).join("stat");
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(5) {
+            // `<id> (<name>) <state> ...`
+            let stat = fs::read_to_string(&stat).unwrap_or_default();
+            if stat.is_empty() || stat.contains(") Z ") {
+                let _ = fs::remove_file(&note);
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

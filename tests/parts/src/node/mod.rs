@@ -140,6 +140,12 @@ impl Node {
         kubectl
     }
 
+    /// The start of a shell's line that runs `kubectl`: the program and where it keeps what it learns.
+    pub fn kubectl_line(&self) -> String {
+        let (program, cache) = (self.installed.file(), self.place.join("kubectl"));
+        format!("{} kubectl --cache-dir={}", program.display(), cache.display())
+    }
+
     /// Runs a `kubectl` command to its end; what it printed.
     pub fn output<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
         Ok(String::from_utf8_lossy(&tools::run(&mut self.kubectl(arguments))?).into_owned())
@@ -241,6 +247,12 @@ pub fn pod(name: &str, script: &str) -> Value {
             "containers": [{ "name": "main", "image": IMAGE, "command": ["sh", "-c", script] }],
         },
     })
+}
+
+/// What `kubectl run --overrides` takes for a pod that can run on this node.
+pub fn overrides() -> String {
+    json!({ "spec": { "nodeName": NAME, "hostNetwork": true, "automountServiceAccountToken": false } })
+        .to_string()
 }
 
 fn write_files(

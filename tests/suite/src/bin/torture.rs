@@ -22,9 +22,9 @@ struct Args {
     /// Number of containers
     #[arg(long, default_value_t = 8)]
     writers: u16,
-    /// Megabytes a second that they print together at most
-    #[arg(long, default_value_t = 8.0)]
-    rate: f64,
+    /// Megabytes a second that they print together at most; default: as many as the machine can
+    #[arg(long)]
+    rate: Option<f64>,
     /// The agent's `pipeline.memory`, in MiB
     #[arg(long, default_value_t = 8)]
     memory: u64,
@@ -49,7 +49,7 @@ fn main() -> anyhow::Result<ExitCode> {
         seed: args.seed,
         program: args.program.clone().map_or_else(taffrail_suite::program, Ok)?,
         writers: args.writers,
-        rate: (args.rate * 1e6) as u64,
+        rate: args.rate.map(|rate| (rate * 1e6) as u64),
         memory: args.memory << 20,
         checkpoint_bytes: args.checkpoint << 20,
         faults: args.only.clone(),

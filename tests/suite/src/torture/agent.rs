@@ -13,8 +13,10 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::preload::Preload;
+
 /// How to run it.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Setup {
     /// The `taffrail` binary.
     pub(super) program: PathBuf,
@@ -22,6 +24,8 @@ pub(super) struct Setup {
     pub(super) config: PathBuf,
     /// Where its own log goes.
     pub(super) log: PathBuf,
+    /// What sets its clock.
+    pub(super) preload: Preload,
 }
 
 /// What the agent is told.
@@ -62,6 +66,7 @@ impl Settings<'_> {
 /// One life of it.
 pub(super) struct Agent {
     child: Child,
+    began: Instant,
 }
 
 impl Agent {
@@ -75,6 +80,7 @@ impl Agent {
         let mut command = Command::new(&setup.program);
         // SAFETY: one system call, which allocates nothing.
         unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) };
+        setup.preload.give(&mut command);
         let child = command
             .args(["run", "--config"])
             .arg(&setup.config)
@@ -83,7 +89,13 @@ impl Agent {
             .stderr(log)
             .spawn()
             .with_context(|| format!("cannot start {}", setup.program.display()))?;
-        Ok(Agent { child })
+        Ok(Agent { child, began: Instant::now() })
+    }
+
+    /// For how long it has lived.
+    #[must_use]
+    pub(super) fn age(&self) -> Duration {
+        self.began.elapsed()
     }
 
     /// kill -9.
@@ -155,6 +167,22 @@ impl Drop for Agent {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Asks `taffrail ledger` of the agent that runs. Returns whether it says that all adds up, and the ledger.
+///
+/// # Errors
+/// When it cannot be run, or the agent does not answer.
+pub(super) fn ledger(setup: &Setup) -> Result<(bool, serde_json::Value)> {
+    let output = Command::new(&setup.program)
+        .args(["ledger", "--json", "--config"])
+        .arg(&setup.config)
+        .stdin(Stdio::null())
+        .output()
+        .context("cannot run taffrail ledger")?;
+    let value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    Ok((output.status.success(), value))
 }
 
 /// Runs `taffrail verify` on the topics. Returns how it ended and its report.

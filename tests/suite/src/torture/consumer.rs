@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -12,8 +12,12 @@ use anyhow::{Context as _, Result};
 
 use super::oracle::Oracle;
 
+/// By partition, the offset before which all has been heard.
+type Next = Mutex<HashMap<i32, i64>>;
+
 /// Follows the topic in a thread of its own until dropped.
 pub(super) struct Follower {
+    next: Arc<Next>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -21,10 +25,16 @@ pub(super) struct Follower {
 impl Follower {
     /// Begins at the topic's first record; survives the broker's absence.
     pub(super) fn start(brokers: String, topic: String, oracle: Arc<Oracle>) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || follow(&brokers, &topic, &oracle, &stopped));
-        Follower { stop, thread: Some(thread) }
+        let (stop, next) = (Arc::new(AtomicBool::new(false)), Arc::new(Next::default()));
+        let (stopped, heard) = (Arc::clone(&stop), Arc::clone(&next));
+        let thread = thread::spawn(move || follow(&brokers, &topic, &oracle, &stopped, &heard));
+        Follower { next, stop, thread: Some(thread) }
+    }
+
+    /// Whether everything before these offsets, by partition, has been heard.
+    pub(super) fn has_heard(&self, ends: &[i64]) -> bool {
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        (0..).zip(ends).all(|(partition, end)| next.get(&partition).copied().unwrap_or(0) >= *end)
     }
 }
 
@@ -37,9 +47,7 @@ impl Drop for Follower {
     }
 }
 
-fn follow(brokers: &str, topic: &str, oracle: &Oracle, stop: &AtomicBool) {
-    // By partition: records before it have been heard, also when kcat had to begin again.
-    let mut next = HashMap::new();
+fn follow(brokers: &str, topic: &str, oracle: &Oracle, stop: &AtomicBool, next: &Next) {
     while !stop.load(Ordering::Relaxed) {
         let Ok((mut child, out)) = kcat(brokers, topic) else { break };
         let ended = Arc::new(AtomicBool::new(false));
@@ -50,7 +58,7 @@ fn follow(brokers: &str, topic: &str, oracle: &Oracle, stop: &AtomicBool) {
                 }
                 let _ = child.kill();
             });
-            let _ = hear(out, oracle, &mut next);
+            let _ = hear(out, oracle, next);
             ended.store(true, Ordering::Relaxed);
         });
         let _ = child.wait();
@@ -71,7 +79,8 @@ fn kcat(brokers: &str, topic: &str) -> Result<(Child, BufReader<ChildStdout>)> {
     Ok((child, BufReader::with_capacity(1 << 20, out)))
 }
 
-fn hear(mut out: impl BufRead, oracle: &Oracle, next: &mut HashMap<u32, u64>) -> Result<()> {
+/// What was heard before kcat had to begin again is not heard again.
+fn hear(mut out: impl BufRead, oracle: &Oracle, next: &Next) -> Result<()> {
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -83,12 +92,13 @@ fn hear(mut out: impl BufRead, oracle: &Oracle, next: &mut HashMap<u32, u64>) ->
             return Ok(());
         }
         let mut fields = line.splitn(3, |byte| *byte == b' ');
-        let mut number = || -> Option<u64> { std::str::from_utf8(fields.next()?).ok()?.parse().ok() };
+        let mut number = || -> Option<i64> { std::str::from_utf8(fields.next()?).ok()?.parse().ok() };
         let (Some(partition), Some(offset)) = (number(), number()) else { continue };
-        let due = next.entry(partition as u32).or_default();
-        if offset >= *due {
-            *due = offset + 1;
+        let partition = i32::try_from(partition).unwrap_or(i32::MAX);
+        let due = || next.lock().unwrap_or_else(PoisonError::into_inner);
+        if offset >= due().get(&partition).copied().unwrap_or(0) {
             oracle.hear(fields.next().unwrap_or_default());
+            due().insert(partition, offset + 1);
         }
     }
 }

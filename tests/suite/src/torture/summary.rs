@@ -10,8 +10,12 @@ use super::plan::Fault;
 pub struct Summary {
     /// How long it ran.
     pub elapsed: Duration,
-    /// Lives of the agent that ended in a fault.
+    /// Faults, or several in quick succession, after each of which accounts were made up.
     pub cycles: u64,
+    /// How often `taffrail verify` was asked, the end included.
+    pub verified: u64,
+    /// The longest that it took after a cycle until everything printed so far had arrived.
+    pub slowest_arrival: Duration,
     /// Kills of the agent.
     pub kills: u64,
     /// How often each fault came.
@@ -39,7 +43,6 @@ pub struct Summary {
 impl Summary {
     /// Counts a fault.
     pub fn count(&mut self, fault: Fault) {
-        self.cycles += 1;
         match self.faults.iter_mut().find(|(known, _)| *known == fault) {
             Some((_, count)) => *count += 1,
             None => self.faults.push((fault, 1)),
@@ -60,7 +63,12 @@ impl fmt::Display for Summary {
         let faults: Vec<String> =
             self.faults.iter().map(|(fault, count)| format!("{count} {fault:?}")).collect();
         writeln!(f, "time                 {:.0} s", self.elapsed.as_secs_f64())?;
-        writeln!(f, "cycles               {} ({})", self.cycles, faults.join(", "))?;
+        writeln!(
+            f,
+            "cycles               {}, each with the ledger made up; verified {} times",
+            self.cycles, self.verified
+        )?;
+        writeln!(f, "faults               {}", faults.join(", "))?;
         writeln!(f, "kills of the agent   {}", self.kills)?;
         writeln!(f, "printed              {} lines, {:.0} MiB", self.lines, mib(self.bytes))?;
         writeln!(f, "repeated             {} records", self.repeats)?;
@@ -71,6 +79,7 @@ impl fmt::Display for Summary {
             mib(self.repeat_bound),
             mib(self.most_repeated_without_positions)
         )?;
+        writeln!(f, "slowest arrival      {:.1} s", self.slowest_arrival.as_secs_f64())?;
         writeln!(f, "peak memory          {:.0} MiB", mib(self.peak_memory))?;
         writeln!(f, "verify               {}", self.verdict)?;
         for finding in &self.findings {

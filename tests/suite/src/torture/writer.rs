@@ -5,12 +5,12 @@
 //! What is deleted has always arrived before: a file that nobody could have read would be an honest loss and prove
 //! nothing. So when much is waiting, the container waits too.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,6 +24,9 @@ use super::random::Random;
 /// Rotated files that kubelet keeps (`containerLogMaxFiles` less the current one).
 const KEPT: usize = 4;
 
+/// The number of a pause, and how many lines each stream had when it began.
+type Paused = (u64, Vec<(Lane, u64)>);
+
 /// What all writers share.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -33,14 +36,18 @@ pub(super) struct Shared {
     pub(super) oracle: Arc<Oracle>,
     /// The seed of everything.
     pub(super) seed: u64,
-    /// Bytes a second that one writer may print.
-    pub(super) rate: u64,
+    /// Bytes a second that one writer may print; without, as many as it can.
+    pub(super) rate: Option<u64>,
     /// Bytes that may lie there without having arrived, per writer.
     pub(super) unread: u64,
     /// Raised to end it.
     pub(super) stop: AtomicBool,
     /// Bytes written to log files.
     pub(super) written: AtomicU64,
+    /// While not 0, nobody prints; the number tells one pause from another.
+    pub(super) pause: AtomicU64,
+    /// What each writer had printed when it began a pause: the pause's number, and lines by stream.
+    pub(super) paused: Mutex<HashMap<u16, Paused>>,
 }
 
 /// Lines written on each stream, standard output first.
@@ -71,6 +78,8 @@ pub(super) struct Writer {
     leaving: Vec<(PathBuf, u32, Counts)>,
     /// Lines printed in all, by pod and stream.
     finished: Vec<(Lane, u64)>,
+    /// The last pause that it has heard of.
+    paused: u64,
 }
 
 impl Writer {
@@ -99,6 +108,7 @@ impl Writer {
             last_rotation: 0,
             leaving: Vec::new(),
             finished: Vec::new(),
+            paused: 0,
         })
     }
 
@@ -110,8 +120,9 @@ impl Writer {
         let start = SystemTime::now();
         let mut own = 0;
         while !self.shared.stop.load(Ordering::Relaxed) {
-            let allowed = start.elapsed().unwrap_or_default().as_millis() as u64 * self.shared.rate / 1000;
-            if own > allowed || self.unread() > self.shared.unread {
+            let since = start.elapsed().unwrap_or_default().as_millis() as u64;
+            let ahead = self.shared.rate.is_some_and(|rate| own > since * rate / 1000);
+            if self.is_paused() || ahead || self.unread() > self.shared.unread {
                 thread::sleep(Duration::from_millis(5));
                 self.delete_what_arrived()?;
                 continue;
@@ -123,6 +134,19 @@ impl Writer {
         }
         self.close_pod();
         Ok(self.finished)
+    }
+
+    /// Whether nobody is to print now; says what it has printed so far when that is new.
+    fn is_paused(&mut self) -> bool {
+        let pause = self.shared.pause.load(Ordering::Acquire);
+        if pause != 0 && pause != self.paused {
+            self.paused = pause;
+            let mut printed = self.finished.clone();
+            printed.extend([(self.lane(false), self.counts[0]), (self.lane(true), self.counts[1])]);
+            let mut paused = self.shared.paused.lock().unwrap_or_else(PoisonError::into_inner);
+            paused.insert(self.number, (pause, printed));
+        }
+        pause != 0
     }
 
     /// Prints some lines in one write, or in two with a pause inside a line. Returns the bytes.
@@ -362,10 +386,12 @@ mod tests {
             root: root.path().to_owned(),
             oracle: Arc::new(Oracle::new(3)),
             seed: 3,
-            rate: u64::MAX / 1_000_000,
+            rate: None,
             unread: 20 << 20,
             stop: AtomicBool::new(false),
             written: AtomicU64::new(0),
+            pause: AtomicU64::new(0),
+            paused: Mutex::default(),
         });
         let mut writer = Writer::new(Arc::clone(&shared), 0).unwrap();
         writer.limit = 100_000;

@@ -114,6 +114,16 @@ impl Agent {
         Ok(())
     }
 
+    /// It does nothing until it is thawed.
+    pub(crate) fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)
+    }
+
+    /// It goes on.
+    pub(crate) fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
     fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child.as_ref().context("it does not run")?;
         Ok(kill(Pid::from_raw(child.id().cast_signed()), signal)?)

@@ -1,4 +1,4 @@
-//! What a part may not change on the machine, looked at before and after.
+//! What neither parts nor tests may change on the machine, looked at before and after.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ const FOLDERS: [&str; 8] = [
 
 /// The state of the machine as far as parts could change it.
 #[derive(Debug, Eq, PartialEq)]
-pub(crate) struct Machine {
+pub struct Machine {
     settings: Vec<(&'static str, Option<String>)>,
     folders: Vec<(&'static str, bool)>,
     interfaces: Vec<String>,
@@ -39,7 +39,8 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// The state now.
-    pub(crate) fn now() -> Self {
+    #[must_use]
+    pub fn now() -> Self {
         let setting = |name| (name, fs::read_to_string(Path::new("/proc/sys").join(name)).ok());
         let read = |path| fs::read_to_string(path).unwrap_or_default();
         Self {
@@ -53,7 +54,7 @@ impl Machine {
 }
 
 /// Everything that still mentions a part's folder: processes, mounts, control groups and the folder itself.
-pub(crate) fn traces(folder: &Path) -> Vec<String> {
+pub fn traces(folder: &Path) -> Vec<String> {
     let path = folder.display().to_string();
     let name = path.rsplit('/').next().unwrap_or(&path);
     let mounts = text(Path::new("/proc/self/mountinfo"));
