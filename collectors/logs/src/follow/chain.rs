@@ -140,7 +140,8 @@ impl Lane {
     fn pin(&mut self, candidate: &Candidate, tools: &Tools<'_>) -> Option<Pinned> {
         match Pinned::new(&candidate.path, self.target.within.as_deref()) {
             Ok(pinned) => {
-                self.refused.retain(|(path, _)| *path != candidate.path);
+                // That it may be read is known once it was opened.
+                self.refused.retain(|(path, why)| *path != candidate.path || *why == OpenError::DENIED);
                 Some(pinned)
             }
             Err(error) => {
@@ -417,7 +418,10 @@ impl Lane {
     fn open(&mut self, candidate: &Candidate, pin: &Pinned, tools: &mut Tools<'_>) -> Option<Reader> {
         let denied = |source| OpenError::Denied { path: candidate.path.clone(), source };
         match pin.open().and_then(|file| Reader::new(file, candidate.gzip).map_err(denied)) {
-            Ok(reader) => Some(reader),
+            Ok(reader) => {
+                self.refused.retain(|(path, _)| *path != candidate.path);
+                Some(reader)
+            }
             Err(error) => {
                 self.refuse(&error, tools);
                 None
@@ -456,12 +460,17 @@ impl Lane {
         self.known = kept;
         for state in gone {
             let lost = state.size.saturating_sub(state.position);
+            tools.counters.vanished.add(1);
+            let (path, offset) = (state.path.display(), state.position);
             if lost > 0 {
-                tracing::error!(path = %state.path.display(), offset = state.position, lost, "a log file went away unread while the agent was down");
+                tracing::error!(%path, offset, lost, "a log file went away unread while no agent watched; nobody knows whether it had more");
+            } else {
+                tracing::warn!(%path, offset, "a log file went away while no agent watched; nobody knows whether it, or another after it, had more");
             }
             let position = state.position;
             let mut file = LogFile::new(tools.claims.key(), state, None, false, tools.keeper);
             file.listed = false;
+            file.vanished = true;
             file.read = position;
             self.chain.push_front(file);
             // Only sending can fail, and nothing is carried that would be sent.

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
-static FAMILIES: [Family; 13] = [
+static FAMILIES: [Family; 14] = [
     family("taffrail_logs_lanes", Kind::Gauge, "Containers and plain files being followed.", &[]),
     family("taffrail_logs_open_files", Kind::Gauge, "Log files held open.", &[]),
     family("taffrail_logs_parked", Kind::Gauge, "Lanes that are idle and wait for the kernel's notice.", &[]),
@@ -41,6 +41,12 @@ static FAMILIES: [Family; 13] = [
         "Containers that were removed before a log file of theirs was seen; most never started, but what they may have printed is unknown.",
         &[],
     ),
+    family(
+        "taffrail_logs_vanished_total",
+        Kind::Counter,
+        "Log files that went away while no agent watched: nobody knows whether they had more than was known.",
+        &[],
+    ),
 ];
 
 const fn family(
@@ -66,6 +72,7 @@ pub(crate) struct Counters {
     pub(crate) read_errors: Count,
     pub(crate) watch_failures: Count,
     pub(crate) unseen: Count,
+    pub(crate) vanished: Count,
     flagged: Mutex<BTreeMap<&'static str, u64>>,
     refused: Mutex<BTreeMap<&'static str, u64>>,
 }
@@ -131,6 +138,7 @@ impl Ask for Counters {
         one(10, &self.read_errors);
         one(11, &self.watch_failures);
         one(12, &self.unseen);
+        one(13, &self.vanished);
         for (index, counts) in [(5, &self.flagged), (9, &self.refused)] {
             samples.family(&FAMILIES[index]);
             for (label, value) in counts.lock().iter() {

@@ -48,6 +48,10 @@ pub(crate) struct LogFile {
     pub(crate) opened: bool,
     /// The finished statement is under way.
     pub(crate) stated: bool,
+    /// How far it was confirmed when that was last stated.
+    pub(crate) progress: u64,
+    /// It went away while no agent watched: nobody knows whether there was more than was known.
+    pub(crate) vanished: bool,
     /// Reading began in the middle of a line.
     pub(crate) mid_line: bool,
     /// It was found to be written anew; the next read says so.
@@ -96,6 +100,8 @@ impl LogFile {
             undecoded: false,
             opened,
             stated: false,
+            progress: read,
+            vanished: false,
             mid_line: false,
             rewritten: false,
             lost_tail: None,

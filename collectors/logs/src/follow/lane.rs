@@ -45,6 +45,8 @@ pub struct Pace {
     pub name_check: Duration,
     /// A lane that is silent for this long is left to the kernel's notice.
     pub park_after: Duration,
+    /// How often is stated how far a file is confirmed that moves.
+    pub progress: Duration,
 }
 
 impl Default for Pace {
@@ -55,6 +57,7 @@ impl Default for Pace {
             unlinked_grace: Duration::from_secs(2),
             name_check: Duration::from_millis(250),
             park_after: Duration::from_secs(5),
+            progress: Duration::from_secs(60),
         }
     }
 }
@@ -667,6 +670,20 @@ impl Lane {
         )
     }
 
+    /// States of each file that has moved since this was last said how far it is confirmed: a file need not end, nor the
+    /// agent end in order, for what was delivered of it to be proven.
+    pub(crate) fn state_progress(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
+        for index in 0..self.chain.len() {
+            let file = &mut self.chain[index];
+            let position = file.kept.tracker.position();
+            if file.opened && !file.stated && position > file.progress {
+                file.progress = position;
+                self.state(index, StatementKind::Progress, Vec::new(), Vec::new(), tools)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says where reading stops, when the agent does.
     pub(crate) fn pause(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
         for index in 0..self.chain.len() {
@@ -695,7 +712,8 @@ impl Lane {
             if !front.stated {
                 front.stated = true;
                 let holds = front.id().map(|id| (id, tracker.hold(tracker.position())));
-                self.state(0, StatementKind::Finished, Vec::new(), holds.into_iter().collect(), tools)?;
+                let kind = if front.vanished { StatementKind::Vanished } else { StatementKind::Finished };
+                self.state(0, kind, Vec::new(), holds.into_iter().collect(), tools)?;
                 return Ok(());
             }
             self.let_go(tools);

@@ -49,13 +49,16 @@ pub(crate) enum OpenError {
 }
 
 impl OpenError {
+    /// The reason of [`OpenError::Denied`].
+    pub(crate) const DENIED: &'static str = "denied";
+
     /// A short name for counting.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             OpenError::Gone(_) => "gone",
             OpenError::NotAFile { .. } => "not_a_file",
             OpenError::LeadsOut { .. } => "leads_out",
-            OpenError::Denied { .. } => "denied",
+            OpenError::Denied { .. } => Self::DENIED,
         }
     }
 }

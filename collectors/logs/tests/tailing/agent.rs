@@ -13,8 +13,8 @@ use taffrail_logs::config::{FileInput, KubernetesLogs};
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Pace, Rhythm};
 use taffrail_record::{
-    Batch, Beat, Budget, BufferPool, Collector, Context, Extra, FileId, Flags, Ledger, Outlet, Payload,
-    Receipt, Record, Stop, Stream,
+    Ask, Batch, Beat, Budget, BufferPool, Collector, Context, Extra, Family, FileId, Flags, Ledger, Outlet,
+    Payload, Receipt, Record, Samples, Series, Stop, Stream,
 };
 
 use super::writer::Random;
@@ -95,6 +95,28 @@ pub(crate) struct Agent {
     /// While it is held, the far side takes nothing.
     pub(crate) gate: Arc<Mutex<()>>,
     pub(crate) ledger: Arc<Ledger>,
+    metrics: Arc<dyn Ask>,
+}
+
+/// Looks for one sample.
+struct Seek<'a> {
+    wanted: (&'a str, &'a [&'a str]),
+    family: &'static str,
+    found: f64,
+}
+
+impl Samples for Seek<'_> {
+    fn family(&mut self, family: &'static Family) {
+        self.family = family.name;
+    }
+
+    fn sample(&mut self, labels: &[&str], value: f64) {
+        if (self.family, labels) == self.wanted {
+            self.found = value;
+        }
+    }
+
+    fn series(&mut self, _: &Series, _: f64) {}
 }
 
 pub(crate) fn config(root: &Path) -> LogsConfig {
@@ -154,17 +176,26 @@ impl Agent {
             unlinked_grace: Duration::from_millis(20),
             name_check: Duration::from_millis(1),
             park_after: Duration::from_millis(30),
+            progress: Duration::from_millis(50),
         };
         let store = Arc::new(Mutex::new(store));
         let drain = Duration::from_millis(500);
         let logs = LogsCollector::new(config, Arc::default(), Handed::new(), store, rhythm, drain);
         let mut logs = logs.with_pace(pace).with_most_open(most_open);
+        let metrics = logs.metrics();
         let collector = thread::spawn(move || logs.run(&context).expect("the collector runs"));
         let killed = Arc::new(Mutex::new(false));
         let gate = Arc::new(Mutex::new(()));
         let (dead, open, topic) = (Arc::clone(&killed), Arc::clone(&gate), Arc::clone(topic));
         let shipper = thread::spawn(move || ship(&batches, &topic, &dead, &open, Random(seed), drops));
-        Agent { stop, collector, shipper, killed, gate, ledger }
+        Agent { stop, collector, shipper, killed, gate, ledger, metrics }
+    }
+
+    /// The value of a sample; 0 where there is none.
+    pub(crate) fn sample(&self, family: &str, labels: &[&str]) -> f64 {
+        let mut seek = Seek { wanted: (family, labels), family: "", found: 0.0 };
+        self.metrics.ask(&mut seek).expect("asked");
+        seek.found
     }
 
     /// From this moment nothing is settled and nothing arrives: as if the process had gone.

@@ -77,6 +77,7 @@ struct Case {
     topic: Arc<Mutex<Topic>>,
     writers: Vec<Writer>,
     agent: Option<Agent>,
+    probes: u64,
 }
 
 impl Drop for Case {
@@ -98,7 +99,7 @@ impl Case {
         let writers = (0..=random.below(3) as usize)
             .map(|i| Writer::new(kinds[random.below(3) as usize], i, root.path()))
             .collect();
-        Case { seed, random, root, topic: Arc::default(), writers, agent: None }
+        Case { seed, random, root, topic: Arc::default(), writers, agent: None, probes: 0 }
     }
 
     fn run(mut self) -> u64 {
@@ -197,7 +198,7 @@ impl Case {
     }
 
     /// Until what has arrived is confirmed and written down: only then may a file be removed without a trace.
-    fn await_settled(&self) {
+    fn await_settled(&mut self) {
         let ledger = self.agent.as_ref().map(|agent| Arc::clone(&agent.ledger)).expect("running");
         let settled = || ledger.accounts().iter().all(|account| account.balance().pending.records == 0);
         let deadline = Instant::now() + Duration::from_secs(20);
@@ -205,7 +206,23 @@ impl Case {
             assert!(Instant::now() < deadline, "seed {}: receipts stay open", self.seed);
             std::thread::sleep(Duration::from_millis(1));
         }
-        std::thread::sleep(Duration::from_millis(30));
+        // A new file's first record is sent when its identity is written down, and so is what changed before. Of two
+        // after each other, the second cannot have met a writing that had begun before.
+        for _ in 0..2 {
+            self.probe(deadline);
+        }
+    }
+
+    fn probe(&mut self, deadline: Instant) {
+        self.probes += 1;
+        let (directory, name) = (self.root.path().join("files/probes"), format!("probe{}.log", self.probes));
+        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::write(directory.join(&name), b"probe\n").expect("written");
+        let lane = (name, 0);
+        while !self.topic.lock().records.contains_key(&lane) {
+            assert!(Instant::now() < deadline, "seed {}: {} did not arrive", self.seed, lane.0);
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn missing(&self) -> Vec<String> {

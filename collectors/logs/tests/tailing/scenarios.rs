@@ -87,6 +87,11 @@ impl Scene {
         }
     }
 
+    /// How many statements of a kind were made.
+    fn stated(&self, kind: &str) -> usize {
+        self.topic.lock().statements.iter().filter(|s| s["ledger"]["kind"] == kind).count()
+    }
+
     fn statements(&self) -> Vec<String> {
         self.topic.lock().statements.iter().map(|s| s["ledger"].to_string()).collect()
     }
@@ -121,6 +126,11 @@ impl Scene {
             }
             joined
         })
+    }
+
+    /// What the collector's metrics say.
+    fn sample(&self, family: &str, labels: &[&str]) -> f64 {
+        self.agent.as_ref().expect("running").sample(family, labels)
     }
 
     fn held(&self, name: &str) -> usize {
@@ -228,9 +238,68 @@ fn what_was_deleted_while_the_agent_was_down_is_declared_with_its_size() {
     fs::remove_dir_all(log.parent().and_then(Path::parent).expect("the pod's directory")).expect("removed");
     scene.start();
     scene.until("the loss was declared", |s| s.declared("deleted") > 0);
-    scene.until("the end was stated", |s| s.statements().iter().any(|s| s.contains("finished")));
+    scene.until("its going away was stated", |s| s.stated("vanished") == 1);
+    assert_eq!(scene.stated("finished"), 0, "nobody has seen its end");
     // What arrived and was not confirmed before the agent died is declared, too: the two may overlap, and leave nothing.
     assert_eq!(scene.accounted_for("web", "deleted"), [(0, 5100 * line.len() as u64)]);
+    scene.close();
+}
+
+#[test]
+fn of_a_file_that_was_read_to_its_end_and_went_away_while_the_agent_was_down_nobody_claims_to_know_the_end() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, lines(0, 100, 200));
+    scene.start();
+    scene.until("the lines were awaited", |s| s.records("app.log").len() == 100);
+    scene.stop();
+    say(&log, lines(100, 200, 200));
+    fs::rename(&log, scene.plain("app.log.1")).expect("renamed");
+    fs::remove_file(scene.plain("app.log.1")).expect("removed");
+    say(&log, lines(200, 300, 200));
+    scene.start();
+    scene.until("the new lines were awaited", |s| s.records("app.log").len() == 200);
+    scene.until("the old file's going away was stated", |s| s.stated("vanished") == 1);
+    assert_eq!(scene.stated("finished"), 0);
+    assert_eq!(scene.sample("taffrail_logs_vanished_total", &[]), 1.0);
+    scene.close();
+}
+
+#[test]
+fn how_far_a_file_is_confirmed_is_stated_while_it_is_read_and_not_again_until_it_moves() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, lines(0, 10, 200));
+    scene.start();
+    let size = lines(0, 10, 200).len();
+    let said = |s: &Scene, size: usize| {
+        let topic = s.topic.lock();
+        let progress = topic.statements.iter().map(|s| &s["ledger"]).filter(|s| s["kind"] == "progress");
+        progress.filter(|s| s["confirmed"] == size).count()
+    };
+    scene.until("progress was awaited", |s| said(s, size) == 1);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(said(&scene, size), 1, "nothing has moved");
+    say(&log, "more\n");
+    scene.until("more progress was awaited", |s| said(s, size + 5) == 1);
+    scene.close();
+}
+
+#[test]
+fn what_may_not_be_read_is_counted_once_however_often_it_is_tried() {
+    // No reader may open it, not even root.
+    let forbidden = Path::new("/sys/bus/cpu/drivers_probe");
+    let denied = File::open(forbidden).is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied);
+    assert!(denied, "{} can be read here: choose another file", forbidden.display());
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    std::os::unix::fs::symlink(forbidden, &log).expect("linked");
+    scene.start();
+    scene.until("several looks were awaited", |s| s.sample("taffrail_logs_looks_total", &[]) > 3.0);
+    assert_eq!(scene.sample("taffrail_logs_refused_files_total", &["denied"]), 1.0);
+    fs::remove_file(&log).expect("removed");
+    say(&log, "allowed\n");
+    scene.until("the readable file was awaited", |s| s.bodies("app.log") == ["allowed"]);
     scene.close();
 }
 
@@ -261,6 +330,9 @@ fn hostile_files_are_refused_once_and_the_others_are_read() {
     assert_eq!(all.len(), 3, "nothing but the good lines: {all:?}");
     drop(topic);
     assert_eq!(scene.held("secret"), 0);
+    for (reason, files) in [("not_a_file", 3.0), ("leads_out", 2.0), ("denied", 1.0)] {
+        assert_eq!(scene.sample("taffrail_logs_refused_files_total", &[reason]), files, "{reason}");
+    }
     scene.close();
 }
 
