@@ -22,8 +22,9 @@ pub enum StatementKind {
     Progress,
     /// The agent stops; the file may grow. Everything before `confirmed` has been delivered.
     Paused,
-    /// The file went away while no agent watched: everything before `size` is delivered or declared lost, and nobody
-    /// knows whether there was more.
+    /// Nobody has seen how the file ended: it went away while no agent watched, it was truncated, or its name was given
+    /// to another while it lay nowhere any more. Everything before `size` is delivered or declared lost; nobody knows
+    /// whether there was more, in it or in files between it and the next.
     Vanished,
     /// The file has ended (rotated or deleted, and drained): `size` is final.
     Finished,

@@ -76,6 +76,7 @@ impl Lane {
         tools.counters.looks.add(1);
         self.checked_at = tools.clock;
         self.directory_changed = self.directory_change();
+        let newest = self.chain.back().filter(|f| f.live && f.listed).map(|f| f.key);
         for _ in 0..LOOKS {
             let pinned = match self.snapshot(tools) {
                 Ok(pinned) => pinned,
@@ -99,6 +100,7 @@ impl Lane {
             self.directory_changed = None;
         }
         self.give_up_unfound(tools);
+        self.note_gap(newest, tools);
         self.bound_deleted(tools);
         for file in &self.chain {
             let state = file.kept.state.lock();
@@ -478,6 +480,21 @@ impl Lane {
         }
     }
 
+    /// The file that was written to until the last look lies nowhere any more, and others do: between them there may have
+    /// been some that came and went unseen. It is held and read to its end, but nobody knows what came after it.
+    fn note_gap(&mut self, newest: Option<u64>, tools: &mut Tools<'_>) {
+        let Some(index) = self.chain.iter().position(|file| Some(file.key) == newest) else { return };
+        let file = &self.chain[index];
+        let compressed = self.finished.iter().any(|done| done.form_of == Some(file.file_key()));
+        if file.listed || compressed || index + 1 == self.chain.len() {
+            return;
+        }
+        tools.counters.vanished.add(1);
+        let path = file.kept.state.lock().path.display().to_string();
+        tracing::warn!(path, container = %self.target.origin.display(), "a log file was rotated away before the next was seen; whether there were others between them nobody knows (let the runtime keep more or larger files)");
+        self.chain[index].vanished = true;
+    }
+
     /// Lets go of deleted files, oldest first, until those that are left keep no more on the disk than they may.
     fn bound_deleted(&mut self, tools: &mut Tools<'_>) {
         let most = tools.config.max_deleted_bytes;
@@ -538,7 +555,9 @@ impl Lane {
         } else {
             let file = &self.chain[index];
             let lost = file.kept.state.lock().size.saturating_sub(file.read);
-            tracing::warn!(path = %path.display(), offset = file.read, lost, "a log file was truncated; its last known bytes had not been read");
+            tracing::warn!(path = %path.display(), offset = file.read, lost, "a log file was truncated and no copy of it is there; whether it had more nobody knows");
+            tools.counters.vanished.add(1);
+            self.chain[index].vanished = true;
             self.end_with_loss(index, lost, LossReason::Overwritten, tools)?;
             self.chain[index].close(tools.counters);
             self.chain[index].live = false;

@@ -44,7 +44,7 @@ static FAMILIES: [Family; 14] = [
     family(
         "taffrail_logs_vanished_total",
         Kind::Counter,
-        "Log files that went away while no agent watched: nobody knows whether they had more than was known.",
+        "Log files whose end nobody has seen (gone while no agent watched, truncated, rotated away too fast): what was in or after them is unknown.",
         &[],
     ),
 ];

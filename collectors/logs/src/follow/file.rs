@@ -50,7 +50,7 @@ pub(crate) struct LogFile {
     pub(crate) stated: bool,
     /// How far it was confirmed when that was last stated.
     pub(crate) progress: u64,
-    /// It went away while no agent watched: nobody knows whether there was more than was known.
+    /// Nobody has seen how it ended: see [`taffrail_record::StatementKind::Vanished`].
     pub(crate) vanished: bool,
     /// Reading began in the middle of a line.
     pub(crate) mid_line: bool,

@@ -55,7 +55,7 @@ impl Default for Pace {
             plain_grace: Duration::from_secs(1),
             kubelet_grace: Duration::from_millis(50),
             unlinked_grace: Duration::from_secs(2),
-            name_check: Duration::from_millis(250),
+            name_check: Duration::from_millis(20),
             park_after: Duration::from_secs(5),
             progress: Duration::from_secs(60),
         }

@@ -266,6 +266,31 @@ fn of_a_file_that_was_read_to_its_end_and_went_away_while_the_agent_was_down_nob
 }
 
 #[test]
+fn of_files_that_came_and_went_between_two_looks_the_possible_gap_is_stated() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, lines(0, 10, 200));
+    scene.start();
+    scene.until("the first lines were awaited", |s| s.records("app.log").len() == 10);
+    // Done beside it and put there at once: the agent sees the file before and the one after, and none between.
+    let next = scene.path().join("next");
+    say(&next, lines(20, 30, 200));
+    say(&log, lines(10, 20, 200));
+    fs::rename(&next, &log).expect("renamed");
+    scene.until("all that could be read was awaited", |s| s.records("app.log").len() == 30);
+    scene.until("the gap was stated", |s| s.stated("vanished") == 1);
+    assert_eq!(scene.stated("finished"), 0);
+    assert_eq!(scene.sample("taffrail_logs_vanished_total", &[]), 1.0);
+    // An ordinary rotation leaves none.
+    fs::rename(&log, scene.plain("app.log.1")).expect("renamed");
+    say(&log, lines(30, 40, 200));
+    scene.until("the last lines were awaited", |s| s.records("app.log").len() == 40);
+    scene.until("the end of the rotated one was stated", |s| s.stated("finished") == 1);
+    assert_eq!(scene.stated("vanished"), 1);
+    scene.close();
+}
+
+#[test]
 fn how_far_a_file_is_confirmed_is_stated_while_it_is_read_and_not_again_until_it_moves() {
     let mut scene = Scene::new();
     let log = scene.plain("app.log");
