@@ -28,6 +28,8 @@ pub(crate) struct Arrived {
     pub(crate) id: Id,
     pub(crate) body: Vec<u8>,
     pub(crate) flags: Flags,
+    /// The number of its last arrival among all arrivals.
+    pub(crate) last: u64,
 }
 
 /// What the far side has, in order of arrival.
@@ -38,7 +40,9 @@ pub(crate) struct Topic {
     /// The ledger's statements.
     pub(crate) statements: Vec<serde_json::Value>,
     pub(crate) repeats: u64,
-    pub(crate) seen: BTreeMap<Id, Vec<u8>>,
+    arrivals: u64,
+    /// Where each id is among the records of its lane.
+    seen: BTreeMap<Id, usize>,
     /// The same id with other content: must stay empty.
     pub(crate) conflicts: Vec<Id>,
 }
@@ -54,19 +58,21 @@ impl Topic {
         for record in &batch.records {
             let id = id_of(batch.source.id, record);
             let body = batch.body(record).to_vec();
+            let container = batch.origin.container.as_ref().map(|c| c.name.clone());
+            let lane = container.unwrap_or_else(|| lane_of(&batch.source.path));
+            let stream = u8::from(record.stream == Stream::Stderr);
+            let arrived = self.records.entry((lane, stream)).or_default();
+            self.arrivals += 1;
             if let Some(before) = self.seen.get(&id) {
                 self.repeats += 1;
-                if *before != body {
+                arrived[*before].last = self.arrivals;
+                if arrived[*before].body != body {
                     self.conflicts.push(id);
                 }
                 continue;
             }
-            self.seen.insert(id.clone(), body.clone());
-            let container = batch.origin.container.as_ref().map(|c| c.name.clone());
-            let lane = container.unwrap_or_else(|| lane_of(&batch.source.path));
-            let stream = u8::from(record.stream == Stream::Stderr);
-            let flags = record.flags;
-            self.records.entry((lane, stream)).or_default().push(Arrived { id, body, flags });
+            self.seen.insert(id.clone(), arrived.len());
+            arrived.push(Arrived { id, body, flags: record.flags, last: self.arrivals });
         }
     }
 }
