@@ -159,6 +159,7 @@ impl Lane {
             OpenError::Gone(_) => return,
             OpenError::NotAFile { path, .. }
             | OpenError::LeadsOut { path, .. }
+            | OpenError::Untrusted { path, .. }
             | OpenError::Denied { path, .. } => (path.clone(), error.reason()),
         };
         if !self.refused.contains(&(path.clone(), reason)) {

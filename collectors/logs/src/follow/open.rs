@@ -4,6 +4,9 @@
 //! first pinned without being opened for reading (`O_PATH`), looked at, and only then opened through that pin:
 //! a FIFO, a device or a directory is never opened, and a link that leads out of the allowed directories is
 //! refused. Swapping the name in between changes nothing.
+//!
+//! A path that a glob matched may be a link only if root, the agent's user or the owner of the file that it leads to has
+//! made it: whoever may write beside a log does not get to read other files through the agent.
 
 use std::fs::{self, File};
 use std::io;
@@ -38,6 +41,16 @@ pub(crate) enum OpenError {
         /// Where it leads.
         target: PathBuf,
     },
+    /// It is a link that somebody made who may not own what it leads to.
+    #[error(
+        "{path} is a link to {target} that neither root nor the owner of that file has made; it is not read"
+    )]
+    Untrusted {
+        /// Its path.
+        path: PathBuf,
+        /// Where it leads.
+        target: PathBuf,
+    },
     /// It cannot be opened.
     #[error("cannot open {path}: {source}; grant the agent read access")]
     Denied {
@@ -58,6 +71,7 @@ impl OpenError {
             OpenError::Gone(_) => "gone",
             OpenError::NotAFile { .. } => "not_a_file",
             OpenError::LeadsOut { .. } => "leads_out",
+            OpenError::Untrusted { .. } => "untrusted_link",
             OpenError::Denied { .. } => Self::DENIED,
         }
     }
@@ -75,17 +89,22 @@ pub(crate) struct Pinned {
 }
 
 impl Pinned {
-    /// Pins `path`. With `within`, the real path must lie below one of those directories.
+    /// Pins `path`. With `within`, the real path must lie below one of those directories; without, links must have been
+    /// made by somebody who may read what they lead to.
     pub(crate) fn new(path: &Path, within: Option<&[PathBuf]>) -> Result<Pinned, OpenError> {
         let denied = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => OpenError::Gone(path.to_owned()),
             _ => OpenError::Denied { path: path.to_owned(), source },
         };
-        let pin =
-            open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| denied(e.into()))?;
-        if let Some(allowed) = within {
-            check_within(path, &pin, allowed)?;
-        }
+        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+        let pin = match within {
+            Some(allowed) => {
+                let pin = open(path, flags, Mode::empty()).map_err(|e| denied(e.into()))?;
+                check_within(path, &pin, allowed)?;
+                pin
+            }
+            None => pin_through_links(path, flags | OFlag::O_NOFOLLOW, denied)?,
+        };
         let (key, size, kind) = FileKey::of(&pin).map_err(denied)?;
         if kind != libc::S_IFREG {
             return Err(OpenError::NotAFile { path: path.to_owned(), kind: kind_name(kind) });
@@ -103,6 +122,33 @@ impl Pinned {
             Err(errno) => Err(OpenError::Denied { path: self.path.clone(), source: errno.into() }),
         }
     }
+}
+
+/// Follows links one by one, each pinned before it is read.
+fn pin_through_links(
+    path: &Path,
+    flags: OFlag,
+    denied: impl Fn(io::Error) -> OpenError,
+) -> Result<OwnedFd, OpenError> {
+    // As many as the kernel follows.
+    const LINKS: usize = 40;
+    let mut makers = Vec::new();
+    let mut target = path.to_owned();
+    for _ in 0..LINKS {
+        let pin = open(&target, flags, Mode::empty()).map_err(|e| denied(e.into()))?;
+        let stat = nix::sys::stat::fstat(&pin).map_err(|e| denied(e.into()))?;
+        if stat.st_mode & libc::S_IFMT != libc::S_IFLNK {
+            let trusted = |maker: &u32| [0, stat.st_uid, nix::unistd::geteuid().as_raw()].contains(maker);
+            if makers.iter().all(trusted) {
+                return Ok(pin);
+            }
+            return Err(OpenError::Untrusted { path: path.to_owned(), target });
+        }
+        makers.push(stat.st_uid);
+        let leads = nix::fcntl::readlinkat(&pin, c"").map_err(|e| denied(e.into()))?;
+        target = target.parent().unwrap_or(Path::new("/")).join(leads);
+    }
+    Err(denied(Errno::ELOOP.into()))
 }
 
 fn check_within(path: &Path, pin: &OwnedFd, allowed: &[PathBuf]) -> Result<(), OpenError> {
@@ -146,6 +192,39 @@ mod tests {
         assert_eq!(reason(&link), Err("leads_out"));
         assert_eq!(reason(root.path()), Err("not_a_file"));
         assert_eq!(reason(&root.path().join("9.log")), Err("gone"));
-        assert!(Pinned::new(&link, None).is_ok(), "the administrator may name links");
+        assert!(Pinned::new(&link, None).is_ok(), "root made the link");
+    }
+
+    #[test]
+    fn a_link_that_a_glob_matches_is_followed_for_whoever_may_own_what_it_leads_to() {
+        let root = tempfile::tempdir().expect("a directory");
+        let made = |name: &str, owner: u32| {
+            let path = root.path().join(name);
+            fs::File::create(&path).expect("a file");
+            std::os::unix::fs::chown(&path, Some(owner), None).expect("run as root");
+            path
+        };
+        let link = |name: &str, to: &Path, owner: u32| {
+            let path = root.path().join(name);
+            std::os::unix::fs::symlink(to, &path).expect("a link");
+            std::os::unix::fs::lchown(&path, Some(owner), None).expect("run as root");
+            path
+        };
+        let (of_root, of_app) = (made("shadow", 0), made("app", 1000));
+        let relative = Path::new("app");
+        let by_app = link("1", &of_root, 1000);
+        for (path, expected) in [
+            (link("2", &of_app, 1000), Ok(())),
+            (link("3", relative, 1000), Ok(())),
+            (link("4", &of_root, 0), Ok(())),
+            (link("5", &of_app, 1001), Err("untrusted_link")),
+            (link("6", &by_app, 0), Err("untrusted_link")),
+            (by_app, Err("untrusted_link")),
+            (link("7", &root.path().join("7"), 0), Err("denied")),
+            (link("8", &root.path().join("nowhere"), 0), Err("gone")),
+        ] {
+            let found = Pinned::new(&path, None).map(|_| ()).map_err(|e| e.reason());
+            assert_eq!(found, expected, "{}", path.display());
+        }
     }
 }
