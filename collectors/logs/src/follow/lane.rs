@@ -8,26 +8,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use taffrail_record::{
-    Account, Batch, Charge, Context, FileId, Hold, LossReason, LostSpan, OutletClosed, Payload, Receipt,
-    Record, Source, Span, Statement, StatementKind, Stream,
-};
+use taffrail_record::{Account, Context, FileId, Hold, LossReason, OutletClosed, Stream};
 
 use super::chain::Finished;
 use super::counters::Counters;
 use super::file::LogFile;
 use super::identity::FileKey;
-use super::keeper::{Keeper, Leg};
+use super::keeper::Keeper;
 use super::quota::Bucket;
 use super::reader::{Got, Reader};
 use super::state::FileState;
-use super::statements;
 use crate::config::{LogsConfig, OverQuota};
-use crate::decode::{Decoder, Format, Limits, Pending};
+use crate::decode::{Decoder, Format, Limits};
 use crate::find::{Listings, Naming, Target, settled};
-
-/// How many losses may wait for their statement before it is sent at once.
-const LOSSES_PER_STATEMENT: usize = 256;
 
 /// How soon a new file's identity may be written down.
 const IDENTITY_WAIT: Duration = Duration::from_millis(2);
@@ -117,10 +110,10 @@ pub(crate) struct Lane {
     pub(crate) directory_changed: Option<SystemTime>,
     /// The last look met a file that may be a copy of one that is open, or a file of its own.
     pub(crate) undecided: bool,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     pub(crate) bucket: Option<Arc<Bucket>>,
-    part_holds: Vec<(Stream, FileId, u64, Hold)>,
-    parts_bytes: u64,
+    pub(super) part_holds: Vec<(Stream, FileId, u64, Hold)>,
+    pub(super) parts_bytes: u64,
 }
 
 impl Lane {
@@ -252,247 +245,6 @@ impl Lane {
         (bucket.over == OverQuota::Wait).then(|| bucket.wait()).flatten()
     }
 
-    fn decode(
-        &mut self,
-        index: usize,
-        mut data: Vec<u8>,
-        mut records: Vec<Record>,
-        charge: Charge,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), OutletClosed> {
-        let file = &mut self.chain[index];
-        let base = file.read - data.len() as u64;
-        if let Err(error) = file.identify(&data, base == 0, false) {
-            tracing::warn!(path = %file.kept.state.lock().path.display(), %error, "cannot read the head of a log file");
-        }
-        // Whoever finds the file in another form after a crash knows it by its head.
-        if file.identified_anew() {
-            tools.keeper.touch(&file.kept);
-        }
-        let Some(source) = self.open_statement(index, tools)? else {
-            // Not even one line yet, and too short to tell from another file; or not written down what it is.
-            let file = &mut self.chain[index];
-            file.undecoded = file.source.is_some();
-            file.carry_at = tools.now;
-            file.carry = data.as_slice().to_vec();
-            tools.context.pool.give(data, records);
-            return Ok(());
-        };
-        let file = &mut self.chain[index];
-        file.undecoded = false;
-        if std::mem::take(&mut file.mid_line) {
-            self.decoder.resume_mid_line();
-        }
-        let raw = data.len();
-        let consumed = self.decoder.decode(&mut data, source.id, base, tools.now, &mut records);
-        file.carry.clear();
-        file.carry.extend_from_slice(&data[consumed..raw]);
-        file.carry_at = tools.now;
-        if file.carry.is_empty() && file.carry.capacity() > 4096 {
-            file.carry = Vec::new();
-        }
-        self.emit(index, &source, data, records, Some(charge), base + consumed as u64, tools)
-    }
-
-    /// Delivers the unfinished line of a file as it is.
-    fn decode_unfinished(&mut self, index: usize, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        let file = &mut self.chain[index];
-        let data = file.carry.clone();
-        let base = file.read - data.len() as u64;
-        let _ = file.identify(&data, base == 0, true);
-        file.undecoded = false;
-        if file.source.is_some() && !file.ticket.is_some_and(|t| tools.keeper.is_written(t)) {
-            tools.keeper.touch(&file.kept);
-            file.ticket = Some(0);
-            if let Err(error) = tools.keeper.flush() {
-                tracing::debug!(%error, "delivery goes on");
-            }
-        }
-        let Some(source) = self.open_statement(index, tools)? else { return Ok(()) };
-        let file = &mut self.chain[index];
-        if std::mem::take(&mut file.mid_line) {
-            self.decoder.resume_mid_line();
-        }
-        let mut data = std::mem::take(&mut file.carry);
-        let mut records = Vec::new();
-        self.decoder.decode_unfinished(&mut data, source.id, base, tools.now, &mut records);
-        let end = file.read;
-        self.emit(index, &source, data, records, None, end, tools)
-    }
-
-    /// Nothing more comes in this file: delivers its last line as it is, if that has not ended.
-    fn end_line(&mut self, index: usize, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        let id = self.chain[index].id();
-        let overlong =
-            |p: Pending<'_>| p.stream == Stream::None && p.fragments.last().map(|last| last.file) == id;
-        if self.chain[index].carry.is_empty() && !self.decoder.pending().any(overlong) {
-            return Ok(());
-        }
-        self.decode_unfinished(index, tools)
-    }
-
-    /// Delivers parts that have waited too long for their final part.
-    fn flush_parts(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        let limit =
-            i64::try_from(tools.config.partial_timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let before = tools.now.saturating_sub(limit);
-        let Some(file) =
-            self.decoder.pending().find(|p| p.seen < before).and_then(|p| p.fragments.last().map(|f| f.file))
-        else {
-            return Ok(());
-        };
-        let (mut data, mut records) = (Vec::new(), Vec::new());
-        self.decoder.flush_parts(&mut data, before, &mut records);
-        let index = self.chain.iter().position(|f| f.id() == Some(file)).unwrap_or(0);
-        let Some((source, end)) =
-            self.chain.get(index).and_then(|f| Some((f.source.clone()?, f.read - f.carry.len() as u64)))
-        else {
-            return Ok(());
-        };
-        self.emit(index, &source, data, records, None, end, tools)
-    }
-
-    /// Sends records of one file and moves the holds: the batch's first, then the attribution, then the parts'.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one batch; a struct would name them twice")]
-    fn emit(
-        &mut self,
-        index: usize,
-        source: &Arc<Source>,
-        data: Vec<u8>,
-        mut records: Vec<Record>,
-        mut charge: Option<Charge>,
-        end: u64,
-        tools: &mut Tools<'_>,
-    ) -> Result<(), OutletClosed> {
-        self.apply_quota(index, &mut records);
-        self.count(&records, tools.counters);
-        let mut batch = None;
-        if records.is_empty() {
-            tools.context.pool.give(data, records);
-        } else {
-            let holds = self.holds(index, source.id, &records);
-            records.iter().for_each(|record| self.tie_pieces(record, tools.keeper));
-            if let Some(charge) = &mut charge {
-                charge.resize(data.len() as u64 + (records.len() * size_of::<Record>()) as u64);
-            }
-            self.account.set_newest(records.last().map_or(0, |r| r.time));
-            let receipt = Receipt::new(holds, Arc::clone(&self.account), &records, charge);
-            let (origin, source) = (Arc::clone(&self.target.origin), Arc::clone(source));
-            batch = Some(Batch { payload: Payload::Line, origin, source, data, records, receipt });
-        }
-        let released = self.part_holds_now();
-        self.chain[index].kept.tracker.attribute(end);
-        released.into_iter().for_each(Hold::release);
-        if let Some(batch) = batch {
-            tools.context.outlet.send(batch, &tools.context.stop, &tools.context.beat)?;
-        }
-        if self.chain[index].kept.tracker.undeclared() >= LOSSES_PER_STATEMENT {
-            self.state_losses(index, tools)?;
-        }
-        Ok(())
-    }
-
-    fn count(&self, records: &[Record], counters: &Counters) {
-        counters.records.add(records.len() as u64);
-        for record in records.iter().filter(|r| !r.flags.is_empty()) {
-            record.flags.names().for_each(|name| counters.flagged(name));
-        }
-    }
-
-    /// One hold per file that the records touch, at the first byte they touch there.
-    fn holds(&self, index: usize, id: FileId, records: &[Record]) -> Vec<(FileId, Hold)> {
-        let mut starts: Vec<(FileId, u64)> = Vec::with_capacity(1);
-        let mut note = |file: FileId, start: u64| match starts.iter_mut().find(|(f, _)| *f == file) {
-            Some((_, first)) => *first = (*first).min(start),
-            None => starts.push((file, start)),
-        };
-        for record in records {
-            match &record.extra {
-                Some(extra) if !extra.fragments.is_empty() => {
-                    extra.fragments.iter().for_each(|f| note(f.file, f.span.start));
-                }
-                _ => note(id, record.span.start),
-            }
-        }
-        starts
-            .into_iter()
-            .filter_map(|(file, start)| Some((file, self.by_id(file, index)?.kept.tracker.hold(start))))
-            .collect()
-    }
-
-    /// Sees to it that a record of several pieces is read again whole or not at all.
-    fn tie_pieces(&self, record: &Record, keeper: &Keeper) {
-        let fragments = record.extra.as_ref().map(|e| e.fragments.as_slice()).unwrap_or_default();
-        let mut spans: Vec<(FileId, Span)> = Vec::new();
-        for piece in fragments {
-            match spans.iter_mut().find(|(file, _)| *file == piece.file) {
-                Some((_, span)) => span.end = piece.span.end,
-                None => spans.push((piece.file, piece.span)),
-            }
-        }
-        if let [(id, span)] = spans.as_slice() {
-            if let Some(file) = self.by_id(*id, self.chain.len() - 1) {
-                file.kept.tracker.keep_whole(*span);
-            }
-        } else if !spans.is_empty() {
-            let leg = |(id, span): &(FileId, Span)| {
-                let file = self.by_id(*id, 0)?;
-                Some(Leg { hold: file.kept.tracker.hold(span.start), until: span.end })
-            };
-            keeper.bridge(spans.iter().filter_map(leg).collect());
-        }
-    }
-
-    fn by_id(&self, id: FileId, likely: usize) -> Option<&LogFile> {
-        self.chain
-            .get(likely)
-            .filter(|f| f.id() == Some(id))
-            .or_else(|| self.chain.iter().find(|f| f.id() == Some(id)))
-    }
-
-    /// Takes holds for the parts that now wait, and returns those that are no longer needed.
-    fn part_holds_now(&mut self) -> Vec<Hold> {
-        let mut old = std::mem::take(&mut self.part_holds);
-        self.parts_bytes = 0;
-        for pending in self.decoder.pending() {
-            self.parts_bytes += pending.bytes;
-            let mut before = None;
-            for piece in pending.fragments {
-                // One hold in each file, at the first piece there.
-                if before.replace(piece.file) == Some(piece.file) {
-                    continue;
-                }
-                let (stream, file, start) = (pending.stream, piece.file, piece.span.start);
-                let same =
-                    |(s, f, at, _): &(Stream, FileId, u64, Hold)| (*s, *f, *at) == (stream, file, start);
-                if let Some(at) = old.iter().position(same) {
-                    self.part_holds.push(old.swap_remove(at));
-                } else if let Some(log) = self.chain.iter().find(|f| f.id() == Some(file)) {
-                    self.part_holds.push((stream, file, start, log.kept.tracker.hold(start)));
-                }
-            }
-        }
-        old.into_iter().map(|(_, _, _, hold)| hold).collect()
-    }
-
-    fn apply_quota(&mut self, index: usize, records: &mut Vec<Record>) {
-        let Some(bucket) = &self.bucket else { return };
-        if bucket.over == OverQuota::Wait {
-            bucket.take(records.iter().map(Record::length).sum(), records.len() as u64);
-            return;
-        }
-        let chain = &self.chain;
-        let account = &self.account;
-        records.retain(|record| {
-            let admitted = bucket.admit(record.length());
-            if !admitted {
-                account.lose(record.length(), 1, LossReason::Quota);
-                lose(chain, index, record, LossReason::Quota);
-            }
-            admitted
-        });
-    }
-
     fn at_end(&mut self, index: usize, tools: &mut Tools<'_>) -> Result<Step, OutletClosed> {
         let timeout =
             i64::try_from(tools.config.partial_timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
@@ -605,147 +357,6 @@ impl Lane {
         settled(&self.target.directory)
     }
 
-    /// The source of a file that is bound, once that is written down; sends the opened statement before its first
-    /// record.
-    fn open_statement(
-        &mut self,
-        index: usize,
-        tools: &mut Tools<'_>,
-    ) -> Result<Option<Arc<Source>>, OutletClosed> {
-        let file = &mut self.chain[index];
-        let Some(source) = file.source.clone() else { return Ok(None) };
-        let ticket = *file.ticket.get_or_insert_with(|| tools.keeper.hurry(&file.kept));
-        if !tools.keeper.is_written(ticket) {
-            return Ok(None);
-        }
-        if !std::mem::replace(&mut file.opened, true) {
-            let hold = file.kept.tracker.hold(file.kept.tracker.position());
-            self.state(index, StatementKind::Opened, Vec::new(), vec![(source.id, hold)], tools)?;
-        }
-        Ok(Some(source))
-    }
-
-    fn state(
-        &self,
-        index: usize,
-        kind: StatementKind,
-        lost: Vec<LostSpan>,
-        holds: Vec<(FileId, Hold)>,
-        tools: &Tools<'_>,
-    ) -> Result<(), OutletClosed> {
-        let file = &self.chain[index];
-        let Some(source) = &file.source else { return Ok(()) };
-        let (from, size) = {
-            let state = file.kept.state.lock();
-            (state.from, if file.drained || file.is_gzip() { file.read } else { state.size.max(file.read) })
-        };
-        let statement = Statement {
-            kind,
-            fingerprint: source.id.to_string(),
-            path: source.path.display().to_string(),
-            from,
-            size,
-            confirmed: file.kept.tracker.position().saturating_sub(from),
-            lost: lost.into_iter().map(Into::into).collect(),
-        };
-        let batch =
-            statements::batch(&statement, &self.target.origin, source, &self.account, holds, tools.now);
-        tools.context.outlet.send(batch, &tools.context.stop, &tools.context.beat)
-    }
-
-    /// Sends what losses wait to be declared.
-    pub(crate) fn state_losses(&mut self, index: usize, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        let file = &self.chain[index];
-        if file.kept.tracker.undeclared() == 0 {
-            return Ok(());
-        }
-        let Some(id) = file.id() else { return Ok(()) };
-        let (lost, holds) = file.kept.tracker.take_lost();
-        self.state(
-            index,
-            StatementKind::Damaged,
-            lost,
-            holds.into_iter().map(|hold| (id, hold)).collect(),
-            tools,
-        )
-    }
-
-    /// States of each file that has moved since this was last said how far it is confirmed: a file need not end, nor the
-    /// agent end in order, for what was delivered of it to be proven.
-    pub(crate) fn state_progress(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        for index in 0..self.chain.len() {
-            let file = &mut self.chain[index];
-            let position = file.kept.tracker.position();
-            if file.opened && !file.stated && position > file.progress {
-                file.progress = position;
-                self.state(index, StatementKind::Progress, Vec::new(), Vec::new(), tools)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Says where reading stops, when the agent does.
-    pub(crate) fn pause(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        for index in 0..self.chain.len() {
-            self.state_losses(index, tools)?;
-            let file = &self.chain[index];
-            let moved = file.kept.tracker.position() > file.kept.state.lock().from;
-            if moved && !file.stated {
-                self.state(index, StatementKind::Paused, Vec::new(), Vec::new(), tools)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Drained files whose every record is settled: state that they are finished, then let them go.
-    fn settle_front(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        for index in 0..self.chain.len() {
-            if self.chain[index].drained {
-                self.state_losses(index, tools)?;
-            }
-        }
-        while let Some(front) = self.chain.front_mut().filter(|f| f.drained) {
-            let tracker = &front.kept.tracker;
-            if !tracker.is_settled() {
-                return Ok(());
-            }
-            if !front.stated {
-                front.stated = true;
-                let holds = front.id().map(|id| (id, tracker.hold(tracker.position())));
-                let kind = if front.vanished { StatementKind::Vanished } else { StatementKind::Finished };
-                self.state(0, kind, Vec::new(), holds.into_iter().collect(), tools)?;
-                return Ok(());
-            }
-            self.let_go(tools);
-        }
-        Ok(())
-    }
-
-    /// When a receipt was abandoned: back to the position, with everything after it, and with the parts that wait:
-    /// the first of them may lie in an earlier file.
-    fn rewind_if_abandoned(&mut self, keeper: &Keeper) {
-        if !self.chain.iter().any(|file| file.kept.tracker.is_abandoned()) {
-            return;
-        }
-        let keys: Vec<u64> = self.chain.iter().map(|file| file.key).collect();
-        let bridged = keeper.bridged(&keys);
-        let waiting = |f: &LogFile| {
-            bridged.contains(&f.key) || self.part_holds.iter().any(|(_, file, _, _)| Some(*file) == f.id())
-        };
-        let first = self.chain.iter().position(|f| f.kept.tracker.is_abandoned() || waiting(f)).unwrap_or(0);
-        for file in self.chain.iter_mut().skip(first) {
-            self.account.unread(file.carry.len() as u64);
-            let end = file.read;
-            let position = file.kept.tracker.rewind();
-            file.rewind(position);
-            lose_unreadable(file, end, &self.account);
-        }
-        self.account.unread(std::mem::take(&mut self.parts_bytes));
-        self.decoder.reset();
-        self.part_holds.drain(..).for_each(|(_, _, _, hold)| hold.release());
-        keeper.burn_bridges(&keys);
-    }
-
     fn read_failed(
         &mut self,
         index: usize,
@@ -786,50 +397,5 @@ impl Lane {
         self.end_line(index, tools)?;
         self.lose_tail(index, lost, reason);
         Ok(())
-    }
-
-    /// The file ends here, with the `lost` bytes after what was read declared lost.
-    pub(crate) fn lose_tail(&mut self, index: usize, lost: u64, reason: LossReason) {
-        let file = &mut self.chain[index];
-        file.drained = true;
-        if lost > 0 {
-            let span = Span::at(file.read, lost);
-            file.read = span.end;
-            file.lost_tail = Some(LostSpan { span, reason });
-            self.account.lose_unread(lost, reason);
-            file.kept.tracker.lose(span, reason);
-            file.kept.tracker.attribute(span.end);
-        }
-    }
-}
-
-/// What is to be read again of a file whose content is gone is lost.
-fn lose_unreadable(file: &mut LogFile, end: u64, account: &Account) {
-    if file.reader.is_some() {
-        return;
-    }
-    let span = Span { start: file.read, end };
-    if span.is_empty() {
-        file.drained = true;
-        return;
-    }
-    let (counted, reason) = file.lost_tail.map_or((0, LossReason::Overwritten), |l| (l.span.len(), l.reason));
-    account.lose_unread(span.len().saturating_sub(counted), reason);
-    file.kept.tracker.lose(span, reason);
-    file.kept.tracker.attribute(end);
-    file.lost_tail = Some(LostSpan { span, reason });
-    file.read = end;
-    file.drained = true;
-}
-
-fn lose(chain: &VecDeque<LogFile>, index: usize, record: &Record, reason: LossReason) {
-    let Some(extra) = record.extra.as_ref().filter(|e| !e.fragments.is_empty()) else {
-        chain[index].kept.tracker.lose(record.span, reason);
-        return;
-    };
-    for fragment in &extra.fragments {
-        if let Some(file) = chain.iter().find(|f| f.id() == Some(fragment.file)) {
-            file.kept.tracker.lose(fragment.span, reason);
-        }
     }
 }

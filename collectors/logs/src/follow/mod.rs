@@ -2,6 +2,7 @@
 
 mod chain;
 mod counters;
+mod deliver;
 mod file;
 mod identity;
 mod keeper;
@@ -10,6 +11,7 @@ mod open;
 mod quota;
 mod reader;
 mod schedule;
+mod settle;
 mod state;
 mod statements;
 mod watch;

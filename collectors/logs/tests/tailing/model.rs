@@ -218,7 +218,8 @@ impl Case {
         self.probes += 1;
         let (directory, name) = (self.root.path().join("files/probes"), format!("probe{}.log", self.probes));
         std::fs::create_dir_all(&directory).expect("a directory");
-        std::fs::write(directory.join(&name), b"probe\n").expect("written");
+        let mut probe = std::fs::File::create(directory.join(&name)).expect("created");
+        std::io::Write::write_all(&mut probe, b"probe\n").expect("written");
         let lane = (name, 0);
         while !self.topic.lock().records.contains_key(&lane) {
             assert!(Instant::now() < deadline, "seed {}: {} did not arrive", self.seed, lane.0);
