@@ -161,7 +161,9 @@ impl Lane {
         for index in 0..self.chain.len() {
             let file = &mut self.chain[index];
             let position = file.kept.tracker.position();
-            if file.opened && !file.stated && position > file.progress {
+            // Who is full must go on looking after files that are rotated and deleted; there is time for this later.
+            let room = !tools.context.outlet.is_full();
+            if room && file.opened && !file.stated && position > file.progress {
                 file.progress = position;
                 self.state(index, StatementKind::Progress, Vec::new(), Vec::new(), tools)?;
             }

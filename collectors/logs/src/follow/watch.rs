@@ -4,46 +4,40 @@
 //! used up, is found by the timers. Only idle directories are watched: a file that is being written is polled, which
 //! costs a fraction of an event per write.
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
-use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor};
+use crossbeam_channel::{Receiver, Sender};
+use notify::event::{ModifyKind, RemoveKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use parking_lot::Mutex;
 
 use super::counters::Counters;
 
 /// The one inotify instance.
 pub(crate) struct Watch {
-    inotify: Option<Inotify>,
-    waker: Waker,
-    by_path: HashMap<Arc<Path>, WatchDescriptor>,
-    by_number: HashMap<WatchDescriptor, Arc<Path>>,
-    /// Further paths of directories that are watched by another.
-    also: Vec<(WatchDescriptor, Arc<Path>)>,
+    watcher: Option<RecommendedWatcher>,
+    /// The real path of each directory that is watched: the kernel knows a directory once, whatever its names.
+    watched: HashMap<Arc<Path>, Arc<Path>>,
+    /// Real paths that are watched under other names, with these.
+    also: HashMap<Arc<Path>, Vec<Arc<Path>>>,
+    seen: Arc<Seen>,
+    woken: Receiver<()>,
     counters: Arc<Counters>,
     reported: bool,
 }
 
 /// Ends a wait, now or the next.
 #[derive(Debug, Clone)]
-pub(crate) struct Waker(Arc<Option<EventFd>>);
+pub(crate) struct Waker(Sender<()>);
 
 impl Waker {
-    fn new() -> Waker {
-        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        Waker(Arc::new(EventFd::from_value_and_flags(0, flags).ok()))
-    }
-
     pub(crate) fn wake(&self) {
-        // Without one, waits end by their patience; a counter that is full wakes too.
-        let _ = self.0.as_ref().as_ref().map(|event| event.write(1));
+        // A full channel wakes it too.
+        let _ = self.0.try_send(());
     }
 }
 
@@ -59,36 +53,46 @@ pub(crate) struct Hints {
 }
 
 /// What happened in a directory.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(crate) struct Happened {
-    /// To what; empty when it is the directory itself.
+    /// To what.
     pub(crate) names: HashSet<OsString>,
     /// A name has come or gone; otherwise files were written.
     pub(crate) renamed: bool,
 }
 
+struct Seen {
+    hints: Mutex<Hints>,
+    waker: Waker,
+}
+
 impl Watch {
     /// Starts watching; without the kernel's help when it refuses.
     pub(crate) fn new(counters: Arc<Counters>) -> Watch {
+        let (wake, woken) = crossbeam_channel::bounded(1);
+        let seen = Arc::new(Seen { hints: Mutex::default(), waker: Waker(wake) });
+        let (handler, counting) = (Arc::clone(&seen), Arc::clone(&counters));
+        let watcher =
+            notify::recommended_watcher(move |event: notify::Result<Event>| handler.note(event, &counting));
         let mut watch = Watch {
-            inotify: None,
-            waker: Waker::new(),
-            by_path: HashMap::new(),
-            by_number: HashMap::new(),
-            also: Vec::new(),
+            watcher: None,
+            watched: HashMap::new(),
+            also: HashMap::new(),
+            seen,
+            woken,
             counters,
             reported: false,
         };
-        match Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK) {
-            Ok(inotify) => watch.inotify = Some(inotify),
-            Err(error) => watch.report(error, Path::new("")),
+        match watcher {
+            Ok(watcher) => watch.watcher = Some(watcher),
+            Err(error) => watch.report(&error, Path::new("")),
         }
         watch
     }
 
     /// Ends a wait, now or the next.
     pub(crate) fn waker(&self) -> Waker {
-        self.waker.clone()
+        self.seen.waker.clone()
     }
 
     /// Watches a directory; returns whether the kernel does.
@@ -96,24 +100,21 @@ impl Watch {
         if self.is_watching(directory) {
             return true;
         }
-        let Some(inotify) = &self.inotify else { return false };
-        let names = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVE;
-        let itself = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
-        match inotify.add_watch(&**directory, names | itself | AddWatchFlags::IN_MODIFY) {
-            Ok(number) => {
-                let path = Arc::clone(directory);
-                match self.by_number.entry(number) {
-                    Entry::Occupied(_) => self.also.push((number, Arc::clone(&path))),
-                    Entry::Vacant(free) => {
-                        free.insert(Arc::clone(&path));
-                    }
+        let Some(watcher) = &mut self.watcher else { return false };
+        let Ok(real) = std::fs::canonicalize(directory) else { return false };
+        let real = if real == **directory { Arc::clone(directory) } else { real.into() };
+        match watcher.watch(&real, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                if real != *directory {
+                    self.also.entry(Arc::clone(&real)).or_default().push(Arc::clone(directory));
                 }
-                self.by_path.insert(path, number);
+                self.watched.insert(Arc::clone(directory), real);
                 true
             }
-            Err(Errno::ENOENT | Errno::ENOTDIR) => false,
             Err(error) => {
-                self.report(error, directory);
+                if !matches!(error.kind, notify::ErrorKind::PathNotFound) {
+                    self.report(&error, directory);
+                }
                 false
             }
         }
@@ -121,77 +122,48 @@ impl Watch {
 
     /// Whether the kernel will tell.
     pub(crate) fn is_watching(&self, directory: &Path) -> bool {
-        self.by_path.contains_key(directory)
+        self.watched.contains_key(directory)
     }
 
     /// Watches it no longer.
     pub(crate) fn remove(&mut self, directory: &Path) {
-        let Some(number) = self.by_path.remove(directory) else { return };
-        self.also.retain(|(_, path)| **path != *directory);
-        if self.by_number.get(&number).is_none_or(|path| **path != *directory) {
-            return;
+        let Some(real) = self.watched.remove(directory) else { return };
+        let mut others = Vec::new();
+        if let Some(mut names) = self.also.remove(&real) {
+            names.retain(|name| **name != *directory);
+            others = names;
         }
-        if let Some(at) = self.also.iter().position(|(other, _)| *other == number) {
-            let (_, path) = self.also.swap_remove(at);
-            self.by_number.insert(number, path);
-            return;
+        let needed = !others.is_empty() || self.watched.get(&real) == Some(&real);
+        if !others.is_empty() {
+            self.also.insert(Arc::clone(&real), others);
         }
-        self.by_number.remove(&number);
-        if let Some(inotify) = &self.inotify {
+        if !needed && let Some(watcher) = &mut self.watcher {
             // It may be gone already, and the kernel's watch with it.
-            let _ = inotify.rm_watch(number);
+            let _ = watcher.unwatch(&real);
         }
     }
 
     /// Waits for a hint, at most `patience`; takes all there are.
     pub(crate) fn wait(&mut self, patience: Duration) -> Hints {
         if !patience.is_zero() {
-            self.sleep(patience);
+            let _ = self.woken.recv_timeout(patience);
         }
-        let mut hints = Hints::default();
-        while let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) {
-            events.iter().for_each(|event| self.note(event, &mut hints));
+        let mut hints = std::mem::take(&mut *self.seen.hints.lock());
+        for (real, names) in &self.also {
+            if let Some(happened) = hints.directories.get(real).cloned() {
+                hints.directories.extend(names.iter().map(|name| (Arc::clone(name), happened.clone())));
+            }
+            if hints.removed.contains(real) {
+                hints.removed.extend(names.iter().map(Arc::clone));
+            }
         }
+        hints.directories.retain(|directory, _| self.watched.contains_key(directory));
+        hints.removed.retain(|directory| self.watched.contains_key(directory));
+        hints.removed.iter().for_each(|directory| self.remove(directory));
         hints
     }
 
-    fn sleep(&self, patience: Duration) {
-        let event = self.waker.0.as_ref().as_ref();
-        let sources = [event.map(AsFd::as_fd), self.inotify.as_ref().map(AsFd::as_fd)];
-        let mut sources: Vec<PollFd<'_>> =
-            sources.into_iter().flatten().map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
-        // Rounded up: waking before the time would only mean to wait again.
-        let millis = patience.as_nanos().div_ceil(1_000_000);
-        let timeout = u16::try_from(millis).map_or(PollTimeout::MAX, PollTimeout::from);
-        // A signal ends the wait early, which does no harm.
-        let _ = poll(&mut sources, timeout);
-        let _ = event.map(EventFd::read);
-    }
-
-    fn note(&mut self, event: &InotifyEvent, hints: &mut Hints) {
-        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-            self.counters.watch_failures.add(1);
-            hints.overflow = true;
-        }
-        let Some(first) = self.by_number.get(&event.wd).cloned() else { return };
-        let also =
-            self.also.iter().filter(|(number, _)| *number == event.wd).map(|(_, path)| Arc::clone(path));
-        let paths: Vec<Arc<Path>> = std::iter::once(first).chain(also).collect();
-        let gone = AddWatchFlags::IN_IGNORED | AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
-        for path in paths {
-            if event.mask.intersects(gone) {
-                self.remove(&path);
-                hints.removed.push(Arc::clone(&path));
-            }
-            let happened = hints.directories.entry(path).or_default();
-            happened.renamed |= !event.mask.contains(AddWatchFlags::IN_MODIFY);
-            if let Some(name) = event.name.as_ref().filter(|name| !happened.names.contains(*name)) {
-                happened.names.insert(name.clone());
-            }
-        }
-    }
-
-    fn report(&mut self, error: Errno, directory: &Path) {
+    fn report(&mut self, error: &notify::Error, directory: &Path) {
         self.counters.watch_failures.add(1);
         if !std::mem::replace(&mut self.reported, true) {
             tracing::warn!(
@@ -202,13 +174,57 @@ impl Watch {
     }
 }
 
+impl Hints {
+    fn happened(&mut self, path: &Path, kind: EventKind) {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return };
+        // Of a file, or of a directory that is watched: who waits knows which.
+        if matches!(kind, EventKind::Remove(RemoveKind::Folder) | EventKind::Modify(ModifyKind::Name(_))) {
+            self.removed.push(path.into());
+        }
+        if !self.directories.contains_key(parent) {
+            self.directories.insert(parent.into(), Happened::default());
+        }
+        let Some(happened) = self.directories.get_mut(parent) else { return };
+        let written = matches!(kind, EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)));
+        happened.renamed |= !written;
+        if !happened.names.contains(name) {
+            happened.names.insert(name.to_owned());
+        }
+    }
+}
+
+impl Seen {
+    fn note(&self, event: notify::Result<Event>, counters: &Counters) {
+        let mut hints = self.hints.lock();
+        match event {
+            Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
+            Ok(event) => {
+                if event.need_rescan() {
+                    counters.watch_failures.add(1);
+                    hints.overflow = true;
+                }
+                let kind = event.kind;
+                for path in event.paths {
+                    hints.happened(&path, kind);
+                }
+            }
+            Err(_) => {
+                counters.watch_failures.add(1);
+                hints.overflow = true;
+            }
+        }
+        self.waker.wake();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+
     use super::*;
 
-    fn touch(path: &Path) {
-        let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
-        std::io::Write::write_all(&mut file.expect("opened"), b"x").expect("written");
+    fn write(path: &Path) {
+        std::fs::File::create(path).and_then(|mut file| file.write_all(b"x")).expect("written");
     }
 
     /// What is heard within ten seconds, until `done`.
@@ -233,7 +249,7 @@ mod tests {
         let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
         let happened = hints.directories.get(directory.path()).expect("a hint");
         assert!(happened.renamed && happened.names.contains(std::ffi::OsStr::new("new")));
-        touch(&directory.path().join("new"));
+        write(&directory.path().join("new"));
         let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
         assert!(!hints.directories[directory.path()].renamed);
         watch.remove(directory.path());
@@ -248,11 +264,11 @@ mod tests {
         std::os::unix::fs::symlink(&real, &link).expect("a link");
         let mut watch = Watch::new(Counters::new());
         assert!(watch.add(&real) && watch.add(&link));
-        touch(&real.join("a"));
+        write(&real.join("a"));
         let hints = hear(&mut watch, |hints| hints.directories.len() == 2);
         assert!(hints.directories.contains_key(&real) && hints.directories.contains_key(&link));
         watch.remove(&real);
-        touch(&real.join("b"));
+        write(&real.join("b"));
         let hints = hear(&mut watch, |hints| !hints.directories.is_empty());
         assert!(hints.directories.contains_key(&link) && !hints.directories.contains_key(&real));
     }

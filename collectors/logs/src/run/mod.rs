@@ -114,6 +114,7 @@ pub(crate) struct Run<'a> {
     scanned_at: Instant,
     scan_gap: Duration,
     hear_at: Instant,
+    progress_at: Instant,
     recheck_at: Instant,
     rechecked_at: Instant,
     /// The next lane at rest to look at.
@@ -176,6 +177,7 @@ impl<'a> Run<'a> {
             scanned_at: now,
             scan_gap: Duration::ZERO,
             hear_at: now,
+            progress_at: now + collector.pace.progress,
             recheck_at: now,
             rechecked_at: now,
             recheck: usize::MAX,
@@ -217,6 +219,9 @@ impl<'a> Run<'a> {
             if now >= self.hear_at {
                 self.hear(Duration::ZERO);
             }
+            if now >= self.progress_at {
+                self.state_progress(now)?;
+            }
             self.recheck(now)?;
             if now >= self.rouse_at {
                 self.rouse_at = now + ROUSE_GAP;
@@ -233,11 +238,18 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    fn state_progress(&mut self, now: Instant) -> Result<(), OutletClosed> {
+        self.progress_at = now + self.gear.pace.progress;
+        let mut tools = self.gear.tools(now);
+        self.slots.all_awake().try_for_each(|slot| slot.lane.state_progress(&mut tools))
+    }
+
     fn sleep(&mut self, now: Instant) {
         if self.recheck < self.slots.end() || self.may_bury() {
             return;
         }
-        let mut until = (now + NAP).min(self.scan_at).min(self.globs_at).min(self.recheck_at);
+        let mut until =
+            (now + NAP).min(self.scan_at).min(self.globs_at).min(self.recheck_at).min(self.progress_at);
         if let Some(timer) = self.schedule.wake_at(now) {
             until = until.min(timer);
         }
