@@ -92,7 +92,7 @@ pub(crate) fn files_named(config: &Config) -> usize {
 
 /// Their paths.
 pub(crate) fn paths_named(config: &Config) -> Vec<PathBuf> {
-    let targets = config.logs.files.iter().flat_map(|input| Globs::new(input, Arc::default()).scan().0);
+    let targets = config.logs.files.iter().flat_map(|input| Globs::new(input, Arc::default()).scan().targets);
     targets
         .filter_map(|target| match &target.naming {
             Naming::Base(name) => Some(target.directory.join(OsStr::from_bytes(name))),

@@ -27,7 +27,7 @@ use taffrail_logs::{LogsCollector, Rhythm, Settings};
 use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Ledger, Node, Outlet, Stop};
 
 use crate::components::Components;
-use crate::config::Config;
+use crate::config::{Config, Output};
 use crate::output::OutputError;
 use crate::pump::{self, Current, Pump};
 use crate::supervise::{Make, Patience, supervise};
@@ -133,5 +133,10 @@ fn logs(config: &Config, node: &Arc<Node>, store: Store, shared: &Shared) -> Log
         Rhythm { interval: config.state.checkpoint_interval.0, bytes: config.state.checkpoint_bytes.0 };
     let (node, handed) = (Arc::clone(node), Arc::clone(&shared.handed));
     let drain = config.pipeline.drain_timeout.0;
+    let output = match &config.output {
+        Output::File(file) => Some(file.directory.clone()),
+        Output::Kafka(_) | Output::Discard(_) => None,
+    };
     LogsCollector::new(config.logs.clone(), node, handed, Arc::new(Mutex::new(store)), rhythm, drain)
+        .with_own(output.into_iter().chain([config.state_directory()]))
 }

@@ -1,6 +1,7 @@
 //! The log collector: its settings and what it is made of. One life of it is [`crate::run`].
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -55,6 +56,7 @@ pub struct LogsCollector {
     drain: Duration,
     pub(crate) pace: Pace,
     pub(crate) most_open: usize,
+    pub(crate) own: Arc<[PathBuf]>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -80,6 +82,7 @@ impl LogsCollector {
             drain,
             pace: Pace::default(),
             most_open: most_open(),
+            own: Arc::default(),
             counters: Counters::new(),
         }
     }
@@ -99,6 +102,14 @@ impl LogsCollector {
         self
     }
 
+    /// Never follows a plain file below one of these directories: the agent's own state and output, which would grow by
+    /// what is read of them.
+    #[must_use]
+    pub fn with_own(mut self, own: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.own = own.into_iter().collect();
+        self
+    }
+
     /// One for another life, with the same store and the same counters.
     #[must_use]
     pub fn again(&self) -> Self {
@@ -111,6 +122,7 @@ impl LogsCollector {
             drain: self.drain,
             pace: self.pace,
             most_open: self.most_open,
+            own: Arc::clone(&self.own),
             counters: Arc::clone(&self.counters),
         }
     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -21,7 +23,41 @@ pub struct Globs {
     input: FileInput,
     patterns: Vec<(PathBuf, bool, GlobMatcher)>,
     exclude: GlobSet,
+    /// Device and inode of directories whose files are never followed.
+    own: Vec<(u64, u64)>,
     node: Arc<Node>,
+}
+
+/// What one look found.
+#[derive(Debug, Default)]
+pub struct Globbed {
+    /// The files.
+    pub targets: Vec<Target>,
+    /// The directories in which more may appear.
+    pub directories: Vec<Arc<Path>>,
+    /// The directories that could not be looked into, and why.
+    pub refused: Vec<(PathBuf, RefusedDirectory)>,
+}
+
+/// Why a directory was not looked into.
+#[derive(Debug, thiserror::Error)]
+pub enum RefusedDirectory {
+    /// It cannot be listed.
+    #[error("cannot be listed: {0}; grant the agent read access")]
+    Unlisted(#[from] std::io::Error),
+    /// The agent writes into it: what it writes about itself would never end.
+    #[error("is where the agent itself writes; its files are not followed")]
+    Own,
+}
+
+impl RefusedDirectory {
+    /// A short name for counting.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            RefusedDirectory::Unlisted(_) => "unlisted_directory",
+            RefusedDirectory::Own => "own_directory",
+        }
+    }
 }
 
 /// How many directories deep `**` looks: a link or mount loop must not trap the scan.
@@ -38,28 +74,43 @@ impl Globs {
                 Some((fixed_prefix(pattern), crosses(pattern), glob(pattern).ok()?.compile_matcher()))
             })
             .collect();
-        Globs { exclude: glob_set(&input.exclude), input: input.clone(), patterns, node }
+        Globs { exclude: glob_set(&input.exclude), input: input.clone(), patterns, own: Vec::new(), node }
     }
 
-    /// Looks for the files; also returns the directories in which more may appear.
+    /// Leaves out what lies below these directories: the agent's own.
     #[must_use]
-    pub fn scan(&self) -> (Vec<Target>, Vec<Arc<Path>>) {
-        let mut files = BTreeSet::new();
-        let mut directories = BTreeSet::new();
+    pub fn without(mut self, own: &[PathBuf]) -> Self {
+        let found = own.iter().filter_map(|directory| fs::metadata(directory).ok());
+        self.own = found.map(|meta| (meta.dev(), meta.ino())).collect();
+        self
+    }
+
+    /// Looks for the files.
+    #[must_use]
+    pub fn scan(&self) -> Globbed {
+        let mut walk = Walk {
+            own: &self.own,
+            files: BTreeSet::new(),
+            directories: BTreeSet::new(),
+            refused: Vec::new(),
+        };
         for (prefix, deep, matcher) in &self.patterns {
-            let depth = if *deep { MAX_DEPTH } else { matcher.glob().glob().matches('/').count() };
-            walk(prefix, depth, &mut directories, &mut |path| {
-                if matcher.is_match(path) && !self.exclude.is_match(path) {
-                    files.insert(path.to_owned());
-                }
+            let pattern = matcher.glob().glob();
+            let depth = if *deep { MAX_DEPTH } else { pattern.matches('/').count() };
+            let last = pattern.rsplit('/').next().unwrap_or_default();
+            // A directory that is named like a log is said to be none; one that any name would match is no surprise.
+            let by_name = last.bytes().any(|byte| byte != b'*');
+            walk.look(prefix, depth, &|path, is_directory| {
+                (by_name || !is_directory) && matcher.is_match(path) && !self.exclude.is_match(path)
             });
         }
-        let lanes = files
-            .iter()
-            .filter(|path| !is_rotated_sibling(path, &files))
-            .map(|path| self.target(path))
-            .collect();
-        (lanes, directories.into_iter().map(Into::into).collect())
+        let Walk { files, directories, refused, .. } = walk;
+        let lanes = files.iter().filter(|path| !is_rotated_sibling(path, &files));
+        Globbed {
+            targets: lanes.map(|path| self.target(path)).collect(),
+            directories: directories.into_iter().map(Into::into).collect(),
+            refused,
+        }
     }
 
     fn target(&self, path: &Path) -> Target {
@@ -104,16 +155,40 @@ fn crosses(pattern: &str) -> bool {
     pattern.contains("**")
 }
 
-fn walk(directory: &Path, depth: usize, directories: &mut BTreeSet<PathBuf>, each: &mut impl FnMut(&Path)) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    directories.insert(directory.to_owned());
-    for entry in entries.flatten() {
-        let path = entry.path();
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() && depth > 0 => walk(&path, depth - 1, directories, each),
-            Ok(kind) if !kind.is_dir() => each(&path),
-            _ => {}
+/// A search through directories.
+struct Walk<'a> {
+    own: &'a [(u64, u64)],
+    files: BTreeSet<PathBuf>,
+    directories: BTreeSet<PathBuf>,
+    refused: Vec<(PathBuf, RefusedDirectory)>,
+}
+
+impl Walk<'_> {
+    fn look(&mut self, directory: &Path, depth: usize, wanted: &impl Fn(&Path, bool) -> bool) {
+        if self.is_own(directory) {
+            return self.refused.push((directory.to_owned(), RefusedDirectory::Own));
         }
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return,
+            Err(error) => return self.refused.push((directory.to_owned(), error.into())),
+        };
+        self.directories.insert(directory.to_owned());
+        for entry in entries.flatten() {
+            let path = entry.path();
+            let Ok(kind) = entry.file_type() else { continue };
+            if wanted(&path, kind.is_dir()) {
+                self.files.insert(path.clone());
+            }
+            if kind.is_dir() && depth > 0 {
+                self.look(&path, depth - 1, wanted);
+            }
+        }
+    }
+
+    fn is_own(&self, directory: &Path) -> bool {
+        !self.own.is_empty()
+            && fs::metadata(directory).is_ok_and(|meta| self.own.contains(&(meta.dev(), meta.ino())))
     }
 }
 
@@ -129,7 +204,7 @@ mod tests {
     fn scan(root: &Path, patterns: &[&str], exclude: &[&str]) -> Vec<String> {
         let owned = |list: &[&str]| list.iter().map(|p| format!("{}/{p}", root.display())).collect();
         let input = FileInput { paths: owned(patterns), exclude: owned(exclude), ..FileInput::default() };
-        let (targets, _) = Globs::new(&input, Arc::default()).scan();
+        let targets = Globs::new(&input, Arc::default()).scan().targets;
         let prefix = format!("file:{}/", root.display());
         targets.iter().map(|t| t.key.trim_start_matches(&prefix).to_owned()).collect()
     }
@@ -145,5 +220,23 @@ mod tests {
         assert_eq!(scan(root.path(), &["a/*"], &["a/skip*"]), ["a/app.log"]);
         assert_eq!(scan(root.path(), &["**/*.log"], &[]), ["a/app.log", "a/b/deep.log", "a/skip.log"]);
         assert_eq!(scan(root.path(), &["a/app.log.1"], &[]), ["a/app.log.1"], "named by itself");
+    }
+
+    #[test]
+    fn a_directory_named_like_a_log_is_found_and_the_agents_own_are_left_out() {
+        let root = tempfile::tempdir().expect("a directory");
+        for name in ["app.log/inner.log", "state/records/logs-1.log", "plain"] {
+            fs::create_dir_all(root.path().join(name)).expect("directories");
+        }
+        fs::File::create(root.path().join("state/records/own.log")).expect("a file");
+        fs::File::create(root.path().join("a.log")).expect("a file");
+        assert_eq!(scan(root.path(), &["*.log"], &[]), ["a.log", "app.log"]);
+        assert_eq!(scan(root.path(), &["*"], &[]), ["a.log"], "every directory matches this");
+        let input =
+            FileInput { paths: vec![format!("{}/**/*.log", root.path().display())], ..FileInput::default() };
+        let found = Globs::new(&input, Arc::default()).without(&[root.path().join("state")]).scan();
+        assert!(found.targets.iter().all(|target| !target.key.contains("/state/")), "{:?}", found.targets);
+        let refused: Vec<_> = found.refused.iter().map(|(path, why)| (path.clone(), why.reason())).collect();
+        assert_eq!(refused, [(root.path().join("state"), "own_directory")]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::SystemTime;
 use taffrail_record::{Container, Input, Node, Origin, Pod};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Naming, Target, settled};
+use super::{Naming, RefusedDirectory, Target, settled};
 use crate::config::{KubernetesLogs, Start};
 use crate::decode::Format;
 
@@ -62,6 +62,8 @@ pub struct Found {
     pub directories: Vec<Arc<Path>>,
     /// New lanes whose container id kubelet has yet to tell.
     pub unnamed: HashSet<Arc<str>>,
+    /// Directories that could not be looked into, and why.
+    pub refused: Vec<(PathBuf, RefusedDirectory)>,
 }
 
 impl Kubernetes {
@@ -82,6 +84,11 @@ impl Kubernetes {
         let pods = fs::read_dir(&root);
         self.report(0, pods.is_ok().then_some(&root), &mut found);
         self.report(1, pods.is_ok().then_some(&links.directory).filter(|d| d.is_dir()), &mut found);
+        if let Err(error) = &pods
+            && !is_missing(error)
+        {
+            found.refused.push((root.clone(), std::io::Error::from(error.kind()).into()));
+        }
         for pod in pods.into_iter().flatten().flatten() {
             if pod.file_type().is_ok_and(|t| t.is_dir()) {
                 self.look_at_pod(&pod.path(), &mut links, &mut found);
@@ -120,8 +127,13 @@ impl Kubernetes {
             Some(old) => old.containers.iter().map(|c| c.name.clone()).collect(),
             None => match directories_in(directory) {
                 Ok(names) => names,
-                // What was known of it is gone.
-                Err(_) => return self.pods.extend(old.map(|old| (name.into(), old))),
+                // What was known of it is gone, or may not be seen.
+                Err(error) => {
+                    if !is_missing(&error) {
+                        found.refused.push((directory.to_owned(), error.into()));
+                    }
+                    return self.pods.extend(old.map(|old| (name.into(), old)));
+                }
             },
         };
         if old.is_none() {
@@ -170,6 +182,10 @@ impl Kubernetes {
 
 fn key(directory: &Path) -> Arc<str> {
     format!("kubernetes:{}", directory.display()).into()
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
 fn directories_in(directory: &Path) -> std::io::Result<Vec<Box<str>>> {

@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 use taffrail_record::Origin;
 
-pub use globs::Globs;
+pub use globs::{Globbed, Globs, RefusedDirectory};
 pub use kubernetes::Kubernetes;
 pub(crate) use kubernetes::parse_pod as pod_of;
 pub(crate) use listings::Listings;

@@ -9,8 +9,8 @@ mod mark;
 mod search;
 mod slots;
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -123,6 +123,9 @@ pub(crate) struct Run<'a> {
     to_rouse: VecDeque<usize>,
     rouse_at: Instant,
     most_open: usize,
+    own: Arc<[PathBuf]>,
+    /// Directories that could not be looked into, as reported, by who looks.
+    refused: HashMap<&'static str, HashSet<PathBuf>>,
     shortage_reported: bool,
     /// There are sleepers that the kernel does not watch.
     blind: bool,
@@ -184,6 +187,8 @@ impl<'a> Run<'a> {
             to_rouse: VecDeque::new(),
             rouse_at: now,
             most_open: collector.most_open,
+            own: Arc::clone(&collector.own),
+            refused: HashMap::new(),
             shortage_reported: false,
             blind: false,
             looked_after: 0,
@@ -201,7 +206,8 @@ impl<'a> Run<'a> {
         let finder = || Kubernetes::new(config.kubernetes.clone(), Arc::clone(node));
         self.kubernetes = config.kubernetes.enabled.then(finder);
         self.kubernetes_anew = true;
-        self.globs = config.files.iter().map(|input| Globs::new(input, Arc::clone(node))).collect();
+        self.globs =
+            config.files.iter().map(|input| Globs::new(input, Arc::clone(node)).without(&self.own)).collect();
         self.quotas = Quotas::new(&config.quotas);
         for slot in self.slots.all_awake() {
             slot.lane.bucket = self.quotas.bucket(slot.lane.target.origin.names(), now);
@@ -408,6 +414,8 @@ impl<'a> Run<'a> {
         if !slot.lane.looked || slot.lane.chain.is_empty() {
             slot.lane.look(&mut tools);
             slot.seen |= !slot.lane.chain.is_empty() || !slot.lane.finished.is_empty();
+            // What is held back, too, is known to be there.
+            slot.lane.measure(tools.keeper);
         }
         let named = now.saturating_duration_since(slot.added_at) > NAME_PATIENCE;
         if !named && self.unnamed.contains(&slot.lane.target.key) {
@@ -544,15 +552,16 @@ impl<'a> Run<'a> {
     /// Waits until the shippers have taken something or give memory back. Files are rotated and deleted meanwhile:
     /// some lanes are looked after, the others the next time.
     fn await_room(&mut self) {
-        let short = self.is_short_of_descriptors();
-        let mut tools = self.gear.tools(Instant::now());
+        let now = Instant::now();
         let count = self.slots.end();
         for _ in 0..count.min(LOOKED_AFTER) {
             self.looked_after = (self.looked_after + 1) % count;
+            // Each that is looked at for the first time takes a descriptor.
+            let short = self.is_short_of_descriptors();
             if let Some(slot) = self.slots.awake_mut(self.looked_after)
                 && (slot.lane.looked || !short)
             {
-                slot.lane.keep_up(&mut tools);
+                slot.lane.keep_up(&mut self.gear.tools(now));
             }
         }
         if self.gear.context.outlet.is_full() || self.gear.keeper.is_behind() {

@@ -2,18 +2,20 @@
 
 use std::collections::HashSet;
 use std::ops::Bound;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Run;
 use super::mark;
 use super::slots::{Seat, Sleeper};
-use crate::find::Target;
+use crate::find::{RefusedDirectory, Target};
 use crate::orphans;
 
 /// How often globs are looked through while files change in their directories (which are not watched then).
 pub(super) const GLOB_SCAN: Duration = Duration::from_secs(5);
+/// How often kubelet's directories are looked through while the kernel will not watch them all.
+const UNWATCHED_SCAN: Duration = Duration::from_secs(2);
 /// The least time between two scans for new lanes.
 const SCAN_GAP: Duration = Duration::from_millis(100);
 /// A scan is made no sooner than after so many times what the last one took.
@@ -76,16 +78,24 @@ impl Run<'_> {
         self.bury_from = (!self.known.is_empty()).then(|| "".into());
         let gap = self.scanned(now);
         let rescan = Duration::from_secs(self.gear.config.rescan_seconds);
-        self.scan_at = self.scanned_at + if fresh { gap } else { rescan };
+        self.scan_at = self.scanned_at
+            + match (fresh, self.unwatched.is_empty()) {
+                (true, _) => gap,
+                (false, true) => rescan,
+                (false, false) => UNWATCHED_SCAN.max(gap).min(rescan),
+            };
+        self.report_refused("kubernetes", found.refused);
     }
 
     fn scan_globs(&mut self, now: Instant) {
-        let (mut targets, mut directories) = (Vec::new(), Vec::new());
+        let (mut targets, mut directories, mut refused) = (Vec::new(), Vec::new(), Vec::new());
         for globs in &self.globs {
-            let (found, looked) = globs.scan();
-            targets.extend(found);
-            directories.extend(looked);
+            let found = globs.scan();
+            targets.extend(found.targets);
+            directories.extend(found.directories);
+            refused.extend(found.refused);
         }
+        self.report_refused("file", refused);
         self.take_in_all("file:", targets);
         let (watched, fresh) = self.watch_finding(&directories);
         let before = std::mem::replace(&mut self.finding_globs, directories.into_iter().collect());
@@ -102,6 +112,18 @@ impl Run<'_> {
                 (true, false) => rescan,
                 (false, false) => GLOB_SCAN.min(rescan),
             };
+    }
+
+    /// Reports and counts directories that are not looked into, each once until it can be.
+    fn report_refused(&mut self, by: &'static str, refused: Vec<(PathBuf, RefusedDirectory)>) {
+        let before = self.refused.remove(by).unwrap_or_default();
+        for (directory, why) in &refused {
+            if !before.contains(directory) {
+                self.gear.counters.refused(why.reason());
+                tracing::warn!(directory = %directory.display(), "a directory {why}");
+            }
+        }
+        self.refused.insert(by, refused.into_iter().map(|(directory, _)| directory).collect());
     }
 
     /// Notes that a scan is over which began at `start`; returns how soon the next may be.
