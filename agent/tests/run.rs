@@ -289,7 +289,7 @@ fn once_ships_the_files_of_the_command_line_with_their_unfinished_lines_and_ends
 fn once_ends_beside_a_writer_that_never_pauses() {
     let directory = prepared();
     let path = directory.path().join("busy.log");
-    std::fs::write(&path, "there before\n").expect("written");
+    File::create(&path).and_then(|mut file| file.write_all(b"there before\n")).expect("written");
     let ended = Arc::new(AtomicBool::new(false));
     let writer = thread::spawn({
         let (path, ended) = (path.clone(), Arc::clone(&ended));

@@ -214,7 +214,10 @@ mod tests {
         let line = || "2 pods".to_owned();
         let [one, two] = ["/a", "/b"].map(PathBuf::from);
         assert_eq!(refused("x", line(), &[]).status, Status::Good);
-        assert_eq!(refused("x", line(), &[one.clone()]).detail, "2 pods, and this user may not read /a");
+        assert_eq!(
+            refused("x", line(), std::slice::from_ref(&one)).detail,
+            "2 pods, and this user may not read /a"
+        );
         let finding = refused("x", line(), &[one, two]);
         assert_eq!((finding.status, finding.remedy.as_deref()), (Status::Bad, Some(GRANT)));
         assert_eq!(finding.detail, "2 pods, and this user may not read /a and 1 more");

@@ -55,7 +55,9 @@ pub fn look(path: &Path) -> Result<(), SocketError> {
     let failed = |cause| SocketError::Failed { path: path.to_owned(), cause };
     let directory = path.parent().unwrap_or(Path::new("/"));
     match std::fs::metadata(directory) {
-        Ok(found) if found.mode() & 0o002 != 0 => Err(SocketError::Exposed(directory.to_owned())),
+        Ok(found) if found.is_dir() && found.mode() & 0o002 != 0 => {
+            Err(SocketError::Exposed(directory.to_owned()))
+        }
         Ok(_) => unused(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(failed(error)),

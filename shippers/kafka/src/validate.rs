@@ -249,6 +249,7 @@ fn is_encrypted(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
     use std::path::PathBuf;
 
     use super::*;
@@ -274,7 +275,8 @@ mod tests {
             ("key", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
             ("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n"),
         ] {
-            fs::write(path.join(name), text).expect("written");
+            let made = fs::File::create(path.join(name));
+            made.and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
         }
         (directory, move |name| path.join(name))
     }
