@@ -6,6 +6,8 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::decode::Format;
+
 /// Where logs are found and how they are read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -99,6 +101,15 @@ pub enum LineFormat {
     Plain,
     /// CRI or Docker json-file, told by each line's first byte.
     Container,
+}
+
+impl From<LineFormat> for Format {
+    fn from(format: LineFormat) -> Self {
+        match format {
+            LineFormat::Plain => Format::Plain,
+            LineFormat::Container => Format::Container,
+        }
+    }
 }
 
 /// Where to begin in a file that is new to the agent.

@@ -1,45 +1,67 @@
-//! Files that the last life knew and whose whole directory is gone: nobody would look for them otherwise.
+//! Files that the last life knew and nobody would look for otherwise: their whole directory is gone, or the name that a
+//! glob found them by.
 
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use taffrail_record::{Container, Input, Node, Origin};
 
-use crate::config::Start;
+use crate::config::{FileInput, Start, glob_set};
 use crate::decode::Format;
 use crate::find::{Naming, Target, pod_of};
 use crate::follow::FileState;
 
-/// A target for a lane of the last life, when the directory of its files no longer exists.
-pub(crate) fn target_of(lane: &str, states: &[FileState], node: &Arc<Node>) -> Option<Target> {
+/// A target for a lane of the last life, when the directory of its files no longer exists, or its plain file. The rest of
+/// a plain file may lie beside its name, rotated; `inputs` tell how its lines are written.
+pub(crate) fn target_of(
+    lane: &str,
+    states: &[FileState],
+    node: &Arc<Node>,
+    inputs: &[FileInput],
+) -> Option<Target> {
     let path = states.iter().map(|state| state.path.as_path()).find(|path| path.is_absolute())?;
     let directory = path.parent()?;
-    let missing = directory.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
-    missing.then(|| target(lane, directory, path, node))
+    let is_gone = |path: &Path| path.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    if let Some(named) = lane.strip_prefix("file:").map(Path::new) {
+        return is_gone(named).then(|| plain(lane, named, node, inputs)).flatten();
+    }
+    is_gone(directory).then(|| container(lane, directory, path, node))
 }
 
-fn target(lane: &str, directory: &Path, path: &Path, node: &Arc<Node>) -> Target {
-    let base = path.file_name().unwrap_or_default().as_bytes().to_vec();
-    let container = |name: &str, id: &str| {
+fn plain(lane: &str, path: &Path, node: &Arc<Node>, inputs: &[FileInput]) -> Option<Target> {
+    let input = inputs.iter().find(|input| glob_set(&input.paths).is_match(path));
+    Some(Target {
+        key: lane.into(),
+        origin: Arc::new(Origin { node: Arc::clone(node), input: Input::File, pod: None, container: None }),
+        format: input.map_or(Format::Plain, |input| input.format.into()),
+        directory: path.parent()?.into(),
+        naming: Naming::Base(path.file_name()?.as_bytes().to_vec()),
+        within: None,
+        start: Start::Beginning,
+    })
+}
+
+fn container(lane: &str, directory: &Path, path: &Path, node: &Arc<Node>) -> Target {
+    let named = |name: &str, id: &str| {
         Some(Container { name: name.to_owned(), id: id.to_owned(), ..Container::default() })
     };
-    let last = directory.file_name().unwrap_or_default().to_string_lossy();
-    let (input, pod, container, naming, format) = match lane.split_once(':') {
-        Some(("kubernetes", _)) => {
-            let pod = directory.parent().and_then(|p| pod_of(&p.file_name()?.to_string_lossy()));
-            (Input::Kubernetes, pod, container(&last, ""), Naming::Kubernetes, Format::Container)
-        }
+    let (input, pod, container, naming) = match lane.split_once(':') {
         Some(("docker", id)) => {
-            let name = id.get(..12).unwrap_or(id);
-            (Input::Docker, None, container(name, id), Naming::Base(base), Format::Container)
+            let base = path.file_name().unwrap_or_default().as_bytes().to_vec();
+            (Input::Docker, None, named(id.get(..12).unwrap_or(id), id), Naming::Base(base))
         }
-        _ => (Input::File, None, None, Naming::Base(base), Format::Plain),
+        _ => {
+            let pod = directory.parent().and_then(|p| pod_of(&p.file_name()?.to_string_lossy()));
+            let last = directory.file_name().unwrap_or_default().to_string_lossy();
+            (Input::Kubernetes, pod, named(&last, ""), Naming::Kubernetes)
+        }
     };
     Target {
         key: lane.into(),
         origin: Arc::new(Origin { node: Arc::clone(node), input, pod, container }),
-        format,
+        format: Format::Container,
         directory: directory.into(),
         naming,
         within: None,
@@ -50,7 +72,7 @@ fn target(lane: &str, directory: &Path, path: &Path, node: &Arc<Node>) -> Target
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::follow::FileState;
+    use crate::config::LineFormat;
 
     fn state(lane: &str, path: &str) -> (String, Vec<FileState>) {
         let decoded = FileState {
@@ -69,14 +91,27 @@ mod tests {
     }
 
     #[test]
-    fn only_lanes_without_a_directory_are_orphans() {
+    fn lanes_without_a_directory_and_plain_files_without_a_name_are_orphans() {
         let here = tempfile::tempdir().expect("a directory");
         let there = here.path().join("a.log");
-        let (lane, states) =
-            state("kubernetes:/nonexistent/shop_cart_1/app", "/nonexistent/shop_cart_1/app/0.log");
-        let orphan = target_of(&lane, &states, &Arc::default()).expect("an orphan");
-        assert_eq!(orphan.origin.names(), ["shop", "cart", "app"]);
-        let (lane, states) = state(&format!("file:{}", there.display()), &there.to_string_lossy());
-        assert_eq!(target_of(&lane, &states, &Arc::default()), None);
+        let find = |(lane, states): (String, Vec<FileState>), inputs: &[FileInput]| {
+            target_of(&lane, &states, &Arc::default(), inputs)
+        };
+        let pod = state("kubernetes:/nonexistent/shop_cart_1/app", "/nonexistent/shop_cart_1/app/0.log");
+        assert_eq!(find(pod, &[]).expect("an orphan").origin.names(), ["shop", "cart", "app"]);
+        let lane = format!("file:{}", there.display());
+        let rotated = || state(&lane, &format!("{}.1", there.display()));
+        let cri = FileInput {
+            paths: vec![format!("{}/*.log", here.path().display())],
+            format: LineFormat::Container,
+            ..FileInput::default()
+        };
+        for (inputs, format) in [(vec![], Format::Plain), (vec![cri], Format::Container)] {
+            let orphan = find(rotated(), &inputs).expect("an orphan");
+            assert_eq!((orphan.format, &*orphan.directory), (format, here.path()));
+            assert_eq!(orphan.naming, Naming::Base(b"a.log".to_vec()), "its rotated files are its chain");
+        }
+        std::fs::File::create(&there).expect("a file");
+        assert_eq!(find(rotated(), &[]), None, "a glob finds it");
     }
 }

@@ -38,7 +38,7 @@ impl Located<'_> {
 pub enum LocateError {
     /// Not JSON, or without the fields that place a record.
     #[error("not a record: {0}")]
-    NotARecord(#[from] serde_json::Error),
+    NotARecord(serde_json::Error),
     /// A fingerprint that is not 32 hex digits, or absent.
     #[error("record without a valid log.file.fingerprint: {0:?}")]
     Fingerprint(String),
@@ -52,7 +52,8 @@ pub enum LocateError {
 /// # Errors
 /// [`LocateError`] when the value is not such a record (a ledger statement, or somebody else's message).
 pub fn locate_json(value: &[u8]) -> Result<Located<'_>, LocateError> {
-    let Envelope { log } = serde_json::from_slice::<Envelope<Log<'_>>>(value)?;
+    let Envelope { log } =
+        serde_json::from_slice::<Envelope<Log<'_>>>(value).map_err(LocateError::NotARecord)?;
     located(log.offset, log.length, log.truncated_bytes, &log.fragments, log.file)
 }
 
@@ -66,7 +67,10 @@ pub fn locate_raw<'a>(origin: &'a [u8], record: &'a [u8]) -> Result<Located<'a>,
         Head::parse(record).ok_or_else(|| LocateError::Head(String::from_utf8_lossy(record).into()))?;
     let path = match origin {
         [] => Cow::default(),
-        origin => serde_json::from_slice::<Envelope<OriginLog<'_>>>(origin)?.log.file.path,
+        origin => {
+            let envelope = serde_json::from_slice::<Envelope<OriginLog<'_>>>(origin);
+            envelope.map_err(LocateError::NotARecord)?.log.file.path
+        }
     };
     Ok(Located {
         file: head.file,

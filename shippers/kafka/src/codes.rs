@@ -23,19 +23,22 @@ pub(crate) enum Kind {
     TooLarge,
     /// The producer has given up for good, or was stopped.
     Producer,
+    /// This machine's clock is too far from the brokers'.
+    Clock,
     /// Anything else.
     Other,
 }
 
 impl Kind {
     /// All kinds, in the order of their discriminants.
-    pub(crate) const ALL: [Kind; 7] = [
+    pub(crate) const ALL: [Kind; 8] = [
         Kind::Connection,
         Kind::Authentication,
         Kind::UnknownTopic,
         Kind::TopicAuthorization,
         Kind::TooLarge,
         Kind::Producer,
+        Kind::Clock,
         Kind::Other,
     ];
 
@@ -67,6 +70,7 @@ impl Kind {
                 | E::RD_KAFKA_RESP_ERR_INVALID_MSG_SIZE
                 | E::RD_KAFKA_RESP_ERR_RECORD_LIST_TOO_LARGE,
             ) => Kind::TooLarge,
+            Ok(E::RD_KAFKA_RESP_ERR_INVALID_TIMESTAMP) => Kind::Clock,
             Ok(
                 E::RD_KAFKA_RESP_ERR__FATAL
                 | E::RD_KAFKA_RESP_ERR__PURGE_QUEUE
@@ -88,6 +92,7 @@ impl Kind {
             Kind::TopicAuthorization => "topic_authorization",
             Kind::TooLarge => "too_large",
             Kind::Producer => "producer",
+            Kind::Clock => "clock",
             Kind::Other => "other",
         }
     }
@@ -103,6 +108,9 @@ impl Kind {
             Kind::TopicAuthorization => "grant Write and Describe on it to this user; its records wait",
             Kind::TooLarge => "raise max.message.bytes of the topic or lower kafka.properties batch.size",
             Kind::Producer => "nothing: a new producer sends again what was not confirmed",
+            Kind::Clock => {
+                "set this machine's clock: it is further from the brokers' than message.timestamp.after.max.ms or before.max.ms allows; its records wait"
+            }
             Kind::Other => "see the brokers' logs; its records are retried",
         }
     }

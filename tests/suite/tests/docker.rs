@@ -132,6 +132,10 @@ fn a_record_has_the_names_that_filebeat_gives() -> Result<()> {
     let kept: Value = serde_json::from_str(&line)?;
     agent.stop()?;
 
+    // Docker leaves the zeros at the end of a time away.
+    let time = kept["time"].as_str().and_then(|time| time.strip_suffix('Z')).context("no time")?;
+    let time = format!("{time:0<29}Z");
+
     let arrived = Arrived::in_topic(&KAFKA, "names")?;
     let mut record = arrived.stream("cart", "stderr")?.records[0].clone();
     let file = record["log"]["file"].take();
@@ -142,7 +146,7 @@ fn a_record_has_the_names_that_filebeat_gives() -> Result<()> {
     assert_eq!(
         record,
         json!({
-            "@timestamp": kept["time"],
+            "@timestamp": time,
             "message": "ahoy",
             "stream": "stderr",
             "log": { "offset": 0, "length": line.len(), "file": null },
@@ -159,8 +163,6 @@ fn a_record_has_the_names_that_filebeat_gives() -> Result<()> {
             "agent": { "type": "taffrail", "name": "deck-1", "version": null },
         })
     );
-    let time = kept["time"].as_str().context("no time")?;
-    assert!(time.len() > "2026-01-01T00:00:00.000000Z".len(), "{time} has no nanoseconds");
     Ok(())
 }
 

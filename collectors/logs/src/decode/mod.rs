@@ -101,6 +101,22 @@ pub struct Decoder {
     mid_line: bool,
 }
 
+/// What time it is: once to write down, once to measure waiting by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Unix nanoseconds: the time of lines that carry none.
+    pub unix: i64,
+    /// Nanoseconds of a clock that nobody sets.
+    pub steady: i64,
+}
+
+impl From<i64> for Now {
+    /// Where nobody sets the clock.
+    fn from(unix: i64) -> Self {
+        Now { unix, steady: unix }
+    }
+}
+
 /// One call's data, what is known of it, and where records go.
 struct Block<'a> {
     data: &'a mut Vec<u8>,
@@ -108,7 +124,7 @@ struct Block<'a> {
     raw: usize,
     file: FileId,
     base: u64,
-    now: i64,
+    now: Now,
     records: &'a mut Vec<Record>,
     clock: Clock,
 }
@@ -140,17 +156,16 @@ impl Decoder {
     ///
     /// Bodies are ranges of `data`, which may grow at its end; consumed bytes may be overwritten. Returns how many
     /// bytes were consumed: up to and including the last newline, or all when the line behind it is too long to
-    /// hold. The caller presents the rest again in front of the next block of the same file. `now`: Unix
-    /// nanoseconds, the time of lines that carry none. Blocks beyond [`Limits::MOST`] are not read to their end.
+    /// hold. The caller presents the rest again in front of the next block of the same file. Blocks beyond [`Limits::MOST`] are not read to their end.
     pub fn decode(
         &mut self,
         data: &mut Vec<u8>,
         file: FileId,
         base: u64,
-        now: i64,
+        now: impl Into<Now>,
         records: &mut Vec<Record>,
     ) -> usize {
-        let raw = data.len().min(Limits::MOST);
+        let (raw, now) = (data.len().min(Limits::MOST), now.into());
         let mut block = Block { data, raw, file, base, now, records, clock: Clock::new() };
         let consumed = self.block(&mut block);
         self.release();
@@ -168,10 +183,10 @@ impl Decoder {
         data: &mut Vec<u8>,
         file: FileId,
         base: u64,
-        now: i64,
+        now: impl Into<Now>,
         records: &mut Vec<Record>,
     ) -> usize {
-        let raw = data.len();
+        let (raw, now) = (data.len(), now.into());
         let mut block = Block { data, raw, file, base, now, records, clock: Clock::new() };
         let at = self.block(&mut block);
         if let Some(long) = self.overlong.take() {
@@ -184,7 +199,7 @@ impl Decoder {
         raw
     }
 
-    /// Delivers parts seen before `seen_before` (the caller's clock) flagged [`Flags::PARTIAL`].
+    /// Delivers parts seen before `seen_before` (the caller's [`Now::steady`]) flagged [`Flags::PARTIAL`].
     ///
     /// `data` is only appended to. The batch is one of the file in which the first such [`Decoder::pending`] has
     /// its last fragment; records that do not lie in that file alone list their fragments.
@@ -192,7 +207,7 @@ impl Decoder {
         let Some(first) = self.pending().find(|pending| pending.seen < seen_before) else { return };
         let Some(file) = first.fragments.last().map(|fragment| fragment.file) else { return };
         // A line whose last part is known belongs to the parts before it.
-        if let Some(long) = self.overlong.take_if(|long| long.seen < seen_before) {
+        if let Some(long) = self.overlong.take_if(|long| long.seen.steady < seen_before) {
             let now = long.seen;
             let mut block = Block {
                 data: &mut *data,
@@ -221,8 +236,10 @@ impl Decoder {
             .iter()
             .flatten()
             .filter_map(|part| Pending::new(part.stream, &part.fragments, part.seen));
-        let long =
-            self.overlong.iter().filter_map(|long| Pending::new(Stream::None, &long.fragments, long.seen));
+        let long = self
+            .overlong
+            .iter()
+            .filter_map(|long| Pending::new(Stream::None, &long.fragments, long.seen.steady));
         parts.chain(long)
     }
 
@@ -271,8 +288,8 @@ impl Decoder {
         }
         if mid_line {
             let head = match self.format {
-                Format::Plain => Head::plain(block.now),
-                Format::Container => Head::framed(None, block.now, Stream::None, false),
+                Format::Plain => Head::plain(block.now.unix),
+                Format::Container => Head::framed(None, block.now.unix, Stream::None, false),
             };
             self.continuation = Some(Box::new(Continuation::of(head, block.file)));
         }
@@ -287,12 +304,12 @@ impl Decoder {
         let (head, content) = if self.continuation.is_some() {
             self.read_continuation(block, line)
         } else if self.format == Format::Plain {
-            (Head::plain(block.now), line)
+            (Head::plain(block.now.unix), line)
         } else if block.data[line.start] == b'{' {
             match json::fast(&mut block.data[line.clone()], &mut self.scratch, &mut block.clock) {
                 Some(found) => {
                     let content = line.start + found.content.start..line.start + found.content.end;
-                    (Head::framed(Some(found.time), block.now, found.stream, !found.ended), content)
+                    (Head::framed(Some(found.time), block.now.unix, found.stream, !found.ended), content)
                 }
                 None => return self.scan(block, line, piece, ended),
             }
@@ -306,7 +323,8 @@ impl Decoder {
 
     #[cold]
     fn read_continuation(&mut self, block: &Block<'_>, line: Range<usize>) -> (Head, Range<usize>) {
-        let head = self.continuation.take().map_or(Head::plain(block.now), |continuation| continuation.head);
+        let head =
+            self.continuation.take().map_or(Head::plain(block.now.unix), |continuation| continuation.head);
         (head, line)
     }
 
@@ -316,12 +334,12 @@ impl Decoder {
         let mut scan = Scan::new();
         scan.feed(&block.data[line.clone()], self.max);
         let Some(found) = scan.finish(&mut block.clock) else {
-            let head = Head::corrupt(block.now);
+            let head = Head::corrupt(block.now.unix);
             let head = if ended { head } else { head.unfinished() };
             self.deliver(block, head, line, piece, ended);
             return head;
         };
-        let head = Head::framed(found.time, block.now, found.stream, !found.ended);
+        let head = Head::framed(found.time, block.now.unix, found.stream, !found.ended);
         let head = if ended { head } else { head.unfinished() };
         self.deliver_text(block, head, &found.text, piece, ended);
         head
@@ -340,7 +358,7 @@ impl Decoder {
         let alone =
             head.join == Join::Alone || head.join == Join::End && self.parts[slot(head.stream)].is_none();
         if !alone {
-            let mut part = self.part(&head, block.now);
+            let mut part = self.part(&head, block.now.steady);
             part.text.push(&block.data[content], self.max);
             return self.joined(block, head, part, piece, ended);
         }
@@ -364,9 +382,9 @@ impl Decoder {
     /// Delivers a content that lies elsewhere.
     fn deliver_text(&mut self, block: &mut Block<'_>, head: Head, text: &Text, piece: Fragment, ended: bool) {
         let mut part = if head.join == Join::Alone {
-            self.fresh_part(&head, block.now)
+            self.fresh_part(&head, block.now.steady)
         } else {
-            self.part(&head, block.now)
+            self.part(&head, block.now.steady)
         };
         part.text.append(text, self.max);
         self.joined(block, head, part, piece, ended);
@@ -420,9 +438,9 @@ impl Decoder {
         let (head, content) = if self.continuation.is_some() {
             self.read_continuation(block, line)
         } else if self.format == Format::Plain {
-            (Head::plain(block.now), line)
+            (Head::plain(block.now.unix), line)
         } else if json {
-            (Head::corrupt(block.now), line)
+            (Head::corrupt(block.now.unix), line)
         } else {
             read_cri(block, line)
         };
@@ -459,10 +477,10 @@ impl Decoder {
 fn read_cri(block: &mut Block<'_>, line: Range<usize>) -> (Head, Range<usize>) {
     match cri::header(&block.data[line.clone()], &mut block.clock) {
         Some(found) => {
-            let head = Head::framed(Some(found.time), block.now, found.stream, found.part);
+            let head = Head::framed(Some(found.time), block.now.unix, found.stream, found.part);
             (head, line.start + found.content..line.end)
         }
-        None => (Head::corrupt(block.now), line),
+        None => (Head::corrupt(block.now.unix), line),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use taffrail_record::{FileId, Fragment, Span};
 
+use super::Now;
 use super::json::scan::Scan;
 use super::line::Head;
 use super::text::Text;
@@ -13,7 +14,7 @@ pub(super) struct Overlong {
     /// One piece, growing.
     pub(super) fragments: [Fragment; 1],
     /// Caller's clock when it last grew.
-    pub(super) seen: i64,
+    pub(super) seen: Now,
     head: Head,
     text: Text,
     /// For json-file: head and text are what the line becomes if it turns out not to be valid.
@@ -32,7 +33,7 @@ impl Overlong {
     pub(super) fn new(file: FileId, start: u64, head: Head, json: bool) -> Overlong {
         Overlong {
             fragments: [Fragment { file, span: Span { start, end: start } }],
-            seen: i64::MIN,
+            seen: Now::from(i64::MIN),
             head,
             text: Text::default(),
             scan: json.then(|| Box::new(Scan::new())),
@@ -46,7 +47,7 @@ impl Overlong {
     }
 
     /// Takes over `framing` bytes of framing and the `bytes` behind it.
-    pub(super) fn feed(&mut self, framing: usize, bytes: &[u8], now: i64, max: usize) {
+    pub(super) fn feed(&mut self, framing: usize, bytes: &[u8], now: Now, max: usize) {
         if let Some(scan) = &mut self.scan {
             scan.feed(bytes, max);
         }

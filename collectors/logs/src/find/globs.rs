@@ -13,8 +13,7 @@ use taffrail_record::{Input, Node, Origin};
 
 use super::naming::rotated_from;
 use super::{Naming, Target};
-use crate::config::{FileInput, LineFormat, glob, glob_set};
-use crate::decode::Format;
+use crate::config::{FileInput, glob, glob_set};
 
 /// Finds the files that one input's globs name. A rotated sibling of a file that is found belongs to that
 /// file's lane and makes none of its own.
@@ -44,7 +43,7 @@ pub struct Globbed {
 pub enum RefusedDirectory {
     /// It cannot be listed.
     #[error("cannot be listed: {0}; grant the agent read access")]
-    Unlisted(#[from] std::io::Error),
+    Unlisted(std::io::Error),
     /// The agent writes into it: what it writes about itself would never end.
     #[error("is where the agent itself writes; its files are not followed")]
     Own,
@@ -123,10 +122,7 @@ impl Globs {
                 pod: None,
                 container: None,
             }),
-            format: match self.input.format {
-                LineFormat::Plain => Format::Plain,
-                LineFormat::Container => Format::Container,
-            },
+            format: self.input.format.into(),
             directory: path.parent().unwrap_or(Path::new("/")).into(),
             naming: Naming::Base(name.as_bytes().to_vec()),
             within: None,
@@ -171,7 +167,9 @@ impl Walk<'_> {
         let entries = match fs::read_dir(directory) {
             Ok(entries) => entries,
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return,
-            Err(error) => return self.refused.push((directory.to_owned(), error.into())),
+            Err(error) => {
+                return self.refused.push((directory.to_owned(), RefusedDirectory::Unlisted(error)));
+            }
         };
         self.directories.insert(directory.to_owned());
         for entry in entries.flatten() {

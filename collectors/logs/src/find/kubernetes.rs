@@ -87,7 +87,7 @@ impl Kubernetes {
         if let Err(error) = &pods
             && !is_missing(error)
         {
-            found.refused.push((root.clone(), std::io::Error::from(error.kind()).into()));
+            found.refused.push((root.clone(), RefusedDirectory::Unlisted(error.kind().into())));
         }
         for pod in pods.into_iter().flatten().flatten() {
             if pod.file_type().is_ok_and(|t| t.is_dir()) {
@@ -130,7 +130,7 @@ impl Kubernetes {
                 // What was known of it is gone, or may not be seen.
                 Err(error) => {
                     if !is_missing(&error) {
-                        found.refused.push((directory.to_owned(), error.into()));
+                        found.refused.push((directory.to_owned(), RefusedDirectory::Unlisted(error)));
                     }
                     return self.pods.extend(old.map(|old| (name.into(), old)));
                 }

@@ -83,7 +83,7 @@ impl Lane {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
                 Err(error) => {
                     let path = self.target.directory.to_path_buf();
-                    self.refuse(&OpenError::Denied { path, source: error }, tools);
+                    self.refuse(&OpenError::Denied { path, cause: error }, tools);
                     return;
                 }
             };
@@ -419,7 +419,7 @@ impl Lane {
     }
 
     fn open(&mut self, candidate: &Candidate, pin: &Pinned, tools: &mut Tools<'_>) -> Option<Reader> {
-        let denied = |source| OpenError::Denied { path: candidate.path.clone(), source };
+        let denied = |cause| OpenError::Denied { path: candidate.path.clone(), cause };
         match pin.open().and_then(|file| Reader::new(file, candidate.gzip).map_err(denied)) {
             Ok(reader) => {
                 self.refused.retain(|(path, _)| *path != candidate.path);

@@ -38,7 +38,7 @@ impl Lane {
             // Not even one line yet, and too short to tell from another file; or not written down what it is.
             let file = &mut self.chain[index];
             file.undecoded = file.source.is_some();
-            file.carry_at = tools.now;
+            file.carry_at = tools.now.steady;
             file.carry = data.as_slice().to_vec();
             tools.context.pool.give(data, records);
             return Ok(());
@@ -52,7 +52,7 @@ impl Lane {
         let consumed = self.decoder.decode(&mut data, source.id, base, tools.now, &mut records);
         file.carry.clear();
         file.carry.extend_from_slice(&data[consumed..raw]);
-        file.carry_at = tools.now;
+        file.carry_at = tools.now.steady;
         if file.carry.is_empty() && file.carry.capacity() > 4096 {
             file.carry = Vec::new();
         }
@@ -104,7 +104,7 @@ impl Lane {
     pub(super) fn flush_parts(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
         let limit =
             i64::try_from(tools.config.partial_timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        let before = tools.now.saturating_sub(limit);
+        let before = tools.now.steady.saturating_sub(limit);
         let Some(file) =
             self.decoder.pending().find(|p| p.seen < before).and_then(|p| p.fragments.last().map(|f| f.file))
         else {

@@ -27,7 +27,7 @@ pub(crate) struct LogFile {
     pub(crate) read: u64,
     /// The unfinished line: the bytes before `read` that are not decoded yet.
     pub(crate) carry: Vec<u8>,
-    /// When the carry last grew, Unix nanoseconds.
+    /// When the carry last grew, by [`Now::steady`](crate::decode::Now::steady).
     pub(crate) carry_at: i64,
     /// Whether its name is the one that is written to.
     pub(crate) live: bool,
@@ -203,6 +203,19 @@ impl LogFile {
             self.source = Some(source(id, &state));
         }
         Ok(())
+    }
+
+    /// Binds an identity to what will never be read: what is declared lost of it needs a name.
+    pub(crate) fn bind_unread(&mut self) {
+        if self.source.is_some() {
+            return;
+        }
+        let head = self.reader.as_mut().and_then(|reader| reader.head().ok()).unwrap_or_default();
+        let mut state = self.kept.state.lock();
+        let known = if state.head.matches(&head) { head.as_slice() } else { &[] };
+        let id = state.key.content_id(state.generation, &state.lane, known);
+        state.id = Some(id);
+        self.source = Some(source(id, &state));
     }
 
     /// Grows the head hash of a file that was shorter when it was last looked at; returns whether it has grown.

@@ -19,7 +19,7 @@ use super::quota::Bucket;
 use super::reader::{Got, Reader};
 use super::state::FileState;
 use crate::config::{LogsConfig, OverQuota};
-use crate::decode::{Decoder, Format, Limits};
+use crate::decode::{Decoder, Format, Limits, Now};
 use crate::find::{Listings, Naming, Target, settled};
 
 /// How soon a new file's identity may be written down.
@@ -65,8 +65,7 @@ pub(crate) struct Tools<'a> {
     pub(crate) claims: &'a mut Claims,
     pub(crate) listings: &'a Listings,
     pub(crate) clock: Instant,
-    /// Unix nanoseconds.
-    pub(crate) now: i64,
+    pub(crate) now: Now,
 }
 
 /// Which files are followed, so that a file with several names is read once.
@@ -249,7 +248,7 @@ impl Lane {
         let timeout =
             i64::try_from(tools.config.partial_timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         let file = &self.chain[index];
-        if !file.carry.is_empty() && tools.now.saturating_sub(file.carry_at) > timeout {
+        if !file.carry.is_empty() && tools.now.steady.saturating_sub(file.carry_at) > timeout {
             self.decode_unfinished(index, tools)?;
         }
         self.flush_parts(tools)?;

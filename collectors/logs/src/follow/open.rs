@@ -52,12 +52,12 @@ pub(crate) enum OpenError {
         target: PathBuf,
     },
     /// It cannot be opened.
-    #[error("cannot open {path}: {source}; grant the agent read access")]
+    #[error("cannot open {path}: {cause}; grant the agent read access")]
     Denied {
         /// Its path.
         path: PathBuf,
-        /// The cause.
-        source: io::Error,
+        /// Why not.
+        cause: io::Error,
     },
 }
 
@@ -92,9 +92,9 @@ impl Pinned {
     /// Pins `path`. With `within`, the real path must lie below one of those directories; without, links must have been
     /// made by somebody who may read what they lead to.
     pub(crate) fn new(path: &Path, within: Option<&[PathBuf]>) -> Result<Pinned, OpenError> {
-        let denied = |source: io::Error| match source.kind() {
+        let denied = |cause: io::Error| match cause.kind() {
             io::ErrorKind::NotFound => OpenError::Gone(path.to_owned()),
-            _ => OpenError::Denied { path: path.to_owned(), source },
+            _ => OpenError::Denied { path: path.to_owned(), cause },
         };
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
         let pin = match within {
@@ -119,7 +119,7 @@ impl Pinned {
         match open(through.as_str(), flags, Mode::empty()) {
             Ok(file) => Ok(File::from(file)),
             Err(Errno::ENOENT) => Err(OpenError::Gone(self.path.clone())),
-            Err(errno) => Err(OpenError::Denied { path: self.path.clone(), source: errno.into() }),
+            Err(errno) => Err(OpenError::Denied { path: self.path.clone(), cause: errno.into() }),
         }
     }
 }
@@ -153,7 +153,7 @@ fn pin_through_links(
 
 fn check_within(path: &Path, pin: &OwnedFd, allowed: &[PathBuf]) -> Result<(), OpenError> {
     let real = fs::read_link(format!("/proc/self/fd/{}", pin.as_raw_fd()))
-        .map_err(|source| OpenError::Denied { path: path.to_owned(), source })?;
+        .map_err(|cause| OpenError::Denied { path: path.to_owned(), cause })?;
     let inside = allowed.iter().any(|directory| {
         real.starts_with(directory) || fs::canonicalize(directory).is_ok_and(|d| real.starts_with(d))
     });

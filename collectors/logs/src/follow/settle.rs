@@ -134,7 +134,7 @@ impl Lane {
             lost: lost.into_iter().map(Into::into).collect(),
         };
         let batch =
-            statements::batch(&statement, &self.target.origin, source, &self.account, holds, tools.now);
+            statements::batch(&statement, &self.target.origin, source, &self.account, holds, tools.now.unix);
         tools.context.outlet.send(batch, &tools.context.stop, &tools.context.beat)
     }
 
@@ -238,6 +238,7 @@ impl Lane {
         let file = &mut self.chain[index];
         file.drained = true;
         if lost > 0 {
+            file.bind_unread();
             let span = Span::at(file.read, lost);
             file.read = span.end;
             file.lost_tail = Some(LostSpan { span, reason });

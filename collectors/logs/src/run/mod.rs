@@ -18,6 +18,7 @@ use taffrail_record::{Context, Node, OutletClosed};
 
 use crate::collector::{LogsCollector, Settings};
 use crate::config::LogsConfig;
+use crate::decode::Now;
 use crate::find::{Globs, Handed, Kubernetes, Listings};
 use crate::follow::{
     Claims, Counters, FileState, Happened, Keeper, Lane, Pace, Quotas, Schedule, Step, Tools, Watch,
@@ -62,10 +63,16 @@ struct Gear<'a> {
     counters: &'a Counters,
     claims: Claims,
     listings: Listings,
+    started: Instant,
 }
 
 impl Gear<'_> {
+    fn steady(&self, clock: Instant) -> i64 {
+        i64::try_from(clock.saturating_duration_since(self.started).as_nanos()).unwrap_or(i64::MAX)
+    }
+
     fn tools(&mut self, clock: Instant) -> Tools<'_> {
+        let now = Now { unix: unix_nanos(), steady: self.steady(clock) };
         Tools {
             context: self.context,
             config: &self.config,
@@ -75,7 +82,7 @@ impl Gear<'_> {
             claims: &mut self.claims,
             listings: &self.listings,
             clock,
-            now: unix_nanos(),
+            now,
         }
     }
 }
@@ -156,6 +163,7 @@ impl<'a> Run<'a> {
                 counters: &collector.counters,
                 claims: Claims::default(),
                 listings: Listings::default(),
+                started: now,
             },
             handed: &collector.handed,
             handed_version: 0,

@@ -262,7 +262,9 @@ impl Run<'_> {
             self.bury_from = some.last().filter(|_| some.len() == BURIED).map(|(lane, _)| (*lane).clone());
             let orphans: Vec<Target> = some
                 .iter()
-                .filter_map(|(lane, states)| orphans::target_of(lane, states, &self.node))
+                .filter_map(|(lane, states)| {
+                    orphans::target_of(lane, states, &self.node, &self.gear.config.files)
+                })
                 .collect();
             for target in orphans {
                 let id = self.add_lane(target);

@@ -266,6 +266,48 @@ fn of_a_file_that_was_read_to_its_end_and_went_away_while_the_agent_was_down_nob
 }
 
 #[test]
+fn what_was_never_decoded_and_went_away_while_the_agent_was_down_is_declared_once() {
+    let mut scene = Scene::new();
+    let (log, other) = (scene.plain("app.log"), scene.plain("other.log"));
+    say(&log, "ten bytes.");
+    scene.start();
+    scene.until("the file was held", |s| s.held("app.log") == 1);
+    say(&other, "whole\n");
+    scene.until("what came after it was awaited", |s| s.bodies("other.log") == ["whole"]);
+    scene.stop();
+    fs::remove_file(&log).expect("removed");
+    scene.start();
+    scene.until("the loss was declared", |s| s.declared("deleted") == 10 && s.stated("vanished") == 1);
+    // The file is let go once that is confirmed.
+    std::thread::sleep(Duration::from_millis(500));
+    scene.stop();
+    scene.start();
+    say(&other, "more\n");
+    scene.until("the other file was awaited", |s| s.bodies("other.log").len() == 2);
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!((scene.declared("deleted"), scene.stated("vanished")), (10, 1), "not again");
+    scene.close();
+}
+
+#[test]
+fn a_plain_file_that_was_only_rotated_while_the_agent_was_down_is_read_to_its_end() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    say(&log, lines(0, 10, 20));
+    scene.start();
+    scene.until("the first lines were awaited", |s| s.records("app.log").len() == 10);
+    scene.stop();
+    say(&log, lines(10, 20, 20));
+    // Whoever writes it has gone, too: there is no new one.
+    fs::rename(&log, scene.plain("app.log.1")).expect("renamed");
+    scene.start();
+    scene.until("the rest was awaited", |s| s.records("app.log").len() == 20);
+    assert!(scene.bodies("app.log").iter().map(String::as_str).eq(lines(0, 20, 20).lines()));
+    assert_eq!((scene.stated("vanished"), scene.declared("deleted")), (0, 0));
+    scene.close();
+}
+
+#[test]
 fn of_files_that_came_and_went_between_two_looks_the_possible_gap_is_stated() {
     let mut scene = Scene::new();
     let log = scene.plain("app.log");

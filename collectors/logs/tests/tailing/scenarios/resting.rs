@@ -29,9 +29,9 @@ fn a_sleeping_lane_goes_on_where_it_was_when_its_file_grows_or_is_rotated_or_goe
     scene.until("the rotated file's successor was awaited", |s| s.bodies("app") == expected(30));
     scene.until("sleep was awaited once more", asleep);
     fs::remove_dir_all(log.parent().and_then(Path::parent).expect("a pod")).expect("removed");
-    // Nobody held it: it may have grown just before.
-    scene.until("the end was awaited", |s| s.stated("vanished") == 1);
-    assert_eq!(scene.stated("finished"), 1, "of the rotated file");
+    // If nobody held it just then, it may have grown unseen.
+    scene.until("the end was awaited", |s| s.stated("finished") + s.stated("vanished") == 2);
+    assert!(scene.stated("finished") >= 1, "the rotated file was read to its end");
     assert_eq!(scene.bodies("app"), expected(30), "nothing is repeated");
     scene.close();
 }
@@ -95,7 +95,9 @@ fn with_too_few_descriptors_every_lane_is_read_in_its_turn() {
     let config = config(scene.path());
     scene.agent = Some(Agent::start_holding(8, scene.path(), config, &scene.topic, 1, false));
     scene.until("all lanes were awaited", |s| {
-        assert!(s.held("0.log") <= 10, "{} are held", s.held("0.log"));
+        // One more than an eighth above, and what a look pins for the moment.
+        let held = s.held("0.log");
+        assert!(held <= 14, "{held} are held");
         names.iter().all(|name| s.bodies(name) == expected(10))
     });
     names.iter().for_each(|name| say(&log(&scene, name), numbered(10, 20)));
