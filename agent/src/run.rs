@@ -19,7 +19,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::announce::announce;
 use crate::cli::ConfigArg;
 use crate::components::Components;
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, LogFormat};
 use crate::http::{self, Shipper, Surface};
 use crate::logging;
 use crate::once::{self, Once};
@@ -44,14 +44,20 @@ pub struct Args {
     /// Ship what is there now, unfinished lines too, then end
     #[arg(long)]
     once: bool,
+    /// Say what happens as JSON lines on standard error, as `log.format: json` of the configuration
+    #[arg(long)]
+    json: bool,
 }
 
 impl Args {
-    /// The configuration of the file and the environment, and the files of the command line.
+    /// The configuration of the file and the environment, and what the command line adds.
     fn load(&self) -> Result<Config, ConfigError> {
         let mut config = self.config.load()?;
         if !self.files.is_empty() {
             config.logs.files.push(FileInput { paths: self.files.clone(), ..FileInput::default() });
+        }
+        if self.json {
+            config.log.format = LogFormat::Json;
         }
         Ok(config)
     }

@@ -286,6 +286,19 @@ fn once_ships_the_files_of_the_command_line_with_their_unfinished_lines_and_ends
 }
 
 #[test]
+fn json_is_said_whatever_the_configuration_would_have_said() {
+    let directory = prepared();
+    let mut command = command(directory.path(), &["run", "--once", "--json"]);
+    let output = command.env("TAFFRAIL_LOG__FORMAT", "text").output().expect("runs");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    assert!(said.lines().count() > 1, "{said}");
+    for line in said.lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "no JSON: {line}");
+    }
+}
+
+#[test]
 fn once_ends_beside_a_writer_that_never_pauses() {
     let directory = prepared();
     let path = directory.path().join("busy.log");

@@ -90,7 +90,8 @@ impl Compression {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sasl {
-    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` (default) or `OAUTHBEARER`.
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` (default) or `OAUTHBEARER`. `GSSAPI` (Kerberos) needs a system library
+    /// and is not built in.
     pub mechanism: Option<String>,
     /// User name.
     pub username: String,

@@ -10,10 +10,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::{Receiver, Sender};
 use notify::event::{ModifyKind, RemoveKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::counters::Counters;
 
@@ -25,19 +24,18 @@ pub(crate) struct Watch {
     /// Real paths that are watched under other names, with these.
     also: HashMap<Arc<Path>, Vec<Arc<Path>>>,
     seen: Arc<Seen>,
-    woken: Receiver<()>,
     counters: Arc<Counters>,
     reported: bool,
 }
 
 /// Ends a wait, now or the next.
 #[derive(Debug, Clone)]
-pub(crate) struct Waker(Sender<()>);
+pub(crate) struct Waker(Arc<Seen>);
 
 impl Waker {
     pub(crate) fn wake(&self) {
-        // A full channel wakes it too.
-        let _ = self.0.try_send(());
+        self.0.news.lock().woken = true;
+        self.0.woken.notify_one();
     }
 }
 
@@ -61,16 +59,24 @@ pub(crate) struct Happened {
     pub(crate) renamed: bool,
 }
 
+/// What is there to be taken, by the one who waits.
+#[derive(Debug, Default)]
 struct Seen {
-    hints: Mutex<Hints>,
-    waker: Waker,
+    news: Mutex<News>,
+    woken: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct News {
+    hints: Hints,
+    /// There is something to be taken, or somebody wants to be heard.
+    woken: bool,
 }
 
 impl Watch {
     /// Starts watching; without the kernel's help when it refuses.
     pub(crate) fn new(counters: Arc<Counters>) -> Watch {
-        let (wake, woken) = crossbeam_channel::bounded(1);
-        let seen = Arc::new(Seen { hints: Mutex::default(), waker: Waker(wake) });
+        let seen = Arc::<Seen>::default();
         let (handler, counting) = (Arc::clone(&seen), Arc::clone(&counters));
         let watcher =
             notify::recommended_watcher(move |event: notify::Result<Event>| handler.note(event, &counting));
@@ -79,7 +85,6 @@ impl Watch {
             watched: HashMap::new(),
             also: HashMap::new(),
             seen,
-            woken,
             counters,
             reported: false,
         };
@@ -92,7 +97,7 @@ impl Watch {
 
     /// Ends a wait, now or the next.
     pub(crate) fn waker(&self) -> Waker {
-        self.seen.waker.clone()
+        Waker(Arc::clone(&self.seen))
     }
 
     /// Watches a directory; returns whether the kernel does.
@@ -145,10 +150,13 @@ impl Watch {
 
     /// Waits for a hint, at most `patience`; takes all there are.
     pub(crate) fn wait(&mut self, patience: Duration) -> Hints {
-        if !patience.is_zero() {
-            let _ = self.woken.recv_timeout(patience);
-        }
-        let mut hints = std::mem::take(&mut *self.seen.hints.lock());
+        let mut hints = {
+            let mut news = self.seen.news.lock();
+            if !patience.is_zero() {
+                self.seen.woken.wait_while_for(&mut news, |news| !news.woken, patience);
+            }
+            std::mem::take(&mut *news).hints
+        };
         for (real, names) in &self.also {
             if let Some(happened) = hints.directories.get(real).cloned() {
                 hints.directories.extend(names.iter().map(|name| (Arc::clone(name), happened.clone())));
@@ -195,7 +203,8 @@ impl Hints {
 
 impl Seen {
     fn note(&self, event: notify::Result<Event>, counters: &Counters) {
-        let mut hints = self.hints.lock();
+        let mut news = self.news.lock();
+        let hints = &mut news.hints;
         match event {
             Ok(event) if matches!(event.kind, EventKind::Access(_)) => return,
             Ok(event) => {
@@ -213,7 +222,9 @@ impl Seen {
                 hints.overflow = true;
             }
         }
-        self.waker.wake();
+        news.woken = true;
+        drop(news);
+        self.woken.notify_one();
     }
 }
 
