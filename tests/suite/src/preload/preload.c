@@ -107,7 +107,8 @@ static struct timespec moment(int64_t nanoseconds) {
 }
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
-    if (clock == CLOCK_MONOTONIC && control->failing_clocks > 0 && is_meant() && takes_failure()) {
+    /* Not the monotonic one: locks and channels read that in the midst of their own work, and no panic comes there. */
+    if (clock == CLOCK_REALTIME && control->failing_clocks > 0 && is_meant() && takes_failure()) {
         errno = EINVAL;
         return -1;
     }
