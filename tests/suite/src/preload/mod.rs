@@ -78,7 +78,7 @@ impl Preload {
         self.put(COUNT, count + 1)
     }
 
-    /// The next reading of the monotonic clock by the named thread fails. It never does on a sound kernel, so Rust's
+    /// The next reading of the wall clock by the named thread fails. It never does on a sound kernel, so Rust's
     /// standard library panics.
     ///
     /// # Errors

@@ -30,7 +30,7 @@
 #define STEPS 4096
 
 struct control {
-    _Atomic int64_t failing_clocks;    /* so many readings of the monotonic clock fail, by threads of the name below */
+    _Atomic int64_t failing_clocks;    /* so many readings of the wall clock fail, by threads of the name below */
     _Atomic int64_t hanging;           /* 1: the next read at a position, by such a thread, hangs; 2: it does */
     char thread[16];
     _Atomic int64_t count;             /* how often the clock was set */
