@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::agent::{Agent, Topic, config};
+use super::agent::{Agent, Arrived, Topic, config};
 use super::writer::{Kind, Random, Writer};
 use parking_lot::Mutex;
 
@@ -261,11 +261,11 @@ impl Case {
             for (stream, expected) in writer.expected.iter().enumerate() {
                 let mut got =
                     topic.records.get(&(writer.name.clone(), stream as u8)).cloned().unwrap_or_default();
-                match writer.kind {
-                    // What is read again after a dropped receipt is followed by all that follows it.
-                    Kind::Kubelet | Kind::Renamed => got.sort_by_key(|arrived| arrived.last),
-                    // A file that is copied and truncated before its first byte was read shows its new content first.
-                    Kind::Copied => got.sort_by_key(|arrived| number(&arrived.body)),
+                // What is read again after a dropped receipt comes after what followed it in the next file. A file that
+                // is copied and truncated before its first byte was read shows its new content first.
+                if self.drops() || writer.kind == Kind::Copied {
+                    got.sort_by_key(|arrived| number(&arrived.body));
+                    self.check_each_file(&got);
                 }
                 let at = got.iter().zip(expected.iter()).position(|(arrived, want)| arrived.body != *want);
                 let show = |bytes: &[u8]| String::from_utf8_lossy(&bytes[..bytes.len().min(60)]).into_owned();
@@ -284,6 +284,17 @@ impl Case {
                     );
                 }
             }
+        }
+    }
+}
+
+impl Case {
+    /// Within a file, what is read again is followed by all that follows it.
+    fn check_each_file(&self, got: &[Arrived]) {
+        for pair in got.windows(2) {
+            let ([(file, _, _)], [(next, _, _)]) = (&*pair[0].id, &*pair[1].id) else { continue };
+            let late = file == next && pair[0].last > pair[1].last;
+            assert!(!late, "seed {}: {:?} came last after {:?}", self.seed, pair[0].id, pair[1].id);
         }
     }
 }
