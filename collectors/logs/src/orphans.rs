@@ -25,7 +25,10 @@ pub(crate) fn target_of(
     let directory = path.parent()?;
     let is_gone = |path: &Path| path.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound);
     if let Some(named) = lane.strip_prefix("file:").map(Path::new) {
-        return is_gone(named).then(|| plain(lane, named, node, inputs)).flatten();
+        // What is read to its end and lies there still waits for nobody.
+        let concerns = |state: &FileState| !state.finished || is_gone(&state.path);
+        let orphaned = is_gone(named) && states.iter().any(concerns);
+        return orphaned.then(|| plain(lane, named, node, inputs)).flatten();
     }
     is_gone(directory).then(|| container(lane, directory, path, node))
 }
@@ -111,6 +114,15 @@ mod tests {
             assert_eq!((orphan.format, &*orphan.directory), (format, here.path()));
             assert_eq!(orphan.naming, Naming::Base(b"a.log".to_vec()), "its rotated files are its chain");
         }
+        let done = || {
+            let (lane, mut states) = rotated();
+            states[0].finished = true;
+            (lane, states)
+        };
+        assert!(find(done(), &[]).is_some(), "gone, it is to be forgotten");
+        std::fs::File::create(here.path().join("a.log.1")).expect("a file");
+        assert_eq!(find(done(), &[]), None, "read to its end, it may lie there");
+        assert!(find(rotated(), &[]).is_some(), "unread, it is to be read");
         std::fs::File::create(&there).expect("a file");
         assert_eq!(find(rotated(), &[]), None, "a glob finds it");
     }

@@ -156,7 +156,8 @@ impl Decoder {
     ///
     /// Bodies are ranges of `data`, which may grow at its end; consumed bytes may be overwritten. Returns how many
     /// bytes were consumed: up to and including the last newline, or all when the line behind it is too long to
-    /// hold. The caller presents the rest again in front of the next block of the same file. Blocks beyond [`Limits::MOST`] are not read to their end.
+    /// hold. The caller presents the rest again in front of the next block of the same file. Blocks beyond
+    /// [`Limits::MOST`] are not read to their end.
     pub fn decode(
         &mut self,
         data: &mut Vec<u8>,

@@ -57,11 +57,14 @@ impl Target {
     }
 }
 
+/// A change that is younger may hide another behind it: clocks of file systems tick slowly.
+pub(crate) const SETTLES: Duration = Duration::from_millis(50);
+
 /// When a directory last changed; `None` when that is so recent that another change may hide behind it, or unknown.
 pub(crate) fn settled(directory: &Path) -> Option<SystemTime> {
     let modified = std::fs::metadata(directory).and_then(|m| m.modified()).ok()?;
     let age = SystemTime::now().duration_since(modified).unwrap_or_default();
-    (age > Duration::from_millis(50)).then_some(modified)
+    (age > SETTLES).then_some(modified)
 }
 
 /// Lanes that somebody else finds (the Docker engine's containers), handed in while the collector runs.

@@ -1,58 +1,21 @@
 //! Which files make up a lane's chain: matching what a directory lists with what is open and what is remembered.
 //!
 //! A file is known again by device, inode and birth time, and when those are gone (compression, copies) by the hash
-//! of its first bytes. What is remembered and cannot be found any more is declared lost, with the number of
-//! bytes that were known to be there.
+//! of its first bytes.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Instant;
 
-use taffrail_record::{FileId, LossReason, OutletClosed};
-
-use super::counters::Counters;
 use super::file::LogFile;
+use super::finished::Finished;
+use super::forms::{is_copy_in_making, is_form_of};
 use super::identity::{FileKey, Head};
-use super::keeper::Keeper;
 use super::lane::{Lane, Tools};
 use super::open::{OpenError, Pinned};
 use super::reader::Reader;
 use super::state::FileState;
 use crate::config::Start;
 use crate::find::Candidate;
-
-/// A file that is done and still lies there: enough to know it again.
-#[derive(Debug, Clone)]
-pub(crate) struct Finished {
-    key: FileKey,
-    generation: u32,
-    id: Option<FileId>,
-    head: Head,
-    from: u64,
-    size: u64,
-    /// The compressed form of this file, which is followed under another name or was: only remembered, not stored
-    /// before that file is let go.
-    form_of: Option<FileKey>,
-    /// Where it lies, if it is such a form; otherwise that is only stored.
-    path: PathBuf,
-    listed: bool,
-}
-
-impl From<FileState> for Finished {
-    fn from(state: FileState) -> Self {
-        Finished {
-            key: state.key,
-            generation: state.generation,
-            id: state.id,
-            head: state.head,
-            from: state.from,
-            size: state.position,
-            form_of: None,
-            path: PathBuf::new(),
-            listed: true,
-        }
-    }
-}
 
 /// How often a directory that keeps changing is looked through before what was known of its files is given up.
 const LOOKS: usize = 8;
@@ -61,7 +24,7 @@ const LOOKS: usize = 8;
 type Stranger = (usize, Candidate, Pinned);
 
 /// What a listed name turned out to be.
-enum Placed {
+pub(super) enum Placed {
     /// The file at this index of the old chain.
     Open(usize),
     /// A file that was not followed before.
@@ -116,7 +79,7 @@ impl Lane {
     /// The directory's files, oldest first. A file that is renamed during a listing may be missing from it, or the name
     /// may mean another one when it is pinned, and what follows it would be read too early: a directory that has just
     /// changed is listed until two listings agree.
-    fn snapshot(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
+    pub(super) fn snapshot(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
         const TRIES: usize = 8;
         let before = self.directory_change();
         let mut found = self.list(tools)?;
@@ -136,6 +99,7 @@ impl Lane {
 
     fn list(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
         let listed = tools.listings.list(&self.target.naming, &self.target.directory)?;
+        (tools.pace.meanwhile)();
         Ok(listed.into_iter().filter_map(|c| Some((self.pin(&c, tools)?, c))).map(|(p, c)| (c, p)).collect())
     }
 
@@ -173,6 +137,7 @@ impl Lane {
     /// Builds the new chain in the listing's order. Open files that are no longer listed keep their place before
     /// the next file that is, and before every file that is newer than all open ones.
     fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, tools: &mut Tools<'_>) {
+        (tools.pace.meanwhile)();
         let mut old: Vec<Option<LogFile>> = std::mem::take(&mut self.chain).into_iter().map(Some).collect();
         for file in old.iter_mut().flatten() {
             file.listed = false;
@@ -182,8 +147,10 @@ impl Lane {
             }
         }
         self.finished.iter_mut().for_each(|f| f.listed = false);
-        let (by_key, rest) = self.match_keys(pinned, &mut old, tools);
+        let (by_key, mut rest) = self.match_keys(pinned, &mut old, tools);
         let mut placed: Vec<(usize, Placed)> = by_key;
+        // Others may be copies of it.
+        rest.sort_by_key(|(_, candidate, _)| !candidate.live);
         for (order, candidate, pin) in rest {
             let fresh = placed.iter_mut().filter_map(|(_, place)| match place {
                 Placed::New(file) => Some(&mut **file),
@@ -270,6 +237,8 @@ impl Lane {
             self.known.iter().enumerate().filter(|(_, s)| intact(s)).max_by_key(|(_, s)| s.generation)?;
         let mut state = self.known.swap_remove(at);
         state.size = state.size.max(if candidate.gzip { 0 } else { pin.size });
+        // What was empty when it was last looked at must be known again, too, when it is compressed.
+        state.begins_with(&head);
         Some(self.follow(state, candidate, reader, tools))
     }
 
@@ -287,18 +256,8 @@ impl Lane {
         if pin.size < done.size || !done.head.matches(&head) {
             return Some(self.begin(candidate, pin, reader, done.generation + 1, tools));
         }
-        let state = FileState {
-            key: pin.key,
-            generation: done.generation,
-            id: done.id,
-            head: done.head,
-            from: done.from,
-            position: done.size,
-            size: pin.size,
-            finished: false,
-            lane: self.target.key.clone(),
-            path: candidate.path.clone(),
-        };
+        let path = candidate.path.clone();
+        let state = FileState { size: pin.size, finished: false, path, ..done.state(&self.target.key) };
         Some(self.follow(state, candidate, reader, tools))
     }
 
@@ -333,27 +292,24 @@ impl Lane {
                 })
             };
             let form_of = of_open.map(|f| f.file_key()).or_else(|| of_finished().map(|f| f.key));
-            if form_of.is_some() {
-                self.finished.push(Finished {
-                    key: pin.key,
-                    generation: 0,
-                    id: None,
-                    head: Head::of(&head),
-                    from: 0,
-                    size: pin.size,
-                    form_of,
-                    path: candidate.path.clone(),
-                    listed: true,
-                });
+            if let Some(of) = form_of {
+                let (head, path) = (Head::of(&head), candidate.path.clone());
+                self.finished.push(Finished::form(of, pin.key, head, pin.size, path));
                 return Placed::Nothing;
             }
         }
-        if !candidate.live && !candidate.gzip && is_copy_in_making(open, &mut reader) {
+        (tools.pace.meanwhile)();
+        if !candidate.live && !candidate.gzip && is_copy_in_making(open, &mut reader, tools.pace.truncation) {
             self.undecided = true;
             return Placed::Nothing;
         }
-        let generation =
-            self.known.iter().filter(|s| s.key == pin.key).map(|s| s.generation + 1).max().unwrap_or(0);
+        let known = self.known.iter().map(|state| (state.key, state.generation));
+        let open = open.iter().map(|file| {
+            let state = file.kept.state.lock();
+            (state.key, state.generation)
+        });
+        let earlier = known.chain(open).filter(|(key, _)| *key == pin.key);
+        let generation = earlier.map(|(_, generation)| generation + 1).max().unwrap_or(0);
         self.begin(candidate, pin, reader, generation, tools)
     }
 
@@ -372,7 +328,7 @@ impl Lane {
         self.follow(state, candidate, reader, tools)
     }
 
-    fn begin(
+    pub(super) fn begin(
         &mut self,
         candidate: &Candidate,
         pin: &Pinned,
@@ -380,15 +336,16 @@ impl Lane {
         generation: u32,
         tools: &mut Tools<'_>,
     ) -> Placed {
+        (tools.pace.meanwhile)();
         // Known from the first look on, so that the file is found again in whatever form, even if it is never read.
-        let head = reader.head().map(|bytes| Head::of(&bytes)).unwrap_or_default();
+        let head = reader.head().unwrap_or_default();
         let from =
             if self.target.start == Start::End && !self.looked && !candidate.gzip { pin.size } else { 0 };
-        let state = FileState {
+        let mut state = FileState {
             key: pin.key,
             generation,
             id: None,
-            head,
+            head: Head::default(),
             from,
             position: from,
             size: if candidate.gzip { 0 } else { pin.size },
@@ -396,6 +353,7 @@ impl Lane {
             lane: self.target.key.clone(),
             path: candidate.path.clone(),
         };
+        state.begins_with(&head);
         self.follow(state, candidate, reader, tools)
     }
 
@@ -418,8 +376,14 @@ impl Lane {
         )))
     }
 
-    fn open(&mut self, candidate: &Candidate, pin: &Pinned, tools: &mut Tools<'_>) -> Option<Reader> {
+    pub(super) fn open(
+        &mut self,
+        candidate: &Candidate,
+        pin: &Pinned,
+        tools: &mut Tools<'_>,
+    ) -> Option<Reader> {
         let denied = |cause| OpenError::Denied { path: candidate.path.clone(), cause };
+        (tools.pace.meanwhile)();
         match pin.open().and_then(|file| Reader::new(file, candidate.gzip).map_err(denied)) {
             Ok(reader) => {
                 self.refused.retain(|(path, _)| *path != candidate.path);
@@ -429,242 +393,6 @@ impl Lane {
                 self.refuse(&error, tools);
                 None
             }
-        }
-    }
-
-    /// Forgets finished files that lie there no more.
-    fn drop_unlisted_finished(&mut self, tools: &mut Tools<'_>) {
-        let (listed, gone) = std::mem::take(&mut self.finished).into_iter().partition(|done| done.listed);
-        self.finished = listed;
-        for done in gone {
-            tools.claims.files.remove(&done.key);
-            if done.form_of.is_none() {
-                self.hand_on(&done, tools.keeper);
-                tools.keeper.forget(&done.store_key(&self.target.key));
-            }
-        }
-    }
-
-    /// A finished file is gone: if its compressed form is there, that is what is remembered as finished from now on.
-    fn hand_on(&mut self, done: &Finished, keeper: &Keeper) {
-        let form = self.finished.iter_mut().find(|f| f.form_of == Some(done.key));
-        if let Some(form) = form {
-            let path = std::mem::take(&mut form.path);
-            *form = Finished { key: form.key, form_of: None, path, listed: true, ..done.clone() };
-            keeper.note(&form.state(&self.target.key));
-        }
-    }
-
-    /// What the last life knew and this one cannot find is gone: its unread bytes are lost. What lies there and cannot
-    /// be opened is not gone.
-    fn give_up_unfound(&mut self, tools: &mut Tools<'_>) {
-        let refused = |state: &FileState| self.refused.iter().any(|(path, _)| *path == state.path);
-        let (kept, gone) = std::mem::take(&mut self.known).into_iter().partition(refused);
-        self.known = kept;
-        for state in gone {
-            let lost = state.size.saturating_sub(state.position);
-            tools.counters.vanished.add(1);
-            let (path, offset) = (state.path.display(), state.position);
-            if lost > 0 {
-                tracing::error!(%path, offset, lost, "a log file went away unread while no agent watched; nobody knows whether it had more");
-            } else {
-                tracing::warn!(%path, offset, "a log file went away while no agent watched; nobody knows whether it, or another after it, had more");
-            }
-            let position = state.position;
-            let mut file = LogFile::new(tools.claims.key(), state, None, false, tools.keeper);
-            file.listed = false;
-            file.vanished = true;
-            file.read = position;
-            self.chain.push_front(file);
-            // Only sending can fail, and nothing is carried that would be sent.
-            let _ = self.end_with_loss(0, lost, LossReason::Deleted, tools);
-        }
-    }
-
-    /// The file that was written to until the last look lies nowhere any more, and others do: between them there may have
-    /// been some that came and went unseen. It is held and read to its end, but nobody knows what came after it.
-    fn note_gap(&mut self, newest: Option<u64>, tools: &mut Tools<'_>) {
-        let Some(index) = self.chain.iter().position(|file| Some(file.key) == newest) else { return };
-        let file = &self.chain[index];
-        let compressed = self.finished.iter().any(|done| done.form_of == Some(file.file_key()));
-        if file.listed || compressed || index + 1 == self.chain.len() {
-            return;
-        }
-        tools.counters.vanished.add(1);
-        let path = file.kept.state.lock().path.display().to_string();
-        tracing::warn!(path, container = %self.target.origin.display(), "a log file was rotated away before the next was seen; whether there were others between them nobody knows (let the runtime keep more or larger files)");
-        self.chain[index].vanished = true;
-    }
-
-    /// Lets go of deleted files, oldest first, until those that are left keep no more on the disk than they may.
-    fn bound_deleted(&mut self, tools: &mut Tools<'_>) {
-        let most = tools.config.max_deleted_bytes;
-        let mut deleted: Vec<(usize, u64)> = Vec::new();
-        for (index, file) in
-            self.chain.iter_mut().enumerate().filter(|(_, f)| !f.listed && f.reader.is_some())
-        {
-            if file.look().1 {
-                deleted.push((index, file.lag()));
-            }
-        }
-        let mut unread: u64 = deleted.iter().map(|(_, lag)| lag).sum();
-        for (index, lag) in deleted {
-            if most == 0 || unread <= most {
-                return;
-            }
-            unread -= lag;
-            let file = &self.chain[index];
-            tracing::error!(
-                path = %file.kept.state.lock().path.display(), offset = file.read, lost = lag,
-                "a deleted log file keeps too much of the disk; let go unread (logs.max_deleted_bytes)"
-            );
-            self.give_up_rest(index);
-            self.chain[index].close(tools.counters);
-        }
-    }
-
-    /// Declares lost what of a deleted file is not decoded.
-    fn give_up_rest(&mut self, index: usize) {
-        let file = &mut self.chain[index];
-        let carried = std::mem::take(&mut file.carry).len() as u64;
-        self.account.unread(carried);
-        file.read -= carried;
-        let lost = file.lag();
-        self.lose_tail(index, lost, LossReason::Deleted);
-    }
-
-    /// The file at `index` was truncated or written anew. Its unread rest may be in a copy beside it.
-    pub(crate) fn rewritten(&mut self, index: usize, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
-        tools.counters.rewritten.add(1);
-        let (generation, path) = {
-            let state = self.chain[index].kept.state.lock();
-            (state.generation, state.path.clone())
-        };
-        let Some((candidate, pin)) = self.current_form(index, &path, tools) else {
-            return Ok(());
-        };
-        if let Some((copy, key, reader)) = self.find_copy(index, tools) {
-            let file = &mut self.chain[index];
-            tools.keeper.rekey(&file.kept, |state| {
-                state.key = key;
-                state.path.clone_from(&copy.path);
-            });
-            tools.claims.files.insert(key, self.id);
-            file.reader = Some(reader);
-            file.live = false;
-            file.rotated_at = Some(tools.clock);
-        } else {
-            let file = &self.chain[index];
-            let lost = file.kept.state.lock().size.saturating_sub(file.read);
-            tracing::warn!(path = %path.display(), offset = file.read, lost, "a log file was truncated and no copy of it is there; whether it had more nobody knows");
-            tools.counters.vanished.add(1);
-            self.chain[index].vanished = true;
-            self.end_with_loss(index, lost, LossReason::Overwritten, tools)?;
-            self.chain[index].close(tools.counters);
-            self.chain[index].live = false;
-        }
-        if let Some(reader) = self.open(&candidate, &pin, tools)
-            && let Placed::New(file) = self.begin(&candidate, &pin, reader, generation + 1, tools)
-        {
-            self.chain.insert(index + 1, *file);
-        }
-        // Between the two there may be copies that were never seen under their live name.
-        self.look(tools);
-        Ok(())
-    }
-
-    /// The rewritten file under the name it has now.
-    fn current_form(&mut self, index: usize, path: &Path, tools: &Tools<'_>) -> Option<(Candidate, Pinned)> {
-        let key = self.chain[index].file_key();
-        let found = self.snapshot(tools).ok()?.into_iter().find(|(_, pin)| pin.key == key);
-        if found.is_none() {
-            tracing::warn!(path = %path.display(), "a log file was truncated and its name is gone");
-            self.chain[index].drained = true;
-        }
-        found
-    }
-
-    /// A sibling that has the old content, up to the last bytes that were read of it.
-    fn find_copy(&mut self, index: usize, tools: &mut Tools<'_>) -> Option<(Candidate, FileKey, Reader)> {
-        for (candidate, pin) in self.snapshot(tools).ok()?.into_iter().filter(|(c, _)| !c.live) {
-            let known = self.chain.iter().any(|f| f.file_key() == pin.key)
-                || self.finished.iter().any(|f| f.key == pin.key);
-            if known {
-                continue;
-            }
-            let Some(mut reader) = self.open(&candidate, &pin, tools) else { continue };
-            let file = &self.chain[index];
-            let head = file.kept.state.lock().head;
-            let Ok(bytes) = reader.head() else { continue };
-            if is_form_of(head, &bytes, file.read, &reader) && same_tail(file, &mut reader) {
-                return Some((candidate, pin.key, reader));
-            }
-        }
-        None
-    }
-
-    /// Lets every file go as it stands; returns what the next lane of this name should know.
-    pub(crate) fn leave(&mut self, keeper: &Keeper, counters: &Counters) -> Vec<FileState> {
-        let mut states = Vec::new();
-        let keys: Vec<u64> = self.chain.iter().map(|file| file.key).collect();
-        for mut file in self.chain.drain(..) {
-            file.close(counters);
-            self.account.unread(file.carry.len() as u64);
-            keeper.release(file.key, &file.kept, true);
-            states.push(file.kept.current());
-        }
-        keeper.burn_bridges(&keys);
-        let lane = &self.target.key;
-        states.extend(self.finished.drain(..).filter(|f| f.form_of.is_none()).map(|f| f.state(lane)));
-        states
-    }
-
-    /// Lets the first file of the chain go: settled and stated.
-    pub(crate) fn let_go(&mut self, tools: &mut Tools<'_>) {
-        let Some(mut file) = self.chain.pop_front() else { return };
-        let keep = file.listed && file.reader.is_some();
-        file.close(tools.counters);
-        let state = {
-            let mut state = file.kept.state.lock();
-            state.finished = true;
-            state.clone()
-        };
-        let mut done = Finished::from(state.clone());
-        done.size = file.read;
-        if !keep {
-            self.hand_on(&done, tools.keeper);
-        }
-        tools.keeper.release(file.key, &file.kept, keep);
-        if keep {
-            self.finished.push(done);
-        } else if !self.chain.iter().any(|f| f.file_key() == state.key) {
-            tools.claims.files.remove(&state.key);
-        }
-    }
-}
-
-impl Finished {
-    /// Whether a compressed file unpacks to just as much.
-    fn is_whole_in(&self, reader: &Reader) -> bool {
-        reader.unpacked_size() == Some(self.size as u32)
-    }
-
-    fn store_key(&self, lane: &Arc<str>) -> Vec<u8> {
-        self.state(lane).store_key()
-    }
-
-    fn state(&self, lane: &Arc<str>) -> FileState {
-        FileState {
-            key: self.key,
-            generation: self.generation,
-            id: self.id,
-            head: self.head,
-            from: self.from,
-            position: self.size,
-            size: self.size,
-            finished: true,
-            lane: Arc::clone(lane),
-            path: self.path.clone(),
         }
     }
 }
@@ -695,46 +423,4 @@ fn note_listing(file: &mut LogFile, candidate: &Candidate, size: u64, now: Insta
 /// What two looks at a directory have in common when nothing has changed between them.
 fn names_and_keys(pinned: &[(Candidate, Pinned)]) -> Vec<(PathBuf, FileKey)> {
     pinned.iter().map(|(candidate, pin)| (candidate.path.clone(), pin.key)).collect()
-}
-
-/// Whether a file that begins with `bytes` can hold the content that `head` was taken of, up to `read` at least.
-fn is_form_of(head: Head, bytes: &[u8], read: u64, reader: &Reader) -> bool {
-    head.length > 0 && head.matches(bytes) && size_of_form(reader, read) >= read
-}
-
-/// How much a file holds, as of now. A compressed one beyond 4 GiB does not say: it is taken to be long enough.
-fn size_of_form(reader: &Reader, read: u64) -> u64 {
-    match reader.unpacked_size() {
-        Some(size) if read <= u64::from(u32::MAX) => u64::from(size),
-        Some(_) => u64::MAX,
-        None => reader.size_and_unlinked().map_or(0, |(size, _)| size),
-    }
-}
-
-/// Whether a file is being copied from one that is open, whole or in part: which of the two holds the old content is
-/// decided when the original is truncated.
-fn is_copy_in_making(open: &mut [&mut LogFile], copy: &mut Reader) -> bool {
-    let mut is_copy_of = |file: &mut LogFile| {
-        let bytes = copy.head()?;
-        let known = file.kept.state.lock().head;
-        if is_form_of(known, &bytes, file.read, copy) && same_tail(file, copy) {
-            return Ok(true);
-        }
-        let partial = size_of_form(copy, file.read) < file.read;
-        let begins = file.reader.as_mut().map(Reader::head).transpose()?;
-        Ok::<_, std::io::Error>(partial && begins.is_some_and(|begins| begins.starts_with(&bytes)))
-    };
-    // Asked twice: an original is truncated as soon as its copy is whole, perhaps in the midst of the first time.
-    open.iter_mut().filter(|f| f.live).any(|file| (0..2).any(|_| is_copy_of(file).unwrap_or(false)))
-}
-
-/// Whether the bytes before the read position are the same in `other` (compressed files: taken on trust of the head).
-fn same_tail(file: &LogFile, other: &mut Reader) -> bool {
-    if other.is_gzip() {
-        return true;
-    }
-    let before = file.before();
-    let mut found = Vec::new();
-    let at = file.read.saturating_sub(before.len() as u64);
-    other.read(&mut found, at, before.len()).is_ok() && found == before
 }

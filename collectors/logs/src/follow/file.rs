@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use taffrail_record::{FileId, LostSpan, Source};
 
 use super::counters::Counters;
-use super::identity::{FileKey, HEAD_BYTES, Head};
+use super::identity::{FileKey, HEAD_BYTES};
 use super::keeper::{Keeper, Kept};
 use super::reader::{Got, OVERLAP, Reader};
 use super::state::FileState;
@@ -141,7 +141,6 @@ impl LogFile {
     pub(crate) fn read_block(&mut self, data: &mut Vec<u8>, most: usize) -> io::Result<Got> {
         let Some(reader) = &mut self.reader else { return Ok(Got::Bytes(0)) };
         if std::mem::take(&mut self.rewritten) {
-            self.before_length = 0;
             return Ok(Got::Changed);
         }
         let before = &self.before[..usize::from(self.before_length)];
@@ -195,7 +194,7 @@ impl LogFile {
         }
         let bytes = &bytes[..bytes.len().min(HEAD_BYTES)];
         let mut state = self.kept.state.lock();
-        state.head = Head::of(bytes);
+        state.begins_with(bytes);
         let complete = bytes.len() == HEAD_BYTES || memchr::memchr(b'\n', bytes).is_some();
         if self.source.is_none() && (complete || now) {
             let id = state.key.content_id(state.generation, &state.lane, bytes);
@@ -227,9 +226,9 @@ impl LogFile {
         let Ok(bytes) = reader.head() else { return false };
         let grown = known.matches(&bytes) && bytes.len() > usize::from(known.length);
         if grown {
-            let head = Head::of(&bytes);
-            self.kept.state.lock().head = head;
-            self.head_written = head.length;
+            let mut state = self.kept.state.lock();
+            state.begins_with(&bytes);
+            self.head_written = state.head.length;
         }
         grown
     }
@@ -287,7 +286,20 @@ impl LogFile {
             let comparable = !reader.is_gzip() && !tail.is_empty();
             comparable && matches!(reader.read_after(&tail, &mut Vec::new(), end, 0), Ok(Got::Changed))
         });
+        if self.rewritten {
+            // A copy of what was read is not to be known by what stands here now.
+            (self.before_length, self.mid_line) = (0, false);
+        }
         self.undecoded = false;
+    }
+
+    /// Goes on in a copy of what was read.
+    pub(crate) fn continue_in(&mut self, copy: Reader) {
+        self.reader = Some(copy);
+        self.live = false;
+        if self.before_length == 0 {
+            self.approach();
+        }
     }
 
     /// Looks at the bytes before the read position: by them the next read knows the file again, and whether it
@@ -315,4 +327,47 @@ impl LogFile {
 
 fn source(id: FileId, state: &FileState) -> Arc<Source> {
     Arc::new(Source { id, path: state.path.clone(), device: state.key.device, inode: state.key.inode })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use parking_lot::Mutex;
+    use taffrail_checkpoint::{Options, Store};
+
+    use super::super::identity::Head;
+    use super::super::keeper::Rhythm;
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_seen_to_begin_has_had_data_although_it_was_empty_before_and_is_again() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (store, _) = Store::open(root.path(), Options::default()).expect("a store");
+        let rhythm = Rhythm { interval: Duration::from_millis(5), bytes: 1 << 20 };
+        let keeper = Keeper::start(Arc::new(Mutex::new(store)), rhythm).expect("a keeper");
+        let mut written = tempfile::tempfile().expect("a file");
+        let reader = Reader::new(written.try_clone().expect("cloned"), false).expect("opened");
+        let state = FileState {
+            key: FileKey::of(&written).expect("a key").0,
+            generation: 0,
+            id: None,
+            head: Head::default(),
+            from: 0,
+            position: 0,
+            size: 0,
+            finished: false,
+            lane: "file:/a.log".into(),
+            path: "/a.log".into(),
+        };
+        let mut file = LogFile::new(1, state, Some(reader), true, &keeper);
+        assert!(!file.has_had_data());
+        written.write_all(b"line\n").expect("written");
+        assert!(file.learn_head());
+        written.set_len(0).expect("truncated");
+        assert!(file.has_had_data(), "its copy is waited for");
+        assert_eq!(file.kept.current().size, 5, "should it not be found, so much is lost");
+        let got = file.read_block(&mut Vec::new(), 4096).expect("read");
+        assert_eq!(got, Got::Changed, "it does not begin as it did");
+    }
 }

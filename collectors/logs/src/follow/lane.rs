@@ -10,9 +10,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use taffrail_record::{Account, Context, FileId, Hold, LossReason, OutletClosed, Stream};
 
-use super::chain::Finished;
 use super::counters::Counters;
 use super::file::LogFile;
+use super::finished::Finished;
 use super::identity::FileKey;
 use super::keeper::Keeper;
 use super::quota::Bucket;
@@ -38,8 +38,13 @@ pub struct Pace {
     pub name_check: Duration,
     /// A lane that is silent for this long is left to the kernel's notice.
     pub park_after: Duration,
+    /// So long after its last change a file that is like the beginning of a live one may be its copy, before that is
+    /// truncated; then it is a file of its own. Whole seconds.
+    pub truncation: Duration,
     /// How often is stated how far a file is confirmed that moves.
     pub progress: Duration,
+    /// Called between two system calls where it matters what writers do meanwhile; tests give them time there.
+    pub meanwhile: fn(),
 }
 
 impl Default for Pace {
@@ -50,7 +55,9 @@ impl Default for Pace {
             unlinked_grace: Duration::from_secs(2),
             name_check: Duration::from_millis(20),
             park_after: Duration::from_secs(5),
+            truncation: Duration::from_secs(60),
             progress: Duration::from_secs(60),
+            meanwhile: || {},
         }
     }
 }

@@ -1,9 +1,10 @@
 //! Reading bytes at an offset: of a plain file, or of what a gzip file unpacks to.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use flate2::read::MultiGzDecoder;
 
@@ -100,12 +101,22 @@ impl Reader {
 
     /// Size of the file as it lies, and whether its last name is gone.
     pub(crate) fn size_and_unlinked(&self) -> io::Result<(u64, bool)> {
-        let file = match self {
-            Reader::Plain(file) => file,
-            Reader::Gzip(unpacking) => &unpacking.file,
-        };
-        let meta = file.metadata()?;
-        Ok((meta.len(), std::os::unix::fs::MetadataExt::nlink(&meta) == 0))
+        let meta = self.metadata()?;
+        Ok((meta.len(), meta.nlink() == 0))
+    }
+
+    /// Whether its content or its name has changed so lately, by the time that only the kernel sets.
+    pub(crate) fn changed_within(&self, time: Duration) -> bool {
+        let Ok(meta) = self.metadata() else { return false };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        now.abs_diff(meta.ctime().cast_unsigned()) <= time.as_secs()
+    }
+
+    fn metadata(&self) -> io::Result<Metadata> {
+        match self {
+            Reader::Plain(file) => file.metadata(),
+            Reader::Gzip(unpacking) => unpacking.file.metadata(),
+        }
     }
 }
 

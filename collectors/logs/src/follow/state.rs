@@ -47,6 +47,13 @@ pub(crate) struct FileState {
 }
 
 impl FileState {
+    /// Takes up how the file begins. It is as long as that at least, whatever was found earlier or a moment later: who
+    /// waits for this file's data must not miss what was here and is in a copy now.
+    pub(crate) fn begins_with(&mut self, bytes: &[u8]) {
+        self.head = Head::of(bytes);
+        self.size = self.size.max(u64::from(self.head.length));
+    }
+
     /// Its key in the store.
     pub(crate) fn store_key(&self) -> Vec<u8> {
         let mut key = PREFIX.to_vec();

@@ -53,7 +53,7 @@ pub(crate) struct Hints {
 /// What happened in a directory.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Happened {
-    /// To what.
+    /// To what; empty when it is the directory itself.
     pub(crate) names: HashSet<OsString>,
     /// A name has come or gone; otherwise files were written.
     pub(crate) renamed: bool,
@@ -167,7 +167,10 @@ impl Watch {
         }
         hints.directories.retain(|directory, _| self.watched.contains_key(directory));
         hints.removed.retain(|directory| self.watched.contains_key(directory));
-        hints.removed.iter().for_each(|directory| self.remove(directory));
+        for directory in &hints.removed {
+            self.remove(directory);
+            hints.directories.entry(Arc::clone(directory)).or_default().renamed = true;
+        }
         hints
     }
 
@@ -294,6 +297,7 @@ mod tests {
         std::fs::remove_dir(&directory).expect("removed");
         let hints = hear(&mut watch, |hints| !hints.removed.is_empty());
         assert_eq!(hints.removed, std::slice::from_ref(&directory));
+        assert!(hints.directories[&directory].names.is_empty(), "whoever waits for its files hears of it");
         assert!(!watch.is_watching(&directory) && !watch.add(&directory));
         std::fs::create_dir(&directory).expect("made");
         assert!(watch.add(&directory));

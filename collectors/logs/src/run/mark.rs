@@ -4,11 +4,11 @@ use std::fs::Metadata;
 use std::num::NonZeroU64;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::find::settled;
+use crate::find::{SETTLES, settled};
 use crate::follow::{FileState, Lane, Reader};
 
 /// What a lane's directory and its one file say of themselves, times of change included.
@@ -49,7 +49,7 @@ impl Mark {
         numbers[0] = nanos(settled(directory)?);
         if let Some((meta, state, read)) = file {
             let age = SystemTime::now().duration_since(meta.modified().ok()?).unwrap_or_default();
-            if age < Duration::from_millis(50) || !is_at(meta, state, read) {
+            if age <= SETTLES || !is_at(meta, state, read) {
                 return None;
             }
             let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];

@@ -58,9 +58,7 @@ impl Slot {
     pub(super) fn is_active(&self, now: Instant, park_after: Duration) -> bool {
         !self.lane.chain.is_empty() && now.saturating_duration_since(self.active_at) < park_after
     }
-}
 
-impl Slot {
     /// Gives back memory that only a lane at work needs.
     pub(super) fn trim(&mut self) {
         let lane = &mut self.lane;

@@ -1,6 +1,8 @@
 //! The collector under test, with a shipper that remembers, delays, shuffles and forgets.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -182,7 +184,9 @@ impl Agent {
             unlinked_grace: Duration::from_millis(20),
             name_check: Duration::from_millis(1),
             park_after: Duration::from_millis(30),
+            truncation: Duration::from_secs(2),
             progress: Duration::from_millis(50),
+            meanwhile: stumble,
         };
         let store = Arc::new(Mutex::new(store));
         let drain = Duration::from_millis(500);
@@ -220,6 +224,16 @@ impl Agent {
         self.shipper.join().expect("the shipper ends");
         self.collector.join().expect("the collector ends");
     }
+}
+
+/// Now and then gives others the time to do something at the worst moment.
+fn stumble() {
+    thread_local!(static RANDOM: Cell<Random> = Cell::new(Random(RandomState::new().hash_one(()))));
+    let mut random = RANDOM.replace(Random(0));
+    if random.one_in(8) {
+        thread::sleep(Duration::from_micros(random.below(2000)));
+    }
+    RANDOM.set(random);
 }
 
 /// Takes batches into the topic, keeps some receipts for a while, settles them in any order, abandons a few.

@@ -78,6 +78,8 @@ struct Case {
     writers: Vec<Writer>,
     agent: Option<Agent>,
     probes: u64,
+    /// Files were removed: when the agent died before it had let them go, their end is not known.
+    removed: bool,
 }
 
 impl Drop for Case {
@@ -99,7 +101,7 @@ impl Case {
         let writers = (0..=random.below(3) as usize)
             .map(|i| Writer::new(kinds[random.below(3) as usize], i, root.path()))
             .collect();
-        Case { seed, random, root, topic: Arc::default(), writers, agent: None, probes: 0 }
+        Case { seed, random, root, topic: Arc::default(), writers, agent: None, probes: 0, removed: false }
     }
 
     fn run(mut self) -> u64 {
@@ -174,6 +176,7 @@ impl Case {
                 self.await_all();
                 self.await_settled();
                 self.writers[which].remove_rotated();
+                self.removed = true;
             }
             _ => std::thread::sleep(Duration::from_millis(self.random.below(15))),
         }
@@ -257,6 +260,8 @@ impl Case {
             self.seed,
             topic.conflicts
         );
+        let vanished = topic.statements.iter().find(|s| s["ledger"]["kind"] == "vanished");
+        assert!(self.removed || vanished.is_none(), "seed {}: nothing went away: {vanished:?}", self.seed);
         for writer in &self.writers {
             for (stream, expected) in writer.expected.iter().enumerate() {
                 let mut got =

@@ -95,7 +95,10 @@ fn with_too_few_descriptors_every_lane_is_read_in_its_turn() {
     let config = config(scene.path());
     scene.agent = Some(Agent::start_holding(8, scene.path(), config, &scene.topic, 1, false));
     scene.until("all lanes were awaited", |s| {
-        // One more than an eighth above, and what a look pins for the moment.
+        // One more than an eighth above.
+        let open = s.sample("taffrail_logs_open_files", &[]);
+        assert!(open <= 10.0, "{open} are open");
+        // And what a look pins for the moment.
         let held = s.held("0.log");
         assert!(held <= 14, "{held} are held");
         names.iter().all(|name| s.bodies(name) == expected(10))
