@@ -251,8 +251,15 @@ impl LogFile {
             return (self.read, true);
         };
         if !self.is_gzip() {
-            let mut state = self.kept.state.lock();
-            state.size = state.size.max(size);
+            let nameless = {
+                let mut state = self.kept.state.lock();
+                state.size = state.size.max(size);
+                size > 0 && state.head.length == 0
+            };
+            // Of whatever has a size the head is known: it must be found again when it is compressed before it is read.
+            if nameless {
+                self.learn_head();
+            }
         }
         (size, unlinked)
     }

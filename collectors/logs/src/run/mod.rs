@@ -1,11 +1,7 @@
 //! One life of the collector: gives each lane its turn, lets idle ones rest, and ends in order.
-//!
-//! A lane rests in steps. At its end it is polled for a while; then it is parked and the kernel watches its directory;
-//! when more files are open than the process should have, it is put to sleep: its descriptor is closed, and what is
-//! known of its files is what a restart would know. Whatever the kernel says or does not say, every lane at rest is
-//! looked at again in each rescan.
 
 mod mark;
+mod rest;
 mod search;
 mod slots;
 
@@ -24,13 +20,10 @@ use crate::follow::{
     Claims, Counters, FileState, Happened, Keeper, Lane, Pace, Quotas, Schedule, Step, Tools, Watch,
 };
 
-use mark::Mark;
-use slots::{Seat, Sleeper, Slot, Slots};
+use slots::{Slot, Slots};
 
 /// How long a lane waits between looks when something is unfinished and nothing happens.
 const SLOWEST_WAIT: Duration = Duration::from_secs(2);
-/// How long an idle lane waits between looks when the kernel does not watch its directory.
-const SLOWEST_POLL: Duration = Duration::from_secs(10);
 /// How long the kernel's notices may lie while there is always something to read.
 const HEAR_GAP: Duration = Duration::from_millis(20);
 /// How long a new container's first records wait for kubelet to tell the container's id; its files are held open.
@@ -43,14 +36,10 @@ const FULL_NAP: Duration = Duration::from_millis(1);
 const LOOKED_AFTER: usize = 64;
 /// Blocks that an endangered lane reads in one turn.
 const URGENT_BLOCKS: usize = 4;
-/// How many lanes at rest are looked at between two turns.
-const RECHECKED: usize = 256;
 /// How many sleepers are woken between two turns when there is nothing else to do.
 const ROUSED: usize = 32;
 /// How long a lane waits for a descriptor, and is idle before it gives its own away, when there are too few.
 const DESCRIPTOR_WAIT: Duration = Duration::from_millis(100);
-/// The least time between two looks at all lanes at rest for some that can sleep.
-const SHORTAGE_GAP: Duration = Duration::from_secs(1);
 /// How often one is woken while there is.
 const ROUSE_GAP: Duration = Duration::from_millis(2);
 
@@ -316,96 +305,12 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn wake_directory(&mut self, directory: &Path) {
-        self.slots.in_directory(directory).to_vec().into_iter().for_each(|id| self.wake(id));
-    }
-
-    /// A lane at rest has its turn again.
-    fn wake(&mut self, id: usize) {
-        match self.slots.get_mut(id) {
-            Some(Seat::Awake(slot)) => {
-                slot.parking = false;
-                if std::mem::take(&mut slot.parked) {
-                    self.gear.counters.parked.add(1_u64.wrapping_neg());
-                    slot.pause = Duration::ZERO;
-                    slot.lane.checked_at =
-                        Instant::now() - Duration::from_secs(60).min(slot.lane.checked_at.elapsed());
-                    self.schedule.ready(id);
-                }
-            }
-            Some(Seat::Asleep(_)) => self.rouse(id),
-            None => {}
-        }
-    }
-
-    fn rouse_some(&mut self, most: usize) {
-        for id in self.to_rouse.drain(..most.min(self.to_rouse.len())).collect::<Vec<_>>() {
-            if matches!(self.slots.get(id), Some(Seat::Asleep(sleeper)) if sleeper.mark.is_none()) {
-                self.rouse(id);
-            }
-        }
-    }
-
-    /// A sleeper follows its files again, from what is known of them.
-    fn rouse(&mut self, id: usize) {
-        let now = Instant::now();
-        let Some(Seat::Asleep(sleeper)) = self.slots.get_mut(id) else { return };
-        let (target, states) = (sleeper.target.clone(), std::mem::take(&mut sleeper.states));
-        let (named, seen) = (sleeper.named, sleeper.seen);
-        let mut slot = self.slot(id, target, states);
-        (slot.named, slot.seen) = (named, seen);
-        // It was silent: unless something is read now, it rests again at once.
-        slot.active_at = now.checked_sub(self.gear.pace.park_after).unwrap_or(now);
-        slot.added_at = now.checked_sub(NAME_PATIENCE * 2).unwrap_or(now);
-        self.slots.replace(id, Seat::Awake(Box::new(slot)));
-        self.schedule.ready(id);
-    }
-
     fn slot(&mut self, id: usize, target: crate::find::Target, states: Vec<FileState>) -> Slot {
         let now = Instant::now();
         let names = target.account_names();
         let account = self.gear.context.ledger.account([&names[0], &names[1], &names[2]]);
         let bucket = self.quotas.bucket(target.origin.names(), now);
         Slot::new(Lane::new(id, target, states, account, bucket, &self.gear.config, now), now)
-    }
-
-    /// Looks at some of the lanes at rest whatever the kernel said, when it is time.
-    fn recheck(&mut self, now: Instant) -> Result<(), OutletClosed> {
-        if now >= self.recheck_at {
-            self.recheck = 0;
-            self.plan_recheck(now);
-        }
-        let end = self.slots.end();
-        for _ in 0..RECHECKED {
-            if self.recheck >= end {
-                return Ok(());
-            }
-            let changed = match self.slots.get(self.recheck) {
-                Some(Seat::Awake(slot)) => {
-                    slot.parked && (slot.mark.is_none() || slot.mark != Mark::now(&slot.lane))
-                }
-                Some(Seat::Asleep(sleeper)) => {
-                    let now = || Mark::of_states(&sleeper.target.directory, &sleeper.states);
-                    sleeper.mark.is_some_and(|mark| now() != Some(mark))
-                }
-                None => false,
-            };
-            if changed {
-                self.wake(self.recheck);
-            } else if self.slots.awake(self.recheck).is_some_and(|slot| slot.parked)
-                && self.put_to_sleep(self.recheck)?
-            {
-                self.gear.counters.parked.add(1_u64.wrapping_neg());
-            }
-            self.recheck += 1;
-        }
-        Ok(())
-    }
-
-    fn plan_recheck(&mut self, now: Instant) {
-        self.rechecked_at = now;
-        let rescan = Duration::from_secs(self.gear.config.rescan_seconds);
-        self.recheck_at = now + if self.blind { rescan.min(SLOWEST_POLL) } else { rescan };
     }
 
     fn turn(&mut self, id: usize) -> Result<(), OutletClosed> {
@@ -469,92 +374,6 @@ impl<'a> Run<'a> {
             Step::Idle | Step::Empty => return self.rest(id, now, tick),
         }
         Ok(())
-    }
-
-    /// A lane with nothing to do: polled for a while, then parked if the kernel will tell.
-    fn rest(&mut self, id: usize, now: Instant, tick: Duration) -> Result<(), OutletClosed> {
-        let park_after = self.park_after();
-        let Some(slot) = self.slots.awake_mut(id) else { return Ok(()) };
-        if slot.is_active(now, park_after) {
-            slot.pause = tick;
-            self.schedule.after(id, now, tick);
-            return Ok(());
-        }
-        if slot.parking {
-            slot.parking = false;
-            slot.trim();
-            slot.mark = slot.mark.filter(|mark| Mark::of_lane(&slot.lane) == Some(*mark));
-            self.schedule.park(id);
-            if !self.put_to_sleep(id)?
-                && let Some(slot) = self.slots.awake_mut(id)
-            {
-                slot.parked = true;
-                self.gear.counters.parked.add(1);
-            }
-            return Ok(());
-        }
-        let directory = slot.lane.target.directory.clone();
-        let watched = self.is_quiet(&directory, now) && self.watch.add(&directory);
-        let Some(slot) = self.slots.awake_mut(id) else { return Ok(()) };
-        slot.mark = Mark::of_lane(&slot.lane);
-        if watched {
-            // One more look after the watch is set closes the gap before it.
-            slot.parking = true;
-            self.schedule.ready(id);
-        } else if self.put_to_sleep(id)? {
-            self.blind = true;
-            self.schedule.park(id);
-        } else if let Some(slot) = self.slots.awake_mut(id) {
-            slot.pause = next_pause(slot, self.gear.pace.park_after, now, tick, SLOWEST_POLL);
-            self.schedule.after(id, now, slot.pause);
-        }
-        Ok(())
-    }
-
-    /// Whether so many files are open that the next would take the descriptors needed for everything else. Lanes that
-    /// nobody has looked at yet wait until others sleep.
-    fn is_short_of_descriptors(&mut self) -> bool {
-        let open = usize::try_from(self.gear.counters.open_files.value()).unwrap_or(usize::MAX);
-        let short = open > self.most_open.saturating_add(self.most_open / 8);
-        if short {
-            // Some that are parked can sleep.
-            self.recheck_at = self.recheck_at.min(self.rechecked_at + SHORTAGE_GAP);
-        }
-        if short && !std::mem::replace(&mut self.shortage_reported, true) {
-            tracing::warn!(
-                open,
-                "more log files than this process may hold open; idle ones are closed, new ones wait (raise the limit of open files)"
-            );
-        }
-        short
-    }
-
-    /// How long a lane must have been silent to rest.
-    fn park_after(&self) -> Duration {
-        let short = self.gear.counters.open_files.value() > self.most_open as u64;
-        if short { DESCRIPTOR_WAIT.min(self.gear.pace.park_after) } else { self.gear.pace.park_after }
-    }
-
-    /// Closes what an idle lane holds, if more is open than should be; returns whether it sleeps now.
-    fn put_to_sleep(&mut self, id: usize) -> Result<bool, OutletClosed> {
-        if self.gear.counters.open_files.value() <= self.most_open as u64 {
-            return Ok(false);
-        }
-        let Some(slot) = self.slots.awake_mut(id) else { return Ok(false) };
-        let (lane, mark) = (&mut slot.lane, slot.mark);
-        if mark.is_none() || lane.chain.len() != 1 || !lane.is_settled() || !slot.named {
-            return Ok(false);
-        }
-        lane.pause(&mut self.gear.tools(Instant::now()))?;
-        let states = lane.leave(self.gear.keeper, self.gear.counters);
-        let (target, account) = (lane.target.clone(), Some(Arc::clone(&lane.account)));
-        let sleeper = Sleeper { target, states, _account: account, named: slot.named, seen: slot.seen, mark };
-        self.slots.replace(id, Seat::Asleep(Box::new(sleeper)));
-        Ok(true)
-    }
-
-    fn is_quiet(&mut self, directory: &Path, now: Instant) -> bool {
-        self.slots.is_quiet(directory, now, self.park_after())
     }
 
     /// Waits until the shippers have taken something or give memory back. Files are rotated and deleted meanwhile:
