@@ -115,7 +115,8 @@ impl State {
 
     fn position_without(&self, ignored: &[(u64, u64)]) -> u64 {
         let first = self.holds.keys().find(|key| !ignored.contains(key));
-        let mut position = first.map_or(self.end, |&(start, _)| start);
+        // Since a rewind, receipts may be under way for bytes that are not attributed again yet.
+        let mut position = first.map_or(self.end, |&(start, _)| start.min(self.end));
         // Newest first: an earlier range can only pull the position further back, never into a later one.
         for range in self.whole.iter().rev() {
             if range.start < position && position < range.end {
@@ -430,6 +431,39 @@ mod tests {
                 let expected = settled.iter().take_while(|s| **s).count() as u64;
                 prop_assert_eq!(tracker.position(), expected);
             }
+        }
+
+        /// Batches are read, confirmed, abandoned and read again in any order: the position never passes a byte that no
+        /// confirmed batch has brought, and reaches the end when all is confirmed.
+        #[test]
+        fn whatever_is_abandoned_and_read_again_the_position_passes_only_what_was_confirmed(
+            operations in prop::collection::vec((0_u8..4, 1_u64..50, any::<prop::sample::Index>()), 0..200),
+        ) {
+            let (tracker, _changes) = tracker();
+            let (mut read, mut open) = (0_u64, Vec::new());
+            let mut confirmed = vec![false; 200 * 50];
+            for (operation, size, index) in operations {
+                match operation {
+                    0 => {
+                        open.push((tracker.hold(read), read, read + size));
+                        read += size;
+                        tracker.attribute(read);
+                    }
+                    1 if !open.is_empty() => {
+                        let (hold, from, to) = open.swap_remove(index.index(open.len()));
+                        confirmed[from as usize..to as usize].fill(true);
+                        hold.release();
+                    }
+                    2 if !open.is_empty() => drop(open.swap_remove(index.index(open.len()))),
+                    3 => read = tracker.take_rewind().unwrap_or(read),
+                    _ => {}
+                }
+                let prefix = confirmed.iter().take_while(|s| **s).count() as u64;
+                prop_assert!(tracker.position() <= prefix.min(read), "{} of {prefix}", tracker.position());
+            }
+            read = tracker.take_rewind().unwrap_or(read);
+            open.drain(..).for_each(|(hold, ..)| hold.release());
+            prop_assert_eq!(tracker.position(), read);
         }
     }
 }

@@ -225,6 +225,7 @@ impl Lane {
             let end = file.read;
             let position = file.kept.tracker.rewind();
             file.rewind(position);
+            tracing::trace!(file.key, end, position, "read again");
             lose_unreadable(file, end, &self.account);
         }
         self.account.unread(std::mem::take(&mut self.parts_bytes));

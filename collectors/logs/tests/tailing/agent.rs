@@ -251,11 +251,11 @@ fn ship(
         match batches.recv_timeout(Duration::from_millis(2)) {
             Ok(batch) => {
                 let dead = dead.lock();
-                if *dead {
-                    continue;
-                }
-                if batch.payload == Payload::Line && drops && random.one_in(50) {
-                    // Refused for the moment: the collector must read it again.
+                let ends = [batch.records.first(), batch.records.last()].map(|r| r.map(|r| r.span));
+                // Refused for the moment: the collector must read it again.
+                let refused = batch.payload == Payload::Line && drops && random.one_in(50);
+                tracing::trace!(source = ?batch.source.path, ?ends, refused, dead = *dead, "shipped");
+                if *dead || refused {
                     continue;
                 }
                 topic.lock().take(&batch);
