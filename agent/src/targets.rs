@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::error::Error;
+use std::fs::DirEntry;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -404,7 +405,8 @@ pub fn unread(info: &ContainerInfo) -> Option<Unread> {
 /// # Errors
 /// When it cannot be listed.
 pub fn pods_below(root: &Path) -> io::Result<usize> {
-    Ok(std::fs::read_dir(root)?.flatten().filter(|entry| entry.path().is_dir()).count())
+    let is_directory = |entry: &DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+    Ok(std::fs::read_dir(root)?.flatten().filter(is_directory).count())
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub fn start(
     fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
     let config = place.join("taffrail.yaml");
     let text = format!(
-        "node: {{name: node-1}}\nlogs: {{kubernetes: {{root: '{}', links: ''}}}}\ndocker: {{enabled: never}}\n\
+        "node: {{name: node-1}}\nlogs: {{kubernetes: {{root: '{}', links: /none}}}}\ndocker: {{enabled: never}}\n\
          envelope: {}\noutput: {}\nstate: {{directory: '{}'}}\nhttp: {{enabled: {}, listen: '127.0.0.1:{port}'}}\n",
         root.display(),
         form.envelope(),

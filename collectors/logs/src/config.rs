@@ -30,7 +30,8 @@ pub struct LogsConfig {
     /// Longest pause between two looks at a file that is being written, in milliseconds. Shorter means earlier
     /// delivery, longer means less CPU.
     pub poll_interval_ms: u64,
-    /// How often every known directory is looked through whatever the kernel announced, in seconds.
+    /// How often every known directory is looked through whatever the kernel announced, in seconds. What it does not
+    /// announce at all (network file systems, links, exhausted limits) is looked at every 10 seconds at least.
     pub rescan_seconds: u64,
     /// Limits per container or namespace; the first that matches a container applies.
     pub quotas: Vec<Quota>,
@@ -46,7 +47,7 @@ impl Default for LogsConfig {
             max_deleted_bytes: 1024 * 1024 * 1024,
             read_block_bytes: 128 * 1024,
             poll_interval_ms: 250,
-            rescan_seconds: 60,
+            rescan_seconds: 300,
             quotas: Vec::new(),
         }
     }

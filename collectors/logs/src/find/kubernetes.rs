@@ -156,9 +156,8 @@ impl Kubernetes {
         }
         let gone = before.iter().filter(|c| !containers.iter().any(|new| new.name == c.name));
         found.gone.extend(gone.map(|c| key(&directory.join(&*c.name))));
-        // A directory that changed while it was listed is listed again.
-        let settled = now.filter(|_| same || settled(directory) == now);
-        self.pods.insert(name.into(), PodDirectory { settled, containers, round: self.round });
+        // One that changes while it is listed is younger than this, and listed again.
+        self.pods.insert(name.into(), PodDirectory { settled: now, containers, round: self.round });
     }
 
     fn target(&self, pod: &Pod, directory: &Path, id: String) -> Target {

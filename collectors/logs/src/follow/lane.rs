@@ -13,7 +13,7 @@ use taffrail_record::{Account, Context, FileId, Hold, LossReason, OutletClosed, 
 use super::counters::Counters;
 use super::file::LogFile;
 use super::finished::Finished;
-use super::identity::FileKey;
+use super::identity::{FileKey, HEAD_BYTES};
 use super::keeper::Keeper;
 use super::quota::Bucket;
 use super::reader::{Got, Reader};
@@ -179,7 +179,13 @@ impl Lane {
             return Ok(Step::Blocked);
         };
         let (mut data, records) = tools.context.pool.take();
-        match self.chain[index].read_block(&mut data, tools.config.read_block_bytes as usize) {
+        // Until a file's identity is written down it waits with what was read: with little, as there may be many.
+        let most = if self.chain[index].source.is_none() {
+            HEAD_BYTES
+        } else {
+            tools.config.read_block_bytes as usize
+        };
+        match self.chain[index].read_block(&mut data, most) {
             Ok(Got::Bytes(0)) if self.chain[index].undecoded => {
                 self.decode(index, data, records, charge, tools)?;
                 Ok(Step::Progress)
@@ -208,6 +214,12 @@ impl Lane {
     /// How many newer files stand behind the one that is being read: the more, the sooner it will be deleted.
     pub(crate) fn successors(&self) -> usize {
         self.current().map_or(0, |index| self.chain.len() - 1 - index)
+    }
+
+    /// Whether the file that is written to is reached through a link.
+    pub(crate) fn is_linked(&self) -> bool {
+        let newest = self.chain.back().map(|file| file.kept.state.lock().path.clone());
+        newest.is_some_and(|path| path.is_symlink())
     }
 
     /// The oldest file that is not drained.

@@ -130,7 +130,9 @@ impl Run<'_> {
             return Ok(());
         }
         let directory = slot.lane.target.directory.clone();
-        let watched = self.is_quiet(&directory, now) && self.watch.add(&directory);
+        // Writes through a link are told where it leads to, not here.
+        let linked = slot.lane.is_linked();
+        let watched = !linked && self.is_quiet(&directory, now) && self.watch.add(&directory);
         let Some(slot) = self.slots.awake_mut(id) else { return Ok(()) };
         slot.mark = Mark::of_lane(&slot.lane);
         if watched {

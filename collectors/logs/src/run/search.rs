@@ -141,11 +141,24 @@ impl Run<'_> {
         let (mut all, mut fresh) = (true, false);
         for directory in directories {
             let before = self.watch.is_watching(directory);
-            let watched = self.is_quiet(directory, now) && self.watch.add(directory);
+            let watched = self.is_quiet(directory, now)
+                && if self.is_configured(directory) {
+                    self.watch.add_root(directory)
+                } else {
+                    self.watch.add(directory)
+                };
             all &= watched;
             fresh |= watched && !before;
         }
         (all, fresh)
+    }
+
+    /// Whether the configuration names a directory, rather than a wildcard or what was found below it.
+    fn is_configured(&self, directory: &Path) -> bool {
+        let config = &self.gear.config;
+        let named = |path: &String| Path::new(path).parent() == Some(directory);
+        [&config.kubernetes.root, &config.kubernetes.links].iter().any(|root| **root == *directory)
+            || config.files.iter().flat_map(|input| &input.paths).any(named)
     }
 
     /// Takes in all that one kind of finder found; lanes of that kind that it did not find are no longer named.

@@ -150,7 +150,7 @@ impl Case {
 
     /// In every other pair of cases lanes that rest are put to sleep for others.
     fn most_open(&self) -> usize {
-        if self.seed / 2 % 2 == 0 { usize::MAX } else { 12 }
+        if (self.seed / 2).is_multiple_of(2) { usize::MAX } else { 12 }
     }
 
     fn step(&mut self) {

@@ -107,3 +107,19 @@ fn with_too_few_descriptors_every_lane_is_read_in_its_turn() {
     scene.until("all lanes were awaited", |s| names.iter().all(|name| s.bodies(name) == expected(20)));
     scene.close();
 }
+
+#[test]
+fn what_is_written_through_a_link_to_elsewhere_is_seen_although_the_kernel_does_not_tell() {
+    let mut scene = Scene::new();
+    let elsewhere = scene.path().join("elsewhere.log");
+    say(&elsewhere, "one\n");
+    std::os::unix::fs::symlink(&elsewhere, scene.plain("app.log")).expect("linked");
+    scene.start_with(|config| config.rescan_seconds = 3600);
+    scene.until("the line was awaited", |s| s.bodies("app.log") == ["one"]);
+    // Long enough for others to be left to the kernel's notice.
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(scene.sample("taffrail_logs_parked", &[]), 0.0);
+    say(&elsewhere, "two\n");
+    scene.until("the second line was awaited", |s| s.bodies("app.log") == ["one", "two"]);
+    scene.close();
+}
