@@ -36,14 +36,24 @@ pub(crate) struct Shared {
 /// Memory of settled flights, for the next ones, so that full speed does not ask the system for pages all the time. It
 /// was in the budget a moment ago, and goes back when all is quiet. A few long lines' memory is not kept.
 #[derive(Debug, Default)]
-pub(crate) struct Spares(Mutex<VecDeque<Spare>>);
+pub(crate) struct Spares(Mutex<Free>);
+
+#[derive(Debug, Default)]
+struct Free {
+    spares: VecDeque<Spare>,
+    bytes: usize,
+}
 
 impl Spares {
-    const KEPT: usize = 64;
+    /// As much as comes back at once when a broker answers.
+    const KEPT: usize = 8 << 20;
     const LARGEST: usize = 1 << 20;
 
     pub(crate) fn take(&self) -> Spare {
-        self.0.lock().pop_back().unwrap_or_default()
+        let mut free = self.0.lock();
+        let spare = free.spares.pop_back().unwrap_or_default();
+        free.bytes -= spare.memory();
+        spare
     }
 
     pub(crate) fn give(&self, mut spare: Spare) {
@@ -52,20 +62,22 @@ impl Spares {
         if spare.memory() > Self::LARGEST {
             return;
         }
-        let mut spares = self.0.lock();
-        if spares.len() < Self::KEPT {
-            spares.push_back(spare);
+        let mut free = self.0.lock();
+        if free.bytes + spare.memory() <= Self::KEPT {
+            free.bytes += spare.memory();
+            free.spares.push_back(spare);
         }
     }
 
     /// Frees what full speed alone needs; returns whether there was any.
     pub(crate) fn shrink(&self) -> bool {
         const QUIET: usize = 2;
-        let mut spares = self.0.lock();
-        let any = spares.len() > QUIET;
+        let mut free = self.0.lock();
+        let any = free.spares.len() > QUIET;
         if any {
-            spares.truncate(QUIET);
-            spares.shrink_to_fit();
+            free.spares.truncate(QUIET);
+            free.spares.shrink_to_fit();
+            free.bytes = free.spares.iter().map(Spare::memory).sum();
         }
         any
     }
