@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 use taffrail::components::Components;
 use taffrail::http::{Handle, Surface, serve};
@@ -326,6 +327,39 @@ fn tap_says_when_the_agent_ends() {
     reader.join().expect("read to the end");
     // Records may be missing before: this reader is not in a hurry.
     assert!(err(&output).ends_with("taffrail: the agent has ended\n"), "{}", err(&output));
+}
+
+#[test]
+fn tap_says_when_nothing_that_could_match_was_read_yet() {
+    let directory = tempfile::tempdir().expect("directory");
+    let agent = served(directory.path());
+    let _accounts =
+        [["shop", "web-1", "app"], ["", "", "/var/log/app.log"]].map(|names| agent.ledger.account(names));
+    let says = |arguments: &[&str]| {
+        let mut command = taffrail(directory.path(), &[&["tap", "--no-wait"][..], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("runs");
+        let stderr = child.stderr.take().expect("piped");
+        let (heard, said) = std::sync::mpsc::channel();
+        std::thread::spawn(move || BufReader::new(stderr).lines().for_each(|line| drop(heard.send(line))));
+        let said = loop {
+            agent.tap.offer(&batch("x"));
+            if let Ok(line) = said.try_recv() {
+                break Some(line.expect("text"));
+            }
+            if child.try_wait().expect("waits").is_some() {
+                break None;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        child.kill().expect("ended");
+        child.wait().expect("ended");
+        said
+    };
+    for unknown in [&["nobody"][..], &["web", "-n", "elsewhere"], &["/var/log/other.log"]] {
+        let said = says(unknown).expect("it says so");
+        assert!(said.contains("nothing that matches has been read"), "{unknown:?}: {said}");
+    }
+    assert_eq!(says(&["web", "--max", "1"]), None);
 }
 
 #[test]

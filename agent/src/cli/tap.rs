@@ -56,12 +56,16 @@ pub(super) struct Args {
     socket: SocketArg,
 }
 
-/// A line from the agent: a record, or how many are missing here.
+/// A line from the agent: a record, how many are missing here, or that nothing that could match was read yet.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Line<'a> {
     Missed {
         missed: u64,
+    },
+    Unknown {
+        #[serde(rename = "unknown")]
+        _unknown: bool,
     },
     #[serde(borrow)]
     Record(TapRecord<'a>),
@@ -161,6 +165,13 @@ impl Printer {
                     "taffrail: {missed} records are missing here: this side is too slow; narrow it with filters"
                 );
                 if self.style == Style::Json { out.write_all(line) } else { Ok(()) }
+            }
+            Ok(Line::Unknown { .. }) => {
+                eprintln!(
+                    "taffrail: nothing that matches has been read since the agent began; waiting (`taffrail ledger` \
+                     lists what has)"
+                );
+                Ok(())
             }
             Ok(Line::Record(record)) => {
                 self.left = self.left.map(|left| left.saturating_sub(1));

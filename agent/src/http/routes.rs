@@ -9,7 +9,7 @@ use axum::extract::{Query, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use taffrail_prometheus::Format;
 
 use super::Shared;
@@ -110,12 +110,16 @@ async fn ledger(State(shared): Here) -> axum::Json<LedgerReport> {
     axum::Json(LedgerReport::new(node, &shared.surface.ledger))
 }
 
-/// Records as NDJSON until the client or the agent ends.
+/// Records as NDJSON until the client or the agent ends; `{"unknown":true}` before them when nothing that could match has
+/// been read yet.
 async fn tap(State(shared): Here, Query(wanted): Query<Wanted>) -> Response {
     let filter = match Filter::new(&wanted) {
         Ok(filter) => filter,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
+    let accounts = shared.surface.ledger.accounts();
+    let unknown = filter.names_somebody() && !accounts.iter().any(|account| filter.concerns(account.names()));
+    let notice = unknown.then(|| Ok(Bytes::from_static(b"{\"unknown\":true}\n")));
     let listener = match shared.surface.tap.listen(filter) {
         Ok(listener) => listener,
         Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
@@ -127,5 +131,6 @@ async fn tap(State(shared): Here, Query(wanted): Query<Wanted>) -> Response {
         };
         Some((Ok::<Bytes, Infallible>(chunk.into()), (listener, stop)))
     });
+    let lines = stream::iter(notice).chain(lines);
     ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
 }

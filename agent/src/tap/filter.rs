@@ -104,14 +104,32 @@ impl Filter {
 
     /// Whether any record of this origin and source may match.
     pub(super) fn wants(&self, origin: &Origin, source: &Source) -> bool {
+        self.means(origin.names(), &source.path.to_string_lossy())
+    }
+
+    /// Whether it asks for somebody by name.
+    #[must_use]
+    pub fn names_somebody(&self) -> bool {
+        self.namespace.is_some() || self.pod.is_some() || self.container.is_some()
+    }
+
+    /// Whether any record of this account (its namespace, pod and container, or a plain file's path) may match.
+    #[must_use]
+    pub fn concerns(&self, account: [&str; 3]) -> bool {
+        match account {
+            ["", "", path] if path.starts_with('/') => self.means([""; 3], path),
+            names => self.means(names, ""),
+        }
+    }
+
+    fn means(&self, [namespace, pod, container]: [&str; 3], path: &str) -> bool {
         let is = |name: &Option<Name>, value: &str| name.as_ref().is_none_or(|name| name.matches(value));
-        let [namespace, pod, container] = origin.names();
         let who = match (pod, container) {
-            ("", "") => source.path.to_string_lossy(),
-            ("", container) => container.into(),
-            (pod, _) => pod.into(),
+            ("", "") => path,
+            ("", container) => container,
+            (pod, _) => pod,
         };
-        is(&self.namespace, namespace) && is(&self.pod, &who) && is(&self.container, container)
+        is(&self.namespace, namespace) && is(&self.pod, who) && is(&self.container, container)
     }
 
     /// Whether this record's message matches.

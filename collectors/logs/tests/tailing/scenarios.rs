@@ -351,8 +351,11 @@ fn a_line_of_a_hundred_megabytes_is_cut_flagged_and_counted() {
     assert!(records[1].flags.contains(Flags::TRUNCATED));
     assert_eq!(records[2].body, b"after");
     let ledger = Arc::clone(&scene.agent.as_ref().expect("running").ledger);
-    let lost: u64 = ledger.accounts().iter().map(|a| a.balance().lost_bytes()).sum();
-    assert_eq!(lost, 100_000_000 - (1 << 20), "the bytes that were cut are counted");
+    // They are when what is left of the line is confirmed.
+    scene.until("the count of the bytes that were cut was awaited", |_| {
+        let lost: u64 = ledger.accounts().iter().map(|a| a.balance().lost_bytes()).sum();
+        lost == 100_000_000 - (1 << 20)
+    });
     scene.close();
 }
 
