@@ -233,6 +233,10 @@ fn matching_records_come_over_the_socket_as_they_pass() {
     let agent = agent();
     let target = format!("/tap?{}", client::query(&[("pod", Some("web")), ("grep", Some("o n|two"))]));
     let mut lines = client::get(&agent.socket, &target).expect("listens").lines();
+    let first = lines.next().expect("a line").expect("readable");
+    assert_eq!(first, "{\"unknown\":true}", "nothing of it was read yet");
+    let _account = agent.ledger.account(["shop", "web-1", "app"]);
+    let mut lines = client::get(&agent.socket, &target).expect("listens").lines();
     agent.tap.offer(&batch("web-1", &["to no one", "one", "two"]));
     agent.tap.offer(&batch("api-1", &["two"]));
     agent.tap.offer(&batch("web-2", &["two"]));
