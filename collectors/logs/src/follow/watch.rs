@@ -1,8 +1,8 @@
 //! Hints from the kernel: which directories something happened in.
 //!
 //! A hint is never more than a reason to look earlier. What the kernel drops, or will not watch because its limits are
-//! used up or others write there too (network file systems), is found by the timers. Only idle directories are watched: a file that is being written is polled, which
-//! costs a fraction of an event per write.
+//! used up or others write there too (network file systems), is found by the timers. Only idle directories are watched:
+//! a file that is being written is polled, which costs a fraction of an event per write.
 //!
 //! The configured directories, in which lanes appear, are watched through [`notify`]. Those that are found in them, tens of
 //! thousands on a full node, have an inotify instance that is read here: `notify` keeps each path twice and asks its
