@@ -93,11 +93,8 @@ fn size_of_form(reader: &Reader, read: u64) -> u64 {
 }
 
 /// Whether a file is being copied from one that is open, whole or in part: which of the two holds the old content is
-/// decided when the original is truncated. If that does not happen, it is a file of its own after a while.
+/// decided when the original is read and found to be truncated. If it is not after a while, this is a file of its own.
 pub(super) fn is_copy_in_making(open: &mut [&mut LogFile], copy: &mut Reader, patience: Duration) -> bool {
-    if !copy.changed_within(patience) {
-        return false;
-    }
     let mut is_copy_of = |file: &mut LogFile| {
         let (bytes, known) = (copy.head()?, file.kept.state.lock().head);
         let (tail, at) = (file.before().to_vec(), file.read.saturating_sub(file.before().len() as u64));
@@ -105,7 +102,11 @@ pub(super) fn is_copy_in_making(open: &mut [&mut LogFile], copy: &mut Reader, pa
         let Some(original) = &mut file.reader else { return Ok(false) };
         let begins = original.head()?;
         if !known.matches(&begins) || !holds(original, at, &tail) {
+            // However long that is ago: while the far side is down, nobody reads.
             return Ok::<_, std::io::Error>(is_form_of(known, &bytes, read, copy) && holds(copy, at, &tail));
+        }
+        if !copy.changed_within(patience) {
+            return Ok(false);
         }
         let (size, _) = copy.size_and_unlinked()?;
         // A part of it, or all: no copy is longer than its original.

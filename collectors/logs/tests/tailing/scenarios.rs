@@ -265,6 +265,28 @@ fn a_copy_that_is_met_before_its_original_is_truncated_is_not_read_twice() {
 }
 
 #[test]
+fn a_file_that_is_copied_and_truncated_while_the_far_side_is_down_is_read_on_in_its_copy_however_late() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    scene.start();
+    let gate = Arc::clone(&scene.agent.as_ref().expect("running").gate);
+    let closed = gate.lock();
+    say(&log, lines(0, 4000, 200));
+    let read = "taffrail_logs_read_bytes_total";
+    scene.until("the pipeline was full", |s| s.sample(read, &[]) > 4000.0);
+    fs::copy(&log, scene.plain("app.log.1")).expect("copied");
+    append(&log).set_len(0).expect("truncated");
+    say(&log, lines(4000, 4010, 200));
+    // Until the copy is too old to be one that is being made.
+    std::thread::sleep(Duration::from_millis(3500));
+    drop(closed);
+    scene.until("all lines were awaited", |s| s.records("app.log").len() >= 4010);
+    assert!(scene.bodies("app.log").iter().map(String::as_str).eq(lines(0, 4010, 200).lines()));
+    assert_eq!((scene.stated("vanished"), scene.declared("overwritten")), (0, 0));
+    scene.close();
+}
+
+#[test]
 fn what_is_like_the_beginning_of_a_live_file_and_stays_so_is_a_file_of_its_own() {
     let mut scene = Scene::new();
     say(&scene.plain("app.log.1"), "the same first line\n");
