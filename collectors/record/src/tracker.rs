@@ -22,6 +22,7 @@ pub struct Changes {
     state: Mutex<Pending>,
     woken: Condvar,
     total: AtomicU64,
+    ahead: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +57,13 @@ impl Changes {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.total.load(Ordering::Acquire)
+    }
+
+    /// How many bytes are confirmed and yet beyond the positions of their files, because what stands before them there
+    /// is still under way. A crash repeats them. What waits for a writer does not make it wait ([`Tracker::hold_for_writer`]).
+    #[must_use]
+    pub fn ahead(&self) -> u64 {
+        self.ahead.load(Ordering::Acquire)
     }
 
     /// Waits until `patience` is over, or until positions have moved by `bytes` in all; then takes the keys of
@@ -100,17 +108,56 @@ pub struct Tracker {
 struct State {
     end: u64,
     sequence: u64,
-    /// (first byte, sequence) of each hold, and whether its receipt was abandoned.
-    holds: BTreeMap<(u64, u64), bool>,
+    /// By first byte and sequence.
+    holds: BTreeMap<(u64, u64), Held>,
     abandoned: usize,
+    /// Bytes of holds that were released while an earlier one was still under way, by the same key.
+    ahead: BTreeMap<(u64, u64), u64>,
     lost: Vec<(LostSpan, Hold)>,
     /// Ranges that are settled whole or not at all.
     whole: Vec<Span>,
 }
 
+#[derive(Debug, Default)]
+struct Held {
+    /// Its receipt was dropped.
+    abandoned: bool,
+    /// Its release is a matter of what a writer does.
+    for_writer: bool,
+}
+
 impl State {
     fn position(&self) -> u64 {
         self.position_without(&[])
+    }
+
+    /// The first byte that waits for the agent and the far side alone.
+    fn first_under_way(&self) -> u64 {
+        let first = self.holds.iter().find(|(_, held)| !held.for_writer);
+        first.map_or(u64::MAX, |(&(start, _), _)| start)
+    }
+
+    fn take_ahead(&mut self) -> u64 {
+        std::mem::take(&mut self.ahead).into_values().sum()
+    }
+
+    /// Notes the bytes of a hold that was just released; returns by how many more and less are now ahead.
+    fn release(&mut self, key: (u64, u64), bytes: u64) -> (u64, u64) {
+        self.holds.remove(&key);
+        // An emptied map keeps a node of 200 bytes, and most files rest.
+        if self.holds.is_empty() {
+            self.holds = BTreeMap::new();
+        }
+        let first = self.first_under_way();
+        let mut caught_up = 0;
+        while let Some(entry) = self.ahead.first_entry().filter(|entry| entry.key().0 < first) {
+            caught_up += entry.remove();
+        }
+        let more = if bytes > 0 && key.0 >= first { bytes } else { 0 };
+        if more > 0 {
+            self.ahead.insert(key, more);
+        }
+        (more, caught_up)
     }
 
     fn position_without(&self, ignored: &[(u64, u64)]) -> u64 {
@@ -180,15 +227,27 @@ impl Tracker {
     /// Holds the position at `start`.
     #[must_use]
     pub fn hold(self: &Arc<Self>, start: u64) -> Hold {
-        let mut state = self.state.lock();
-        self.hold_locked(&mut state, start)
+        self.hold_records(start, 0)
     }
 
-    fn hold_locked(self: &Arc<Self>, state: &mut State, start: u64) -> Hold {
+    /// Holds the position at `start` for records of `bytes` bytes of this file.
+    #[must_use]
+    pub fn hold_records(self: &Arc<Self>, start: u64, bytes: u64) -> Hold {
+        self.hold_locked(&mut self.state.lock(), start, bytes, Held::default())
+    }
+
+    /// Holds the position at `start` for what waits until a writer goes on: nobody may be made to wait for that.
+    #[must_use]
+    pub fn hold_for_writer(self: &Arc<Self>, start: u64) -> Hold {
+        let held = Held { for_writer: true, ..Held::default() };
+        self.hold_locked(&mut self.state.lock(), start, 0, held)
+    }
+
+    fn hold_locked(self: &Arc<Self>, state: &mut State, start: u64, bytes: u64, held: Held) -> Hold {
         state.sequence += 1;
         let key = (start, state.sequence);
-        state.holds.insert(key, false);
-        Hold { tracker: Arc::clone(self), key, released: false }
+        state.holds.insert(key, held);
+        Hold { tracker: Arc::clone(self), key, bytes, released: false }
     }
 
     /// Says that every byte before `end` now belongs to a hold or is settled. Take the holds first.
@@ -217,7 +276,7 @@ impl Tracker {
             last.span.end = span.end;
             return;
         }
-        let hold = self.hold_locked(&mut state, span.start);
+        let hold = self.hold_locked(&mut state, span.start, 0, Held::default());
         state.lost.push((LostSpan { span, reason }, hold));
     }
 
@@ -245,8 +304,10 @@ impl Tracker {
     pub fn rewind(&self) -> u64 {
         let mut state = self.state.lock();
         let position = state.position();
-        state.holds.retain(|_, abandoned| !*abandoned);
+        state.holds.retain(|_, held| !held.abandoned);
         state.abandoned = 0;
+        // That they are sent again is settled now, with a crash or without.
+        self.changes.ahead.fetch_sub(state.take_ahead(), Ordering::AcqRel);
         state.end = position;
         state.whole.retain(|range| range.end <= position);
         position
@@ -274,12 +335,20 @@ impl Tracker {
     }
 }
 
+impl Drop for Tracker {
+    fn drop(&mut self) {
+        self.changes.ahead.fetch_sub(self.state.get_mut().take_ahead(), Ordering::AcqRel);
+    }
+}
+
 /// Keeps a tracker's position at or before its first byte, until it is released. Dropping it unreleased
 /// abandons it: the position stays, and the collector is told to read again.
 #[derive(Debug)]
 pub struct Hold {
     tracker: Arc<Tracker>,
     key: (u64, u64),
+    /// Of records; they are confirmed when it is released.
+    bytes: u64,
     released: bool,
 }
 
@@ -299,13 +368,11 @@ impl Hold {
     /// Lets the position pass.
     pub fn release(mut self) {
         self.released = true;
-        let key = self.key;
+        let ahead = &self.tracker.changes.ahead;
         self.tracker.update(|state| {
-            state.holds.remove(&key);
-            // An emptied map keeps a node of 200 bytes, and most files rest.
-            if state.holds.is_empty() {
-                state.holds = BTreeMap::new();
-            }
+            let (more, caught_up) = state.release(self.key, self.bytes);
+            ahead.fetch_add(more, Ordering::AcqRel);
+            ahead.fetch_sub(caught_up, Ordering::AcqRel);
         });
     }
 }
@@ -316,8 +383,8 @@ impl Drop for Hold {
             return;
         }
         let mut state = self.tracker.state.lock();
-        if let Some(abandoned) = state.holds.get_mut(&self.key) {
-            *abandoned = true;
+        if let Some(held) = state.holds.get_mut(&self.key) {
+            held.abandoned = true;
             state.abandoned += 1;
         }
     }
@@ -389,6 +456,54 @@ mod tests {
     }
 
     #[test]
+    fn confirmed_bytes_are_ahead_while_what_is_before_them_is_under_way() {
+        let (tracker, changes) = tracker();
+        let statement = tracker.hold(0);
+        let first = tracker.hold_records(0, 10);
+        let second = tracker.hold_records(10, 10);
+        let third = tracker.hold_records(20, 5);
+        tracker.attribute(25);
+        first.release();
+        second.release();
+        assert_eq!(changes.ahead(), 20);
+        statement.release();
+        assert_eq!((changes.ahead(), tracker.position()), (0, 20));
+        third.release();
+        assert_eq!((changes.ahead(), tracker.position()), (0, 25));
+    }
+
+    #[test]
+    fn what_waits_for_a_writer_does_not_put_others_ahead() {
+        let (tracker, changes) = tracker();
+        let part = tracker.hold_for_writer(0);
+        let (first, second) = (tracker.hold_records(10, 10), tracker.hold_records(20, 10));
+        tracker.attribute(30);
+        second.release();
+        assert_eq!(changes.ahead(), 10, "the first is under way");
+        first.release();
+        assert_eq!((changes.ahead(), tracker.position()), (0, 0));
+        drop(part);
+    }
+
+    #[test]
+    fn nothing_is_ahead_of_what_is_read_again_or_let_go() {
+        let (tracker, changes) = tracker();
+        let (first, second) = (tracker.hold_records(0, 10), tracker.hold_records(10, 10));
+        tracker.attribute(20);
+        second.release();
+        assert_eq!(changes.ahead(), 10);
+        drop(first);
+        assert_eq!(tracker.take_rewind(), Some(0));
+        assert_eq!(changes.ahead(), 0);
+        let (first, second) = (tracker.hold_records(0, 10), tracker.hold_records(10, 10));
+        second.release();
+        drop(first);
+        assert_eq!(changes.ahead(), 10);
+        drop(tracker);
+        assert_eq!(changes.ahead(), 0);
+    }
+
+    #[test]
     fn an_abandoned_hold_asks_for_a_rewind_to_the_position() {
         let (tracker, _changes) = tracker();
         let first = tracker.hold(0);
@@ -404,19 +519,19 @@ mod tests {
 
     proptest! {
         /// The model: a byte is settled when every batch that covers it is confirmed; the position is the number
-        /// of leading settled bytes.
+        /// of leading settled bytes, and the settled bytes behind that are ahead.
         #[test]
         fn the_position_is_the_contiguous_confirmed_prefix(
             sizes in prop::collection::vec(1_u64..50, 1..40),
             order in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
         ) {
-            let (tracker, _changes) = tracker();
+            let (tracker, changes) = tracker();
             let total: u64 = sizes.iter().sum();
             let mut settled = vec![false; usize::try_from(total).expect("small")];
             let mut open = Vec::new();
             let mut start = 0;
             for size in sizes {
-                let hold = tracker.hold(start);
+                let hold = tracker.hold_records(start, size);
                 tracker.attribute(start + size);
                 open.push((hold, start, start + size));
                 start += size;
@@ -430,6 +545,8 @@ mod tests {
                 settled[from as usize..to as usize].fill(true);
                 let expected = settled.iter().take_while(|s| **s).count() as u64;
                 prop_assert_eq!(tracker.position(), expected);
+                let ahead = settled.iter().filter(|s| **s).count() as u64 - expected;
+                prop_assert_eq!(changes.ahead(), ahead);
             }
         }
 

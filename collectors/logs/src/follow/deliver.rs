@@ -100,16 +100,20 @@ impl Lane {
         self.decode_unfinished(index, tools)
     }
 
-    /// Delivers parts that have waited too long for their final part.
+    /// Called when everything in the chain is read: delivers parts that have waited too long for their final part.
     pub(super) fn flush_parts(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
         let limit =
             i64::try_from(tools.config.partial_timeout_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000);
         let before = tools.now.steady.saturating_sub(limit);
-        let Some(file) =
-            self.decoder.pending().find(|p| p.seen < before).and_then(|p| p.fragments.last().map(|f| f.file))
-        else {
+        let due = self.decoder.pending().find(|p| p.seen < before);
+        let Some(file) = due.and_then(|p| p.fragments.last().map(|f| f.file)) else { return Ok(()) };
+        // If reading had to wait for the far side, the end may long lie in a file that was not looked for.
+        let newest = |lane: &Lane| lane.chain.back().map(|file| file.key);
+        let known = newest(self);
+        self.look(tools);
+        if newest(self) != known {
             return Ok(());
-        };
+        }
         let (mut data, mut records) = (Vec::new(), Vec::new());
         self.decoder.flush_parts(&mut data, before, &mut records);
         let index = self.chain.iter().position(|f| f.id() == Some(file)).unwrap_or(0);

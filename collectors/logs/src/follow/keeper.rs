@@ -1,8 +1,9 @@
 //! Writes positions down: the thread between the trackers and the store.
 //!
-//! Guarantee: what it writes is a tracker's settled position at some moment, never more. Positions that have moved and
-//! are not written down are what a crash repeats: they are written when they amount to half of a configured number of
-//! bytes, and readers wait when they amount to all of it. When nothing moves it writes nothing.
+//! Guarantee: what it writes is a tracker's settled position at some moment, never more. What is confirmed and not
+//! written down is what a crash repeats: the bytes by which positions have moved, and those confirmed beyond a position
+//! that waits for something before them. Positions are written when the first amount to half of a configured number
+//! of bytes, and readers wait when both together amount to all of it. When nothing moves it writes nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +30,7 @@ pub(crate) struct Kept {
 pub struct Rhythm {
     /// At the latest this long after a change.
     pub interval: Duration,
-    /// How many settled bytes may wait to be written down.
+    /// How many confirmed bytes may wait to be written down.
     pub bytes: u64,
 }
 
@@ -133,10 +134,11 @@ impl Keeper {
         ticket
     }
 
-    /// Whether no more may be read, because too much of what is settled is not written down.
+    /// Whether no more may be read, because too much of what is confirmed is not written down.
     pub(crate) fn is_behind(&self) -> bool {
-        let settled = self.shared.changes.total();
-        settled.saturating_sub(self.shared.settled.load(Ordering::Acquire)) >= self.rhythm.bytes
+        let Shared { changes, settled, .. } = &*self.shared;
+        let settled = changes.total().saturating_sub(settled.load(Ordering::Acquire));
+        settled + changes.ahead() >= self.rhythm.bytes
     }
 
     /// Whether what a ticket stands for is written down, or cannot be: delivery does not wait for a full disk.

@@ -158,7 +158,6 @@ impl Lane {
         self.rewind_if_abandoned(tools.keeper);
         self.settle_front(tools)?;
         let Some(index) = self.current() else {
-            // All is read; parts may wait for an end that no file is left to bring.
             self.flush_parts(tools)?;
             return Ok(if self.chain.is_empty() { Step::Empty } else { Step::Waiting });
         };
@@ -172,7 +171,11 @@ impl Lane {
         if self.chain[index].undecoded && unwritten(self.chain[index].ticket) {
             return Ok(Step::Until(tools.clock + IDENTITY_WAIT));
         }
-        if tools.context.outlet.is_full() || tools.keeper.is_behind() {
+        if tools.context.outlet.is_full() {
+            return Ok(Step::Blocked);
+        }
+        if tools.keeper.is_behind() {
+            self.state_all_losses(tools)?;
             return Ok(Step::Blocked);
         }
         let Some(charge) = tools.context.budget.try_take(u64::from(tools.config.read_block_bytes)) else {
@@ -270,7 +273,6 @@ impl Lane {
         if !file.carry.is_empty() && tools.now.steady.saturating_sub(file.carry_at) > timeout {
             self.decode_unfinished(index, tools)?;
         }
-        self.flush_parts(tools)?;
         self.state_losses(index, tools)?;
         if self.is_final(index, tools) {
             self.end_line(index, tools)?;
@@ -295,6 +297,9 @@ impl Lane {
             || self.chain.len() > 1
             || !self.chain[index].live
             || !self.chain[index].listed;
+        if index + 1 == self.chain.len() {
+            self.flush_parts(tools)?;
+        }
         Ok(if unfinished { Step::Waiting } else { Step::Idle })
     }
 

@@ -16,23 +16,23 @@ use super::statements;
 impl Lane {
     /// One hold per file that the records touch, at the first byte they touch there.
     pub(super) fn holds(&self, index: usize, id: FileId, records: &[Record]) -> Vec<(FileId, Hold)> {
-        let mut starts: Vec<(FileId, u64)> = Vec::with_capacity(1);
-        let mut note = |file: FileId, start: u64| match starts.iter_mut().find(|(f, _)| *f == file) {
-            Some((_, first)) => *first = (*first).min(start),
-            None => starts.push((file, start)),
+        let mut touched: Vec<(FileId, u64, u64)> = Vec::with_capacity(1);
+        let mut note = |file: FileId, span: Span| match touched.iter_mut().find(|(f, _, _)| *f == file) {
+            Some((_, start, bytes)) => (*start, *bytes) = ((*start).min(span.start), *bytes + span.len()),
+            None => touched.push((file, span.start, span.len())),
         };
         for record in records {
             match &record.extra {
                 Some(extra) if !extra.fragments.is_empty() => {
-                    extra.fragments.iter().for_each(|f| note(f.file, f.span.start));
+                    extra.fragments.iter().for_each(|f| note(f.file, f.span));
                 }
-                _ => note(id, record.span.start),
+                _ => note(id, record.span),
             }
         }
-        starts
-            .into_iter()
-            .filter_map(|(file, start)| Some((file, self.by_id(file, index)?.kept.tracker.hold(start))))
-            .collect()
+        let hold = |(file, start, bytes)| {
+            Some((file, self.by_id(file, index)?.kept.tracker.hold_records(start, bytes)))
+        };
+        touched.into_iter().filter_map(hold).collect()
     }
 
     /// Sees to it that a record of several pieces is read again whole or not at all.
@@ -52,7 +52,7 @@ impl Lane {
         } else if !spans.is_empty() {
             let leg = |(id, span): &(FileId, Span)| {
                 let file = self.by_id(*id, 0)?;
-                Some(Leg { hold: file.kept.tracker.hold(span.start), until: span.end })
+                Some(Leg { hold: file.kept.tracker.hold_for_writer(span.start), until: span.end })
             };
             keeper.bridge(spans.iter().filter_map(leg).collect());
         }
@@ -83,7 +83,7 @@ impl Lane {
                 if let Some(at) = old.iter().position(same) {
                     self.part_holds.push(old.swap_remove(at));
                 } else if let Some(log) = self.chain.iter().find(|f| f.id() == Some(file)) {
-                    self.part_holds.push((stream, file, start, log.kept.tracker.hold(start)));
+                    self.part_holds.push((stream, file, start, log.kept.tracker.hold_for_writer(start)));
                 }
             }
         }
@@ -136,6 +136,11 @@ impl Lane {
         let batch =
             statements::batch(&statement, &self.target.origin, source, &self.account, holds, tools.now.unix);
         tools.context.outlet.send(batch, &tools.context.stop, &tools.context.beat)
+    }
+
+    /// Declares what losses keep positions back, of all files: the reader waits for those positions.
+    pub(super) fn state_all_losses(&mut self, tools: &mut Tools<'_>) -> Result<(), OutletClosed> {
+        (0..self.chain.len()).try_for_each(|index| self.state_losses(index, tools))
     }
 
     /// Sends what losses wait to be declared.

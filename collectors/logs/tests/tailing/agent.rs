@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use taffrail_logs::config::{FileInput, KubernetesLogs};
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Pace, Rhythm};
 use taffrail_record::{
-    Ask, Batch, Beat, Budget, BufferPool, Collector, Context, Extra, Family, FileId, Flags, Ledger, Outlet,
-    Payload, Receipt, Record, Samples, Series, Stop, Stream,
+    Ask, Batch, Beat, Budget, BufferPool, Collector, Context, Extra, Family, FileId, Flags, Ledger,
+    LossReason, Outlet, Payload, Receipt, Record, Samples, Series, Stop, Stream,
 };
 
 use super::writer::Random;
@@ -94,6 +95,11 @@ fn id_of(file: FileId, record: &Record) -> Id {
     }
 }
 
+/// What may be under way.
+pub(crate) const MEMORY: u64 = 64 * 1024;
+/// What may be confirmed and not written down.
+pub(crate) const CHECKPOINT_BYTES: u64 = 16 * 1024;
+
 /// One life of the agent.
 pub(crate) struct Agent {
     stop: Stop,
@@ -102,6 +108,8 @@ pub(crate) struct Agent {
     killed: Arc<Mutex<bool>>,
     /// While it is held, the far side takes nothing.
     pub(crate) gate: Arc<Mutex<()>>,
+    /// While it is set, the far side confirms no statement.
+    pub(crate) speechless: Arc<AtomicBool>,
     pub(crate) ledger: Arc<Ledger>,
     metrics: Arc<dyn Ask>,
 }
@@ -173,11 +181,11 @@ impl Agent {
             outlet,
             stop: stop.clone(),
             beat: Beat::new(),
-            budget: Budget::new(64 * 1024),
+            budget: Budget::new(MEMORY),
             pool: BufferPool::new(4, 1 << 20),
             ledger: Arc::clone(&ledger),
         };
-        let rhythm = Rhythm { interval: Duration::from_millis(5), bytes: 16 * 1024 };
+        let rhythm = Rhythm { interval: Duration::from_millis(5), bytes: CHECKPOINT_BYTES };
         let pace = Pace {
             plain_grace: Duration::from_millis(20),
             kubelet_grace: Duration::from_millis(10),
@@ -196,9 +204,18 @@ impl Agent {
         let collector = thread::spawn(move || logs.run(&context).expect("the collector runs"));
         let killed = Arc::new(Mutex::new(false));
         let gate = Arc::new(Mutex::new(()));
-        let (dead, open, topic) = (Arc::clone(&killed), Arc::clone(&gate), Arc::clone(topic));
-        let shipper = thread::spawn(move || ship(&batches, &topic, &dead, &open, Random(seed), drops));
-        Agent { stop, collector, shipper, killed, gate, ledger, metrics }
+        let speechless = Arc::new(AtomicBool::new(false));
+        let shipper = Shipper {
+            batches,
+            topic: Arc::clone(topic),
+            dead: Arc::clone(&killed),
+            gate: Arc::clone(&gate),
+            speechless: Arc::clone(&speechless),
+            random: Random(seed),
+            drops,
+        };
+        let shipper = thread::spawn(move || shipper.run());
+        Agent { stop, collector, shipper, killed, gate, speechless, ledger, metrics }
     }
 
     /// The value of a sample; 0 where there is none.
@@ -236,41 +253,69 @@ fn stumble() {
     RANDOM.set(random);
 }
 
-/// Takes batches into the topic, keeps some receipts for a while, settles them in any order, abandons a few.
-fn ship(
-    batches: &Receiver<Batch>,
-    topic: &Mutex<Topic>,
-    dead: &Mutex<bool>,
-    gate: &Mutex<()>,
-    mut random: Random,
+/// What no shipper of the tests can deliver.
+pub(crate) const UNDELIVERABLE: &str = "larger than anybody takes";
+
+/// The far side.
+struct Shipper {
+    batches: Receiver<Batch>,
+    topic: Arc<Mutex<Topic>>,
+    dead: Arc<Mutex<bool>>,
+    gate: Arc<Mutex<()>>,
+    speechless: Arc<AtomicBool>,
+    random: Random,
     drops: bool,
-) {
-    let mut open: Vec<Receipt> = Vec::new();
-    loop {
-        drop(gate.lock());
-        match batches.recv_timeout(Duration::from_millis(2)) {
-            Ok(batch) => {
-                let dead = dead.lock();
-                let ends = [batch.records.first(), batch.records.last()].map(|r| r.map(|r| r.span));
-                // Refused for the moment: the collector must read it again.
-                let refused = batch.payload == Payload::Line && drops && random.one_in(50);
-                tracing::trace!(source = ?batch.source.path, ?ends, refused, dead = *dead, "shipped");
-                if *dead || refused {
-                    continue;
+}
+
+impl Shipper {
+    /// Takes batches into the topic, keeps some receipts for a while, settles them in any order, abandons a few.
+    fn run(mut self) {
+        let mut open: Vec<Receipt> = Vec::new();
+        let mut statements: Vec<Receipt> = Vec::new();
+        loop {
+            drop(self.gate.lock());
+            match self.batches.recv_timeout(Duration::from_millis(2)) {
+                Ok(mut batch) => {
+                    let dead = self.dead.lock();
+                    let ends = [batch.records.first(), batch.records.last()].map(|r| r.map(|r| r.span));
+                    // Refused for the moment: the collector must read it again.
+                    let refused = batch.payload == Payload::Line && self.drops && self.random.one_in(50);
+                    tracing::trace!(source = ?batch.source.path, ?ends, refused, dead = *dead, "shipped");
+                    if *dead || refused {
+                        continue;
+                    }
+                    give_up(&mut batch);
+                    self.topic.lock().take(&batch);
+                    let is_line = batch.payload == Payload::Line;
+                    if is_line { &mut open } else { &mut statements }.push(batch.receipt);
+                    if !self.speechless.load(Ordering::Acquire) {
+                        open.append(&mut statements);
+                    }
+                    while open.len() > 6 || !open.is_empty() && self.random.one_in(3) {
+                        open.swap_remove(self.random.below(open.len() as u64) as usize).confirm();
+                    }
                 }
-                topic.lock().take(&batch);
-                open.push(batch.receipt);
-                while open.len() > 6 || !open.is_empty() && random.one_in(3) {
-                    open.swap_remove(random.below(open.len() as u64) as usize).confirm();
+                Err(RecvTimeoutError::Timeout) => {
+                    let dead = self.dead.lock();
+                    if !*dead {
+                        if !self.speechless.load(Ordering::Acquire) {
+                            open.append(&mut statements);
+                        }
+                        open.drain(..).for_each(Receipt::confirm);
+                    }
                 }
+                Err(RecvTimeoutError::Disconnected) => return,
             }
-            Err(RecvTimeoutError::Timeout) => {
-                let dead = dead.lock();
-                if !*dead {
-                    open.drain(..).for_each(Receipt::confirm);
-                }
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
         }
     }
+}
+
+/// Declares lost what cannot be delivered.
+fn give_up(batch: &mut Batch) {
+    let is_delivered = |record: &Record| batch.body(record) != UNDELIVERABLE.as_bytes();
+    let (delivered, lost): (Vec<Record>, Vec<Record>) = batch.records.iter().cloned().partition(is_delivered);
+    for record in &lost {
+        batch.receipt.lose_record(batch.source.id, record, LossReason::TooLarge);
+    }
+    batch.records = delivered;
 }

@@ -1,6 +1,7 @@
 //! What a random model rarely meets: files that go away or rest, hostile ones, quotas, a loud neighbour, lines that never
 //! end.
 
+mod bound;
 mod gone;
 mod resting;
 
@@ -350,6 +351,33 @@ fn parts_without_an_end_are_delivered_although_their_container_is_gone() {
     assert_eq!(record.body, b"the beginning of an end");
     assert!(record.flags.contains(Flags::PARTIAL));
     scene.until("the file was let go", |s| s.held("0.log") == 0);
+    scene.close();
+}
+
+#[test]
+fn a_split_line_whose_end_lies_in_the_next_file_is_joined_however_long_the_far_side_takes_nothing() {
+    let mut scene = Scene::new();
+    let log = scene.container("shop", "web", "0.log");
+    let loud = scene.container("shop", "loud", "0.log");
+    say(&log, cri("stdout", "F", "whole") + &cri("stdout", "P", "the beginning "));
+    say(&loud, cri("stdout", "F", "whole"));
+    scene.start_with(|config| config.partial_timeout_ms = 2000);
+    scene.until("the whole lines were awaited", |s| {
+        !s.records("web").is_empty() && !s.records("loud").is_empty()
+    });
+    {
+        let agent = scene.agent.as_ref().expect("running");
+        let _nothing_is_taken = agent.gate.lock();
+        say(&loud, cri("stdout", "F", &"word ".repeat(100)).repeat(1000));
+        std::thread::sleep(Duration::from_millis(200));
+        fs::rename(&log, log.with_file_name("0.log.20261121-101112")).expect("rotated");
+        say(&log, cri("stdout", "F", "and the end"));
+        std::thread::sleep(Duration::from_millis(2500));
+    }
+    scene.until("the line was awaited", |s| s.records("web").len() == 2);
+    let record = &scene.records("web")[1];
+    assert_eq!(String::from_utf8_lossy(&record.body), "the beginning and the end");
+    assert!(!record.flags.contains(Flags::PARTIAL));
     scene.close();
 }
 
