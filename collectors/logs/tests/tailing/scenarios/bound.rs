@@ -19,7 +19,7 @@ fn bytes(arrived: &[Arrived]) -> u64 {
 #[test]
 fn no_more_is_delivered_beyond_an_unconfirmed_statement_than_a_crash_may_repeat() {
     let mut scene = Scene::new();
-    fs::write(scene.plain("app.log"), lines()).expect("written");
+    say(&scene.plain("app.log"), lines());
     scene.start();
     scene.agent.as_ref().expect("running").speechless.store(true, Ordering::Release);
     scene.until("something arrives", |scene| bytes(&scene.records("app.log")) > CHECKPOINT_BYTES);
@@ -34,7 +34,7 @@ fn no_more_is_delivered_beyond_an_unconfirmed_statement_than_a_crash_may_repeat(
 #[test]
 fn what_a_loss_keeps_back_is_declared_before_reading_waits_for_it() {
     let mut scene = Scene::new();
-    fs::write(scene.plain("app.log"), format!("{UNDELIVERABLE}\n{}", lines())).expect("written");
+    say(&scene.plain("app.log"), format!("{UNDELIVERABLE}\n{}", lines()));
     scene.start();
     scene.until("all arrives", |scene| scene.records("app.log").len() == LINES);
     let length = UNDELIVERABLE.len() as u64 + 1;
