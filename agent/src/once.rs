@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use taffrail_record::{Account, Ask, Balance, Family, Ledger, Samples, Series};
+use taffrail_record::{Account, Ask, Balance, Gathered, Ledger};
 
 /// How often it is asked.
 pub(crate) const TICK: Duration = Duration::from_millis(500);
@@ -31,7 +31,7 @@ impl Once {
 
     /// To be called once a [`TICK`]; true when it is time to end.
     pub(crate) fn is_done(&mut self) -> bool {
-        let rests = self.progress().has_looked() && self.is_through();
+        let rests = has_looked(&self.progress()) && self.is_through();
         self.quiet = if rests { self.quiet + 1 } else { 0 };
         self.quiet >= QUIET
     }
@@ -50,8 +50,8 @@ impl Once {
         is_settled(&balance) || balance.confirmed.bytes + balance.lost_bytes() >= goal
     }
 
-    fn progress(&self) -> Progress {
-        let mut progress = Progress::default();
+    fn progress(&self) -> Gathered {
+        let mut progress = Gathered::default();
         for ask in &self.asks {
             // What cannot be read counts as not done yet.
             let _ = ask.ask(&mut progress);
@@ -66,49 +66,16 @@ fn is_settled(balance: &Balance) -> bool {
     balance.lag == 0 && balance.carried == 0 && balance.pending.records == 0
 }
 
-/// What the log collector has done so far.
-#[derive(Default)]
-struct Progress {
-    family: &'static str,
-    scans: f64,
-    lanes: f64,
-    looks: f64,
-}
-
-impl Progress {
-    /// Whether files were searched for, and every lane that was found was looked into.
-    fn has_looked(&self) -> bool {
-        self.scans >= 1.0 && self.looks >= self.lanes
-    }
-
-    fn take(&mut self, value: f64) {
-        match self.family {
-            "taffrail_logs_scans_total" => self.scans = value,
-            "taffrail_logs_lanes" => self.lanes = value,
-            "taffrail_logs_looks_total" => self.looks = value,
-            _ => {}
-        }
-    }
-}
-
-impl Samples for Progress {
-    fn family(&mut self, family: &'static Family) {
-        self.family = family.name;
-    }
-
-    fn sample(&mut self, _: &[&str], value: f64) {
-        self.take(value);
-    }
-
-    fn series(&mut self, _: &Series, value: f64) {
-        self.take(value);
-    }
+/// Whether the log collector has searched for files, and has looked into every lane that was found.
+fn has_looked(so_far: &Gathered) -> bool {
+    so_far.sum("taffrail_logs_scans_total") >= 1.0
+        && so_far.sum("taffrail_logs_looks_total") >= so_far.sum("taffrail_logs_lanes")
 }
 
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;
-    use taffrail_record::{AskError, Kind};
+    use taffrail_record::{AskError, Family, Kind, Samples};
 
     use super::*;
 

@@ -15,7 +15,7 @@ use taffrail_docker::DockerConfig;
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Rhythm};
 use taffrail_process::OwnProcess;
-use taffrail_record::{Ask, Budget, BufferPool, Family, Kind, Ledger};
+use taffrail_record::{Ask, Budget, BufferPool, Family, Ledger};
 
 use super::cell;
 use crate::components::Components;
@@ -41,10 +41,7 @@ pub(super) fn page() -> anyhow::Result<String> {
     for (name, families) in collectors()? {
         let _ = write!(text, "\n## {name}\n\n| metric | kind | labels | meaning |\n|---|---|---|---|\n");
         for family in families {
-            let kind = match family.kind {
-                Kind::Counter => "counter",
-                Kind::Gauge => "gauge",
-            };
+            let kind = family.kind.name();
             let labels: Vec<String> = family.labels.iter().map(|label| format!("`{label}`")).collect();
             let _ = writeln!(
                 text,
@@ -131,6 +128,8 @@ impl Drop for Scratch {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use taffrail_record::Kind;
 
     use super::*;
 

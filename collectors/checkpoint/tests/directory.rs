@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use taffrail_checkpoint::{Options, Store, StoreError};
-use taffrail_record::{Family, Samples, Series};
+use taffrail_record::Gathered;
 
 fn open(dir: &Path) -> (Store, taffrail_checkpoint::Recovery) {
     Store::open(dir, Options::default()).unwrap()
@@ -162,38 +162,16 @@ fn unfinished_files_are_removed_and_strangers_stay() {
     assert_eq!(files(dir.path(), "notes").len(), 2);
 }
 
-#[derive(Default)]
-struct Collected(Vec<(&'static str, f64)>);
-
-impl Samples for Collected {
-    fn family(&mut self, family: &'static Family) {
-        self.0.push((family.name, f64::NAN));
-    }
-
-    fn sample(&mut self, _: &[&str], value: f64) {
-        self.0.last_mut().unwrap().1 = value;
-    }
-
-    fn series(&mut self, _: &Series, _: f64) {
-        unreachable!("no labels here");
-    }
-}
-
 #[test]
 fn metrics_say_what_was_written_and_what_waits() {
     let dir = three_commits();
     let (mut store, _) = open(dir.path());
     let metrics = store.metrics();
     let value = |name: &str| {
-        let mut collected = Collected::default();
-        metrics.ask(&mut collected).unwrap();
-        assert_eq!(collected.0.len(), metrics.families().len());
-        collected
-            .0
-            .iter()
-            .find(|(known, _)| known.strip_prefix("taffrail_checkpoint_") == Some(name))
-            .unwrap()
-            .1
+        let mut gathered = Gathered::default();
+        metrics.ask(&mut gathered).unwrap();
+        assert_eq!(gathered.samples().len(), metrics.families().len());
+        gathered.value(&format!("taffrail_checkpoint_{name}"), "").unwrap()
     };
     assert_eq!((value("entries"), value("commits_total")), (3.0, 0.0));
     store.put(b"new", b"value");

@@ -99,34 +99,14 @@ mod tests {
     use std::fs::File;
     use std::time::{SystemTime, UNIX_EPOCH};
 
-    use taffrail_record::Series;
+    use taffrail_record::Gathered;
 
     use super::*;
 
-    #[derive(Default)]
-    struct Taken {
-        family: &'static str,
-        values: BTreeMap<&'static str, f64>,
-    }
-
-    impl Samples for Taken {
-        fn family(&mut self, family: &'static Family) {
-            self.family = family.name;
-        }
-
-        fn sample(&mut self, _: &[&str], value: f64) {
-            self.values.insert(self.family, value);
-        }
-
-        fn series(&mut self, _: &Series, value: f64) {
-            self.sample(&[], value);
-        }
-    }
-
-    fn taken() -> BTreeMap<&'static str, f64> {
-        let mut taken = Taken::default();
+    fn taken() -> BTreeMap<String, f64> {
+        let mut taken = Gathered::default();
         OwnProcess.ask(&mut taken).expect("own process");
-        taken.values
+        taken.samples().iter().map(|sample| (sample.family.clone(), sample.value)).collect()
     }
 
     // One test: another thread's memory and descriptors would be in the figures.
@@ -135,7 +115,7 @@ mod tests {
         let before = taken();
         let mut declared: Vec<&str> = FAMILIES.iter().map(|family| family.name).collect();
         declared.sort_unstable();
-        assert_eq!(before.keys().copied().collect::<Vec<_>>(), declared);
+        assert_eq!(before.keys().map(String::as_str).collect::<Vec<_>>(), declared);
         let block = vec![1_u8; 64 << 20];
         let files: Vec<File> = (0..50).map(|_| File::open("/proc/self/stat").expect("opens")).collect();
         let after = taken();

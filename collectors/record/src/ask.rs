@@ -9,6 +9,26 @@ pub enum Kind {
     Counter,
     /// Goes up and down.
     Gauge,
+    /// Nobody has said; some consumers depend on that.
+    Untyped,
+    /// Buckets, a sum and a count; only samples that come from elsewhere are of this kind.
+    Histogram,
+    /// Quantiles, a sum and a count; only samples that come from elsewhere are of this kind.
+    Summary,
+}
+
+impl Kind {
+    /// As the text format names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Untyped => "untyped",
+            Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
+        }
+    }
 }
 
 /// One metric: its name, what it says, its labels. Declared as a static beside the code that measures it.
@@ -16,7 +36,7 @@ pub enum Kind {
 pub struct Family {
     /// Name, with `_total` for counters and the unit in it.
     pub name: &'static str,
-    /// Counter or gauge.
+    /// What its values mean.
     pub kind: Kind,
     /// One sentence for people; also the reference page's.
     pub help: &'static str,
@@ -32,9 +52,43 @@ impl Series {
     /// Renders `family`'s name with these label values, escaped as the exposition formats want it.
     #[must_use]
     pub fn new(family: &Family, values: &[&str]) -> Self {
-        let mut text = String::from(family.name);
-        for (index, (label, value)) in family.labels.iter().zip(values).enumerate() {
-            text.push(if index == 0 { '{' } else { ',' });
+        let labels = Labels::new(family.labels.iter().copied().zip(values.iter().copied()));
+        if labels.0.is_empty() {
+            Series(family.name.to_owned())
+        } else {
+            Series(format!("{}{{{}}}", family.name, labels.0))
+        }
+    }
+
+    /// One that somebody else has rendered: `name{label="value",...}`, escaped.
+    #[must_use]
+    pub fn verbatim(text: String) -> Self {
+        Series(text)
+    }
+
+    /// `name{label="value",...}`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Label names and values that are rendered once and belong to many series, of whatever family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Labels(String);
+
+impl Labels {
+    /// None.
+    pub const NONE: Labels = Labels(String::new());
+
+    /// Renders them in this order, values escaped as the exposition formats want it. Names must be valid.
+    #[must_use]
+    pub fn new<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut text = String::new();
+        for (label, value) in labels {
+            if !text.is_empty() {
+                text.push(',');
+            }
             let _ = write!(text, "{label}=\"");
             for character in value.chars() {
                 match character {
@@ -46,13 +100,11 @@ impl Series {
             }
             text.push('"');
         }
-        if !family.labels.is_empty() {
-            text.push('}');
-        }
-        Series(text)
+        text.shrink_to_fit();
+        Labels(text)
     }
 
-    /// `name{label="value",...}`.
+    /// `label="value",...`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -64,8 +116,15 @@ pub trait Samples {
     /// Begins a family; the samples that follow belong to it.
     fn family(&mut self, family: &'static Family);
 
+    /// Begins a family that only this machine names, such as a line of `/proc/meminfo`. Its samples have no labels, or
+    /// come by [`Samples::labelled`] or [`Samples::series`]. The name must be valid.
+    fn named(&mut self, name: &str, kind: Kind, help: &str);
+
     /// One sample of the current family.
     fn sample(&mut self, values: &[&str], value: f64);
+
+    /// One sample of the current family with these labels, which no two of them share.
+    fn labelled(&mut self, labels: &[&Labels], value: f64);
 
     /// One sample of the current family, its series rendered before.
     fn series(&mut self, series: &Series, value: f64);

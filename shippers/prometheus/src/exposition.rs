@@ -3,10 +3,11 @@
 //! Samples of one family always come out together under one HELP and TYPE, in whatever order collectors write
 //! them and however many write the same family.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
-use taffrail_record::{Family, Kind, Samples, Series};
+use taffrail_record::{Family, Kind, Labels, Samples, Series};
 
 /// The two text formats that Prometheus reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,15 +53,31 @@ impl Format {
 #[derive(Debug, Default)]
 pub struct Exposition {
     sections: Vec<Section>,
-    by_name: HashMap<&'static str, usize>,
+    by_name: HashMap<Cow<'static, str>, usize>,
     current: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Section {
-    family: &'static Family,
+    header: Header,
     /// The sample lines; they are the same in both formats.
     lines: String,
+}
+
+/// A family, with its name and help as they were given.
+#[derive(Debug, Clone)]
+struct Header {
+    name: Cow<'static, str>,
+    kind: Kind,
+    help: Cow<'static, str>,
+    labels: &'static [&'static str],
+}
+
+impl From<&'static Family> for Header {
+    fn from(family: &'static Family) -> Header {
+        let Family { name, kind, help, labels } = family;
+        Header { name: Cow::Borrowed(name), kind: *kind, help: Cow::Borrowed(help), labels }
+    }
 }
 
 impl Exposition {
@@ -73,7 +90,12 @@ impl Exposition {
     /// Adds the samples of `other`.
     pub fn append(&mut self, other: Exposition) {
         for section in other.sections {
-            let index = self.section(section.family);
+            let index = self.by_name.get(&section.header.name).copied();
+            let Some(index) = index else {
+                self.by_name.insert(section.header.name.clone(), self.sections.len());
+                self.sections.push(section);
+                continue;
+            };
             self.sections[index].lines.push_str(&section.lines);
         }
         self.current = None;
@@ -85,7 +107,7 @@ impl Exposition {
         let size: usize = self.sections.iter().map(|section| section.lines.len() + 200).sum();
         let mut text = String::with_capacity(size);
         for section in self.sections.iter().filter(|section| !section.lines.is_empty()) {
-            header(&mut text, section.family, format);
+            section.header.write(&mut text, format);
             text.push_str(&section.lines);
         }
         if format == Format::OpenMetrics {
@@ -94,59 +116,82 @@ impl Exposition {
         text
     }
 
-    fn section(&mut self, family: &'static Family) -> usize {
-        *self.by_name.entry(family.name).or_insert_with(|| {
-            self.sections.push(Section { family, lines: String::new() });
-            self.sections.len() - 1
-        })
+    fn begin(&mut self, name: &str, header: impl FnOnce() -> Header) {
+        let known = self.by_name.get(name).copied();
+        self.current = known.or_else(|| {
+            let header = header();
+            self.by_name.insert(header.name.clone(), self.sections.len());
+            self.sections.push(Section { header, lines: String::new() });
+            Some(self.sections.len() - 1)
+        });
     }
 
-    /// The lines of the current family. A sample before any family has no name to go by and is dropped.
-    fn lines(&mut self) -> Option<(&'static Family, &mut String)> {
-        let section = self.sections.get_mut(self.current?)?;
-        Some((section.family, &mut section.lines))
+    /// The current family. A sample before any family has no name to go by and is dropped.
+    fn current(&mut self) -> Option<&mut Section> {
+        self.sections.get_mut(self.current?)
     }
 }
 
 impl Samples for Exposition {
     fn family(&mut self, family: &'static Family) {
-        self.current = Some(self.section(family));
+        self.begin(family.name, || Header::from(family));
+    }
+
+    fn named(&mut self, name: &str, kind: Kind, help: &str) {
+        let (name, help) = (name.to_owned(), help.to_owned());
+        self.begin(&name.clone(), || Header { name: name.into(), kind, help: help.into(), labels: &[] });
     }
 
     fn sample(&mut self, values: &[&str], value: f64) {
-        let Some((family, lines)) = self.lines() else { return };
-        debug_assert_eq!(family.labels.len(), values.len(), "{}", family.name);
-        lines.push_str(family.name);
-        for (index, (label, text)) in family.labels.iter().zip(values).enumerate() {
+        let Some(Section { header, lines }) = self.current() else { return };
+        debug_assert_eq!(header.labels.len(), values.len(), "{}", header.name);
+        lines.push_str(&header.name);
+        for (index, (label, text)) in header.labels.iter().zip(values).enumerate() {
             lines.push(if index == 0 { '{' } else { ',' });
             lines.push_str(label);
             lines.push_str("=\"");
             escape(lines, text, true);
             lines.push('"');
         }
-        lines.push_str(if family.labels.is_empty() { " " } else { "} " });
+        lines.push_str(if header.labels.is_empty() { " " } else { "} " });
+        number(lines, value);
+    }
+
+    fn labelled(&mut self, labels: &[&Labels], value: f64) {
+        let Some(Section { header, lines }) = self.current() else { return };
+        lines.push_str(&header.name);
+        let mut between = '{';
+        for part in labels.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()) {
+            lines.push(between);
+            lines.push_str(part);
+            between = ',';
+        }
+        lines.push_str(if between == '{' { " " } else { "} " });
         number(lines, value);
     }
 
     fn series(&mut self, series: &Series, value: f64) {
-        let Some((_, lines)) = self.lines() else { return };
+        let Some(Section { lines, .. }) = self.current() else { return };
         lines.push_str(series.as_str());
         lines.push(' ');
         number(lines, value);
     }
 }
 
-fn header(text: &mut String, family: &Family, format: Format) {
-    let (name, kind) = match (format, family.kind, family.name.strip_suffix("_total")) {
-        (_, Kind::Gauge, _) => (family.name, "gauge"),
-        (Format::Text, Kind::Counter, _) => (family.name, "counter"),
-        (Format::OpenMetrics, Kind::Counter, Some(base)) => (base, "counter"),
-        // OpenMetrics wants `_total` on every counter; what has another name is left untyped.
-        (Format::OpenMetrics, Kind::Counter, None) => (family.name, "unknown"),
-    };
-    let _ = write!(text, "# HELP {name} ");
-    escape(text, family.help, format == Format::OpenMetrics);
-    let _ = write!(text, "\n# TYPE {name} {kind}\n");
+impl Header {
+    fn write(&self, text: &mut String, format: Format) {
+        let (name, kind) = match (format, self.kind, self.name.strip_suffix("_total")) {
+            (Format::OpenMetrics, Kind::Counter, Some(base)) => (base, "counter"),
+            // OpenMetrics wants `_total` on every counter; what has another name is left untyped.
+            (Format::OpenMetrics, Kind::Counter, None) | (Format::OpenMetrics, Kind::Untyped, _) => {
+                (&*self.name, "unknown")
+            }
+            (_, kind, _) => (&*self.name, kind.name()),
+        };
+        let _ = write!(text, "# HELP {name} ");
+        escape(text, &self.help, format == Format::OpenMetrics);
+        let _ = write!(text, "\n# TYPE {name} {kind}\n");
+    }
 }
 
 /// Escapes backslash and newline, and quotes where the text stands in quotes.
@@ -236,6 +281,22 @@ mod tests {
              x_odd +Inf\n\
              # EOF\n"
         );
+    }
+
+    #[test]
+    fn families_that_the_machine_names_have_their_own_kind_and_labels() {
+        let mut exposition = Exposition::new();
+        exposition.named("node_vmstat_pgfault", Kind::Untyped, "/proc/vmstat.");
+        exposition.sample(&[], 7.0);
+        exposition.named("x_level", Kind::Gauge, "Level.");
+        let (pod, disk) = (Labels::new([("pod", "a\"b"), ("id", "/")]), Labels::new([("device", "sda")]));
+        exposition.labelled(&[&disk, &Labels::NONE, &pod], 1.0);
+        exposition.labelled(&[&Labels::NONE], 2.0);
+        let text = "# HELP node_vmstat_pgfault /proc/vmstat.\n# TYPE node_vmstat_pgfault untyped\n\
+                    node_vmstat_pgfault 7\n# HELP x_level Level.\n# TYPE x_level gauge\n\
+                    x_level{device=\"sda\",pod=\"a\\\"b\",id=\"/\"} 1\nx_level 2\n";
+        assert_eq!(exposition.render(Format::Text), text);
+        assert!(exposition.render(Format::OpenMetrics).contains("# TYPE node_vmstat_pgfault unknown\n"));
     }
 
     #[test]

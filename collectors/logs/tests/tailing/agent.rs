@@ -16,8 +16,8 @@ use taffrail_logs::config::{FileInput, KubernetesLogs};
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Pace, Rhythm};
 use taffrail_record::{
-    Ask, Batch, Beat, Budget, BufferPool, Collector, Context, Extra, Family, FileId, Flags, Ledger,
-    LossReason, Outlet, Payload, Receipt, Record, Samples, Series, Stop, Stream,
+    Ask, Batch, Beat, Budget, BufferPool, Collector, Context, Extra, FileId, Flags, Gathered, Ledger,
+    LossReason, Outlet, Payload, Receipt, Record, Stop, Stream,
 };
 
 use super::writer::Random;
@@ -114,27 +114,6 @@ pub(crate) struct Agent {
     metrics: Arc<dyn Ask>,
 }
 
-/// Looks for one sample.
-struct Seek<'a> {
-    wanted: (&'a str, &'a [&'a str]),
-    family: &'static str,
-    found: f64,
-}
-
-impl Samples for Seek<'_> {
-    fn family(&mut self, family: &'static Family) {
-        self.family = family.name;
-    }
-
-    fn sample(&mut self, labels: &[&str], value: f64) {
-        if (self.family, labels) == self.wanted {
-            self.found = value;
-        }
-    }
-
-    fn series(&mut self, _: &Series, _: f64) {}
-}
-
 pub(crate) fn config(root: &Path) -> LogsConfig {
     LogsConfig {
         kubernetes: KubernetesLogs {
@@ -220,9 +199,13 @@ impl Agent {
 
     /// The value of a sample; 0 where there is none.
     pub(crate) fn sample(&self, family: &str, labels: &[&str]) -> f64 {
-        let mut seek = Seek { wanted: (family, labels), family: "", found: 0.0 };
-        self.metrics.ask(&mut seek).expect("asked");
-        seek.found
+        let mut gathered = Gathered::default();
+        self.metrics.ask(&mut gathered).expect("asked");
+        let values = |rendered: &str| -> Vec<String> {
+            rendered.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+        };
+        let found = gathered.samples().iter().find(|s| s.family == family && values(&s.labels) == labels);
+        found.map_or(0.0, |sample| sample.value)
     }
 
     /// From this moment nothing is settled and nothing arrives: as if the process had gone.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use taffrail_envelope::EnvelopeConfig;
 use taffrail_file::{FileConfig, FileShipper};
 use taffrail_record::{
-    Account, Batch, BufferPool, Changes, Family, FileId, Flags, Ledger, Origin, Payload, Receipt, Record,
-    Samples, Series, Source, Span, Stream, Tracker,
+    Account, Batch, BufferPool, Changes, FileId, Flags, Gathered, Ledger, Origin, Payload, Receipt, Record,
+    Source, Span, Stream, Tracker,
 };
 
 /// A file from which batches are cut.
@@ -97,19 +97,7 @@ pub(crate) fn messages(directory: &Path) -> Vec<String> {
 
 /// The value of one of the shipper's series.
 pub(crate) fn metric(shipper: &FileShipper, name: &str) -> f64 {
-    struct Find<'a>(&'a str, &'static str, Option<f64>);
-    impl Samples for Find<'_> {
-        fn family(&mut self, family: &'static Family) {
-            self.1 = family.name;
-        }
-        fn sample(&mut self, _values: &[&str], value: f64) {
-            if self.1 == self.0 {
-                self.2 = Some(value);
-            }
-        }
-        fn series(&mut self, _series: &Series, _value: f64) {}
-    }
-    let mut find = Find(name, "", None);
-    shipper.metrics().ask(&mut find).expect("asked");
-    find.2.expect(name)
+    let mut gathered = Gathered::default();
+    shipper.metrics().ask(&mut gathered).expect("asked");
+    gathered.value(name, "").expect(name)
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use taffrail_envelope::EnvelopeConfig;
 use taffrail_kafka::{KafkaConfig, KafkaShipper, TopicMessage, read_topic};
 use taffrail_record::{
-    Account, Batch, BufferPool, Changes, Container, Family, FileId, Flags, Ledger, Origin, Payload, Pod,
-    Receipt, Record, Samples, Series, Ship, Source, Span, Stream, Tracker,
+    Account, Batch, BufferPool, Changes, Container, FileId, Flags, Gathered, Ledger, Origin, Payload, Pod,
+    Receipt, Record, Sample, Ship, Source, Span, Stream, Tracker,
 };
 
 /// One container's file, from which batches are cut.
@@ -168,19 +168,9 @@ pub(crate) fn read(config: &KafkaConfig, topic: &str) -> Vec<Seen> {
 
 /// The value of one of the shipper's series.
 pub(crate) fn metric(shipper: &KafkaShipper, name: &str, label: &str) -> f64 {
-    struct Find<'a>(&'a str, &'a str, &'static str, Option<f64>);
-    impl Samples for Find<'_> {
-        fn family(&mut self, family: &'static Family) {
-            self.2 = family.name;
-        }
-        fn sample(&mut self, values: &[&str], value: f64) {
-            if self.2 == self.0 && values.first().copied().unwrap_or_default() == self.1 {
-                self.3 = Some(value);
-            }
-        }
-        fn series(&mut self, _series: &Series, _value: f64) {}
-    }
-    let mut find = Find(name, label, "", None);
-    shipper.metrics().ask(&mut find).expect("asked");
-    find.3.expect(name)
+    let mut gathered = Gathered::default();
+    shipper.metrics().ask(&mut gathered).expect("asked");
+    let first = |labels: &str| labels.split('"').nth(1).unwrap_or_default() == label;
+    let of = |sample: &&Sample| sample.family == name && first(&sample.labels);
+    gathered.samples().iter().rev().find(of).expect(name).value
 }

@@ -24,6 +24,9 @@ impl Lane {
     }
 }
 
+/// No line takes more bytes of a file than this.
+pub(super) const LONGEST: u64 = 210_000;
+
 /// The bytes of a line, as the program prints them, without the newline.
 #[must_use]
 pub(super) fn content(seed: u64, lane: Lane, number: u64) -> Vec<u8> {

@@ -17,9 +17,9 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::agent;
-use super::lines::Lane;
+use super::lines::{self, Lane};
 use super::oracle::Oracle;
-use super::run::{LEDGER_TOPIC, TOPIC, Torture};
+use super::run::{LEDGER_TOPIC, Since, TOPIC, Torture};
 use super::summary::Summary;
 
 /// How long what was printed may take to arrive once nothing disturbs it.
@@ -129,7 +129,8 @@ impl Torture<'_> {
 
     /// Holds the repeats since the last time against the kills since then. What comes again after several kills in quick
     /// succession cannot be told apart: what one life was too short to send again, the next one sends for it. Their
-    /// sum is held against the sum of their bounds; of a single kill, what it alone has caused.
+    /// sum is held against the sum of their bounds; of a single kill, what it alone has caused. An orderly stop may
+    /// repeat one line of each container: what the other stream printed between the parts of a line that had no end yet.
     fn reckon_repeats(&mut self) {
         let repeated = self.oracle.heard().repeated_bytes;
         let since = std::mem::take(&mut self.since);
@@ -143,8 +144,10 @@ impl Torture<'_> {
         if since.kills == 1 {
             summary.most_repeated = summary.most_repeated.max(new);
         }
-        if new > since.kills * summary.repeat_bound {
-            summary.find(format!("{new} bytes repeated after {} kills", since.kills));
+        let between_parts = u64::from(self.options.writers) * lines::LONGEST;
+        if new > since.kills * summary.repeat_bound + since.stops * between_parts {
+            let Since { kills, stops, .. } = since;
+            summary.find(format!("{new} bytes repeated after {kills} kills and {stops} stops"));
         }
     }
 

@@ -97,6 +97,7 @@ pub fn run(options: &Options) -> Result<Summary> {
 pub(super) struct Since {
     pub(super) repeated_bytes: u64,
     pub(super) kills: u64,
+    pub(super) stops: u64,
     pub(super) lost_positions: bool,
 }
 
@@ -290,6 +291,7 @@ impl<'a> Torture<'a> {
     }
 
     pub(super) fn stop_agent(&mut self) -> Result<()> {
+        self.since.stops += 1;
         if let Err(error) = self.agent.stop(Duration::from_secs(30)) {
             self.summary.find(format!("when told to stop: {error}"));
         }
