@@ -1,0 +1,1 @@
+//! The node's metrics under node_exporter's names.
