@@ -80,8 +80,8 @@ impl LogFile {
         let read = state.position;
         let source = state.id.map(|id| source(id, &state));
         let opened = state.position > state.from;
-        // An identity that was read from the store is written down.
-        let ticket = source.is_some().then_some(0);
+        // What was sent in an earlier life was so under an identity that is written down.
+        let ticket = opened.then_some(0);
         let kept = keeper.add(key, state);
         let mut file = LogFile {
             key,
@@ -195,11 +195,9 @@ impl LogFile {
         let bytes = &bytes[..bytes.len().min(HEAD_BYTES)];
         let mut state = self.kept.state.lock();
         state.begins_with(bytes);
-        let complete = bytes.len() == HEAD_BYTES || memchr::memchr(b'\n', bytes).is_some();
-        if self.source.is_none() && (complete || now) {
-            let id = state.key.content_id(state.generation, &state.lane, bytes);
-            state.id = Some(id);
-            self.source = Some(source(id, &state));
+        let id = if now { Some(state.bind(bytes)) } else { state.id };
+        if self.source.is_none() {
+            self.source = id.map(|id| source(id, &state));
         }
         Ok(())
     }
@@ -212,8 +210,7 @@ impl LogFile {
         let head = self.reader.as_mut().and_then(|reader| reader.head().ok()).unwrap_or_default();
         let mut state = self.kept.state.lock();
         let known = if state.head.matches(&head) { head.as_slice() } else { &[] };
-        let id = state.key.content_id(state.generation, &state.lane, known);
-        state.id = Some(id);
+        let id = state.bind(known);
         self.source = Some(source(id, &state));
     }
 

@@ -183,7 +183,7 @@ impl Lane {
         };
         let (mut data, records) = tools.context.pool.take();
         // Until a file's identity is written down it waits with what was read: with little, as there may be many.
-        let most = if self.chain[index].source.is_none() {
+        let most = if unwritten(self.chain[index].ticket) {
             HEAD_BYTES
         } else {
             tools.config.read_block_bytes as usize

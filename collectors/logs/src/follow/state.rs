@@ -29,7 +29,7 @@ pub(crate) struct FileState {
     pub(crate) key: FileKey,
     /// How often this file was truncated since it was first seen.
     pub(crate) generation: u32,
-    /// The content's identity, once something was read.
+    /// The content's identity, from the moment on when its first line was seen.
     pub(crate) id: Option<FileId>,
     pub(crate) head: Head,
     /// First byte the agent is answerable for.
@@ -49,9 +49,20 @@ pub(crate) struct FileState {
 impl FileState {
     /// Takes up how the file begins. It is as long as that at least, whatever was found earlier or a moment later: who
     /// waits for this file's data must not miss what was here and is in a copy now.
+    ///
+    /// With its first line it has its identity: if it is never read, or was read in a life that could write nothing down,
+    /// what is declared lost of it has the same name as what was delivered.
     pub(crate) fn begins_with(&mut self, bytes: &[u8]) {
         self.head = Head::of(bytes);
         self.size = self.size.max(u64::from(self.head.length));
+        if self.head.is_full() || memchr::memchr(b'\n', bytes).is_some() {
+            self.bind(bytes);
+        }
+    }
+
+    /// The identity of a file that begins so, bound now if it was not.
+    pub(crate) fn bind(&mut self, bytes: &[u8]) -> FileId {
+        *self.id.get_or_insert_with(|| self.key.content_id(self.generation, &self.lane, bytes))
     }
 
     /// Its key in the store.

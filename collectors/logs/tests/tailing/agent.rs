@@ -105,7 +105,7 @@ pub(crate) struct Agent {
     stop: Stop,
     collector: JoinHandle<()>,
     shipper: JoinHandle<()>,
-    killed: Arc<Mutex<bool>>,
+    pub(crate) killed: Arc<Mutex<bool>>,
     /// While it is held, the far side takes nothing.
     pub(crate) gate: Arc<Mutex<()>>,
     /// While it is set, the far side confirms no statement.

@@ -91,6 +91,33 @@ fn what_was_deleted_while_the_agent_was_down_is_declared_with_its_size() {
 }
 
 #[test]
+fn what_was_delivered_in_a_life_that_could_write_nothing_down_is_declared_lost_under_the_same_name() {
+    let mut scene = Scene::new();
+    let log = scene.container("shop", "web", "0.log");
+    say(&log, cri("stdout", "F", "hello").repeat(3));
+    scene.start();
+    scene.until("the lines were awaited", |s| s.records("web").len() == 3);
+    scene.agent.take().expect("running").kill();
+    fs::remove_dir_all(scene.path().join("state")).expect("as if the disk had been full");
+    scene.start();
+    {
+        let agent = scene.agent.as_ref().expect("running");
+        let _closed = agent.gate.lock();
+        std::thread::sleep(Duration::from_millis(500));
+        *agent.killed.lock() = true;
+    }
+    scene.agent.take().expect("running").kill();
+    fs::remove_dir_all(log.parent().and_then(Path::parent).expect("the pod's directory")).expect("removed");
+    scene.start();
+    scene.until("the loss was declared", |s| s.declared("deleted") > 0);
+    let delivered = scene.records("web")[0].id[0].0.to_string();
+    let statements = scene.topic.lock().statements.clone();
+    let declared = statements.iter().find(|s| s["ledger"]["kind"] == "damaged").expect("declared");
+    assert_eq!(declared["ledger"]["fingerprint"], delivered);
+    scene.close();
+}
+
+#[test]
 fn of_a_file_that_was_read_to_its_end_and_went_away_while_the_agent_was_down_nobody_claims_to_know_the_end() {
     let mut scene = Scene::new();
     let log = scene.plain("app.log");
