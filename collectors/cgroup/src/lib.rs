@@ -1,1 +1,30 @@
-//! Container metrics under the names of cAdvisor.
+//! Container metrics under the names of cAdvisor, from cgroups of version 1, 2 and both together.
+//!
+//! Each cgroup's files stay open and are read when somebody asks, at most once a second; nothing is done in between. New
+//! and removed cgroups are taken up from the kernel's notices ([`tree`]); whose a cgroup is follows from its path
+//! ([`name`]), what it is called from [`Names`], and a metric never waits for either. A figure that cannot be read is
+//! missing and counted by its reason, never 0.
+
+mod attribute;
+mod config;
+mod containers;
+mod devices;
+mod entry;
+mod families;
+mod figures;
+mod hierarchy;
+mod labels;
+mod machine;
+mod name;
+mod names;
+mod network;
+mod processes;
+mod tree;
+mod v1;
+mod v2;
+
+pub use config::{Compat, ContainersConfig, LabelStyle};
+pub use containers::Containers;
+pub use hierarchy::{Hierarchy, Layout};
+pub use machine::MachineFacts;
+pub use names::{ContainerName, Names, PodName};

@@ -1,0 +1,62 @@
+//! What is told of containers, and in whose style.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Metrics of containers and other cgroups, on `/metrics/cadvisor`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContainersConfig {
+    /// Whether they are collected.
+    pub enabled: bool,
+    /// Which labels every series has.
+    pub labels: LabelStyle,
+    /// `cadvisor` shows what cAdvisor shows where that is known to be wrong, such as 0 for what it does not read.
+    pub compat: Compat,
+    /// CPU time of each CPU instead of all together, where the kernel says it (cgroup v1).
+    pub per_cpu: bool,
+    /// Cgroups that have series although they are no container, pod or class of pods, such as
+    /// `/system.slice/kubelet.service`. `labels: cadvisor` shows every cgroup.
+    pub roots: Vec<String>,
+    /// How often the descriptors and sockets of processes are counted, in seconds; 0: never. It is the most expensive figure.
+    pub descriptors_seconds: u64,
+    /// How many cgroups have series at most; further ones are counted in `taffrail_containers_left_out`.
+    pub most: u32,
+}
+
+impl Default for ContainersConfig {
+    fn default() -> Self {
+        let units = ["kubelet", "containerd", "crio", "docker"];
+        ContainersConfig {
+            enabled: true,
+            labels: LabelStyle::Kubelet,
+            compat: Compat::None,
+            per_cpu: false,
+            roots: units.map(|unit| format!("/system.slice/{unit}.service")).into(),
+            descriptors_seconds: 30,
+            most: 5000,
+        }
+    }
+}
+
+/// Whose labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LabelStyle {
+    /// `container`, `id`, `image`, `name`, `namespace`, `pod`, as on kubelet's endpoint.
+    #[default]
+    Kubelet,
+    /// `id`, `image`, `name` and one `container_label_...` for each label of any container, as cAdvisor has them when it runs by itself.
+    Cadvisor,
+}
+
+/// Whose values, where they differ.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compat {
+    /// What is true; what is not known is missing.
+    #[default]
+    None,
+    /// What cAdvisor shows.
+    Cadvisor,
+}

@@ -1,0 +1,311 @@
+//! The collector: which cgroups there are, their figures, and the exposition of both.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use taffrail_kernfs::{Page, Reason, Roots, Troubles, parse};
+use taffrail_record::{Ask, AskError, Family, Kind, Labels, Samples};
+
+use crate::config::{ContainersConfig, LabelStyle};
+use crate::devices::Devices;
+use crate::entry::{Entry, Machine, Owner, Scene, shown};
+use crate::families::ROWS;
+use crate::hierarchy::Hierarchy;
+use crate::names::Names;
+use crate::network;
+use crate::tree::{Place, Tree};
+
+/// Who asks again within this time gets the same figures.
+const SHARED: Duration = Duration::from_secs(1);
+
+/// A descriptor takes kernel memory, and others need some: cgroups beyond this many descriptors' worth are opened for each reading.
+const FILES_OF_ONE: usize = 40;
+
+static SCRAPE_ERROR: Family = Family {
+    name: "container_scrape_error",
+    kind: Kind::Gauge,
+    help: "1 when the cgroups could not be listed.",
+    labels: &[],
+};
+static ERRORS: Family = Family {
+    name: "taffrail_containers_read_errors_total",
+    kind: Kind::Counter,
+    help: "Figures of cgroups that could not be read, by reason; absent and gone are in the course of events.",
+    labels: &["reason"],
+};
+static LEFT_OUT: Family = Family {
+    name: "taffrail_containers_left_out",
+    kind: Kind::Gauge,
+    help: "Cgroups without series because there are more than `containers.most`.",
+    labels: &[],
+};
+
+/// Every family, for the reference.
+static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
+    let copy = |f: &Family| Family { name: f.name, kind: f.kind, help: f.help, labels: f.labels };
+    ROWS.iter().map(|row| &row.family).chain([&SCRAPE_ERROR, &ERRORS, &LEFT_OUT]).map(copy).collect()
+});
+
+/// Answers for all cgroups of this machine.
+#[derive(Debug)]
+pub struct Containers {
+    config: ContainersConfig,
+    names: Arc<Names>,
+    roots: Roots,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    machine: Option<Machine>,
+    tree: Option<Tree>,
+    entries: BTreeMap<Place, Entry>,
+    devices: Devices,
+    huge: Vec<Labels>,
+    cpus: Vec<Labels>,
+    memory: Meminfo,
+    page: Page,
+    keys: Vec<String>,
+    collected: Option<Instant>,
+    errors: [u64; Reason::ALL.len()],
+    left_out: usize,
+    /// What was wrong in the last reading.
+    told: Option<String>,
+}
+
+/// Bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct Meminfo {
+    total: Option<u64>,
+    swap: Option<u64>,
+    swap_free: Option<u64>,
+}
+
+impl Containers {
+    /// Of the machine at `roots`, called what `names` knows. Nothing is read before somebody asks.
+    #[must_use]
+    pub fn new(config: ContainersConfig, roots: Roots, names: Arc<Names>) -> Containers {
+        Containers { config, names, roots, state: Mutex::default() }
+    }
+
+    fn collect(&self, state: &mut State, now: Instant) {
+        if state.collected.is_some_and(|at| now.saturating_duration_since(at) < SHARED) {
+            return;
+        }
+        state.collected = Some(now);
+        if state.machine.is_none() {
+            state.begin(&self.roots, &self.config);
+        }
+        let mut troubles = Troubles::default();
+        self.find(state, now);
+        self.label(state);
+        self.read(state, now, &mut troubles);
+        for reason in Reason::ALL {
+            state.errors[reason as usize] += troubles.count(reason);
+        }
+        state.told = troubles.told().err().map(|error| error.to_string());
+    }
+
+    /// Takes up which cgroups are new and gone.
+    fn find(&self, state: &mut State, now: Instant) {
+        let (Some(machine), Some(tree)) = (&state.machine, &mut state.tree) else { return };
+        let changes = tree.changes(now);
+        for place in changes.removed {
+            state.entries.remove(&place);
+        }
+        for place in changes.added {
+            let id = shown(&place);
+            let owner = Owner::of(&id);
+            let wanted = owner.is_known()
+                || id == "/"
+                || self.config.labels == LabelStyle::Cadvisor
+                || self.config.roots.contains(&id);
+            if !wanted || id.ends_with(".mount") {
+                continue;
+            }
+            if state.entries.len() >= self.config.most as usize {
+                state.left_out += 1;
+                continue;
+            }
+            let entry = Entry::new(&place, id, owner, machine, &mut state.page);
+            state.entries.insert(place, entry);
+        }
+        if state.left_out > 0 && state.entries.len() < self.config.most as usize {
+            // There is room again: everything is looked through at the next scrape.
+            state.left_out = 0;
+            state.tree = None;
+            state.machine = None;
+        }
+    }
+
+    fn label(&self, state: &mut State) {
+        let version = self.names.version();
+        let current = |entry: &&mut Entry| entry.labelled != Some(version);
+        let mut stale = state.entries.values_mut().filter(current).peekable();
+        if stale.peek().is_none() {
+            return;
+        }
+        if self.config.labels == LabelStyle::Cadvisor {
+            state.keys = self.names.label_keys();
+        }
+        for entry in stale {
+            entry.labels =
+                crate::labels::of(&entry.id, &entry.owner, &self.names, self.config.labels, &state.keys);
+            entry.labelled = Some(version);
+        }
+    }
+
+    fn read(&self, state: &mut State, now: Instant, troubles: &mut Troubles) {
+        let Some(machine) = &state.machine else { return };
+        let page = &mut state.page;
+        state.memory = Meminfo::read(&self.roots, page, troubles);
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        let kept = most_kept();
+        for (number, entry) in state.entries.values_mut().enumerate() {
+            entry.read(unix, page, troubles);
+            for io in &entry.figures.io {
+                let device = state.devices.of(&self.roots, io.device);
+                io.operations.iter().for_each(|(operation, _)| device.prepare(operation));
+            }
+            if number >= kept {
+                entry.close();
+            }
+        }
+        let every = Duration::from_secs(self.config.descriptors_seconds);
+        let trees = machine.hierarchy.trees();
+        for (place, entry) in &mut state.entries {
+            let due = entry.processes.counted.is_none_or(|at| now.saturating_duration_since(at) >= every);
+            if !every.is_zero()
+                && due
+                && let Some(tree) = trees.first()
+            {
+                entry.processes.count(&self.roots, tree, place, page, now);
+            }
+        }
+        let holders = self.network_holders(&state.entries);
+        for (place, entry) in &mut state.entries {
+            match holders.get(place) {
+                Some(pid) => {
+                    troubles.take(network::read(&self.roots, *pid, &mut entry.network, page));
+                }
+                None => entry.network.clear(),
+            }
+        }
+    }
+
+    /// Which cgroups show a network, and by which process: the machine by its first, a pod by its sandbox, a container without
+    /// a pod by its own. A sandbox is the oldest container of its pod where no runtime has said which it is.
+    fn network_holders(&self, entries: &BTreeMap<Place, Entry>) -> BTreeMap<Place, u32> {
+        let mut holders = BTreeMap::new();
+        let mut sandboxes: BTreeMap<&str, (bool, f64, &Place, u32)> = BTreeMap::new();
+        for (place, entry) in entries {
+            if entry.is_root() {
+                holders.insert(place.clone(), 1);
+            }
+            let (Some(id), Some(pid)) = (&entry.owner.container, entry.figures.pids.first) else { continue };
+            let Some(pod) = &entry.owner.pod else {
+                holders.insert(place.clone(), pid);
+                continue;
+            };
+            let said = self.names.container(id).is_some_and(|known| known.sandbox);
+            let age = entry.started.unwrap_or(f64::INFINITY);
+            let best = sandboxes.get(pod.as_str());
+            if best.is_none_or(|(other, oldest, ..)| (said, -age) > (*other, -*oldest)) {
+                sandboxes.insert(pod, (said, age, place, pid));
+            }
+        }
+        holders.extend(sandboxes.into_values().map(|(_, _, place, pid)| (place.clone(), pid)));
+        holders
+    }
+}
+
+/// How many cgroups may keep their files open.
+fn most_kept() -> usize {
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    limit.map_or(0, |(soft, _)| usize::try_from(soft / 2).unwrap_or(usize::MAX) / FILES_OF_ONE)
+}
+
+impl State {
+    fn begin(&mut self, roots: &Roots, config: &ContainersConfig) {
+        let Some(hierarchy) = Hierarchy::detect(roots) else { return };
+        self.entries.clear();
+        self.devices.clear();
+        self.tree = Some(Tree::new(hierarchy.trees().into_iter().map(Into::into).collect()));
+        let sizes = crate::machine::huge_sizes(roots);
+        self.huge = sizes.iter().map(|size| Labels::new([("pagesize", size.as_str())])).collect();
+        let cpus = if config.per_cpu { crate::machine::possible_cpus(roots, &mut self.page) } else { 0 };
+        self.cpus = (0..cpus).map(|n| Labels::new([("cpu", format!("cpu{n:02}").as_str())])).collect();
+        self.machine = Some(Machine {
+            roots: roots.clone(),
+            hierarchy,
+            huge_sizes: sizes,
+            per_cpu: config.per_cpu,
+            ticks: crate::machine::ticks(),
+            booted: crate::machine::booted(roots, &mut self.page),
+        });
+    }
+}
+
+impl Meminfo {
+    fn read(roots: &Roots, page: &mut Page, troubles: &mut Troubles) -> Meminfo {
+        let text = troubles.take(taffrail_kernfs::read(&roots.proc("meminfo"), page)).unwrap_or_default();
+        let field = |name: &[u8]| {
+            let line = parse::lines(text).find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))?;
+            Some(parse::number(parse::words(line).next()?)? * 1024)
+        };
+        Meminfo { total: field(b"MemTotal"), swap: field(b"SwapTotal"), swap_free: field(b"SwapFree") }
+    }
+}
+
+impl Ask for Containers {
+    fn name(&self) -> &'static str {
+        "containers"
+    }
+
+    fn families(&self) -> &'static [Family] {
+        &FAMILIES
+    }
+
+    fn ask(&self, samples: &mut dyn Samples) -> Result<(), AskError> {
+        let mut state = self.state.lock();
+        self.collect(&mut state, Instant::now());
+        let state = &*state;
+        let memory = state.memory;
+        let scene = Scene {
+            devices: &state.devices,
+            huge: &state.huge,
+            cpus: &state.cpus,
+            machine_memory: memory.total,
+            machine_swap: memory.swap,
+            swap_used: memory.swap.zip(memory.swap_free).map(|(all, free)| all.saturating_sub(free)),
+            compat: self.config.compat,
+        };
+        for row in ROWS {
+            samples.family(&row.family);
+            for entry in state.entries.values() {
+                (row.write)(entry, &scene, &mut |more, value| {
+                    samples.labelled(&[more, &entry.labels], value);
+                });
+            }
+        }
+        samples.family(&SCRAPE_ERROR);
+        samples.sample(&[], f64::from(u8::from(state.machine.is_none())));
+        samples.family(&ERRORS);
+        for reason in Reason::ALL {
+            samples.sample(&[reason.name()], state.errors[reason as usize] as f64);
+        }
+        samples.family(&LEFT_OUT);
+        samples.sample(&[], state.left_out as f64);
+        match (&state.machine, &state.told) {
+            (None, _) => {
+                Err(AskError::Absent(format!("no cgroups at {}", self.roots.sys("fs/cgroup").display())))
+            }
+            (_, Some(told)) => {
+                Err(AskError::Failed { what: "cgroups".to_owned(), cause: told.clone().into() })
+            }
+            _ => Ok(()),
+        }
+    }
+}

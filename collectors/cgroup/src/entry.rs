@@ -1,0 +1,216 @@
+//! One cgroup that has series: its files, its figures and its labels.
+
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use taffrail_kernfs::{Page, Roots, Troubles, parse};
+use taffrail_record::Labels;
+
+use crate::attribute::Attribute;
+use crate::config::Compat;
+use crate::devices::Devices;
+use crate::figures::Figures;
+use crate::hierarchy::{Hierarchy, Layout, within};
+use crate::name::{self, Kind};
+use crate::network::Interface;
+use crate::processes::Processes;
+use crate::tree::Place;
+use crate::v1::V1;
+use crate::v2::{PressureFiles, V2};
+
+/// What families are written with besides the entries.
+pub(crate) struct Scene<'a> {
+    pub(crate) devices: &'a Devices,
+    /// `pagesize="2Mi"`, by index.
+    pub(crate) huge: &'a [Labels],
+    /// `cpu="cpu00"`, by number.
+    pub(crate) cpus: &'a [Labels],
+    pub(crate) machine_memory: Option<u64>,
+    pub(crate) machine_swap: Option<u64>,
+    pub(crate) swap_used: Option<u64>,
+    pub(crate) compat: Compat,
+}
+
+/// What the machine is like.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    pub(crate) roots: Roots,
+    pub(crate) hierarchy: Hierarchy,
+    /// Names of huge page sizes as the kernel's files have them.
+    pub(crate) huge_sizes: Vec<String>,
+    pub(crate) per_cpu: bool,
+    /// Of a second, in the kernel's figures.
+    pub(crate) ticks: u64,
+    /// When the machine was started, in seconds since the epoch.
+    pub(crate) booted: Option<f64>,
+}
+
+/// Whose a cgroup is, as far as its path tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Owner {
+    /// The container's id.
+    pub(crate) container: Option<String>,
+    /// The pod's uid.
+    pub(crate) pod: Option<String>,
+    /// `kubepods` or one of its classes.
+    pub(crate) class: bool,
+}
+
+/// A cgroup under observation.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// The path as series have it.
+    pub(crate) id: String,
+    pub(crate) owner: Owner,
+    pub(crate) labels: Labels,
+    /// [`crate::names::Names::version`] when the labels were rendered.
+    pub(crate) labelled: Option<u64>,
+    pub(crate) figures: Figures,
+    pub(crate) network: Vec<Interface>,
+    pub(crate) processes: Processes,
+    pub(crate) started: Option<f64>,
+    /// When it was read last, in seconds since the epoch.
+    pub(crate) seen: f64,
+    reader: Reader,
+}
+
+#[derive(Debug)]
+enum Reader {
+    V1(Box<V1>, Option<PressureFiles>),
+    V2(Box<V2>),
+}
+
+impl Owner {
+    /// From the path of a cgroup, with a leading slash.
+    pub(crate) fn of(path: &str) -> Owner {
+        match name::kind(path) {
+            Kind::Container(container) => {
+                Owner { container: Some(container.id.to_owned()), pod: container.pod, class: false }
+            }
+            Kind::Pod(uid) => Owner { pod: Some(uid), ..Owner::default() },
+            Kind::Pods => Owner { class: true, ..Owner::default() },
+            Kind::Root | Kind::Other => Owner::default(),
+        }
+    }
+
+    /// Whether it has series without being named in the configuration.
+    pub(crate) fn is_known(&self) -> bool {
+        self.class || self.container.is_some() || self.pod.is_some()
+    }
+}
+
+/// The path as series have it: bytes that are no text are written as `\xff`, so that no two cgroups become one.
+pub(crate) fn shown(place: &Place) -> String {
+    let mut path = String::from("/");
+    for chunk in place.as_bytes().utf8_chunks() {
+        path.push_str(chunk.valid());
+        chunk.invalid().iter().for_each(|byte| path.push_str(&format!("\\x{byte:02x}")));
+    }
+    path
+}
+
+impl Entry {
+    /// Opens nothing yet.
+    pub(crate) fn new(place: &Place, id: String, owner: Owner, machine: &Machine, page: &mut Page) -> Entry {
+        let hierarchy = &machine.hierarchy;
+        let sizes = &machine.huge_sizes;
+        let unified = hierarchy.unified.as_deref();
+        let reader = match (hierarchy.layout, unified) {
+            (Layout::V2, Some(tree)) => Reader::V2(Box::new(V2::new(tree, place, sizes))),
+            _ => {
+                // Some runtimes put a container into the v2 hierarchy, too, some do not.
+                let pressure = unified.filter(|tree| within(tree, place).is_dir());
+                let v1 = V1::new(hierarchy, place, sizes, machine.per_cpu, machine.ticks, page);
+                Reader::V1(Box::new(v1), pressure.map(|tree| PressureFiles::new(tree, place)))
+            }
+        };
+        Entry {
+            started: started(machine, place, page),
+            id,
+            owner,
+            labels: Labels::NONE,
+            labelled: None,
+            figures: Figures::default(),
+            network: Vec::new(),
+            processes: Processes::default(),
+            seen: 0.0,
+            reader,
+        }
+    }
+
+    /// Whether it is the machine itself.
+    pub(crate) fn is_root(&self) -> bool {
+        self.id == "/"
+    }
+
+    /// Reads all of its files.
+    pub(crate) fn read(&mut self, now: f64, page: &mut Page, troubles: &mut Troubles) {
+        self.seen = now;
+        match &mut self.reader {
+            Reader::V2(files) => files.read(&mut self.figures, page, troubles),
+            Reader::V1(files, pressure) => {
+                files.read(&mut self.figures, page, troubles);
+                if let Some(pressure) = pressure {
+                    self.figures.pressure = pressure.read(page, troubles);
+                }
+            }
+        }
+    }
+
+    /// Lets all descriptors go until the next reading.
+    pub(crate) fn close(&mut self) {
+        match &mut self.reader {
+            Reader::V2(files) => files.attributes().for_each(Attribute::close),
+            Reader::V1(files, pressure) => {
+                files.attributes().for_each(Attribute::close);
+                pressure.iter_mut().flat_map(PressureFiles::attributes).for_each(Attribute::close);
+            }
+        }
+    }
+}
+
+/// When the cgroup was made, by the oldest of what tells: its directory, a file in it, its first process. The kernel makes up a
+/// directory's time when it has not been looked at for long; it is never older than the boot.
+fn started(machine: &Machine, place: &Place, page: &mut Page) -> Option<f64> {
+    let modified = |path: &Path| {
+        let time = std::fs::metadata(path).ok()?.modified().ok()?;
+        Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())
+    };
+    let mut oldest = f64::INFINITY;
+    for tree in machine.hierarchy.trees() {
+        let directory = within(tree, place);
+        for path in [&directory, &directory.join("cgroup.clone_children"), &directory.join("cgroup.events")] {
+            oldest = oldest.min(modified(path).unwrap_or(f64::INFINITY));
+        }
+        oldest = oldest.min(first_process(machine, &directory, page).unwrap_or(f64::INFINITY));
+    }
+    oldest.is_finite().then(|| oldest.max(machine.booted.unwrap_or(0.0)))
+}
+
+/// When the first process of a cgroup was started.
+fn first_process(machine: &Machine, directory: &Path, page: &mut Page) -> Option<f64> {
+    let procs = taffrail_kernfs::read(&directory.join("cgroup.procs"), page).ok()?;
+    let pid = parse::lines(procs).find_map(parse::number).filter(|pid| *pid > 0)?;
+    let stat = taffrail_kernfs::read(&machine.roots.proc(&format!("{pid}/stat")), page).ok()?;
+    // The name in parentheses may contain anything; the start is the 20th field behind it.
+    let behind = stat.iter().rposition(|byte| *byte == b')')?;
+    let ticks = parse::words(&stat[behind + 1..]).nth(19).and_then(parse::number)?;
+    Some(machine.booted? + ticks as f64 / machine.ticks as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt as _;
+
+    use super::*;
+
+    #[test]
+    fn paths_are_shown_without_two_becoming_one() {
+        let shown = |bytes: &[u8]| shown(&Place::from_vec(bytes.to_vec()));
+        assert_eq!(shown(b""), "/");
+        assert_eq!(shown(b"a/b"), "/a/b");
+        assert_eq!(shown(b"a\xff\xfeb"), "/a\\xff\\xfeb");
+        assert_eq!(shown("ü\n\"".as_bytes()), "/ü\n\"");
+    }
+}

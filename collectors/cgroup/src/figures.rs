@@ -1,0 +1,113 @@
+//! What one cgroup's files say, in one form for both versions. What could not be read is missing, never 0.
+
+/// Everything that was read of one cgroup. Units are the kernel's unless a field says otherwise.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Figures {
+    pub(crate) cpu: Cpu,
+    pub(crate) memory: Memory,
+    pub(crate) io: Vec<DeviceIo>,
+    pub(crate) hugetlb: Vec<Huge>,
+    pub(crate) pressure: [Option<Pressure>; 3],
+    pub(crate) pids: Pids,
+}
+
+/// Times are in seconds.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Cpu {
+    pub(crate) usage: Option<f64>,
+    pub(crate) user: Option<f64>,
+    pub(crate) system: Option<f64>,
+    /// Seconds of each CPU, when that was asked for and the kernel says it.
+    pub(crate) each: Vec<f64>,
+    /// Microseconds.
+    pub(crate) period: Option<u64>,
+    /// Microseconds of each period; `None` when unlimited or unknown.
+    pub(crate) quota: Option<u64>,
+    /// As v1 shares, 2 to 262,144.
+    pub(crate) shares: Option<u64>,
+    pub(crate) periods: Option<u64>,
+    pub(crate) throttled_periods: Option<u64>,
+    pub(crate) throttled: Option<f64>,
+    pub(crate) burst_periods: Option<u64>,
+    pub(crate) burst: Option<f64>,
+}
+
+/// Bytes, pages and events.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Memory {
+    pub(crate) usage: Option<u64>,
+    pub(crate) peak: Option<u64>,
+    pub(crate) kernel: Option<u64>,
+    pub(crate) failures: Option<u64>,
+    /// 0: none.
+    pub(crate) limit: Option<u64>,
+    /// 0: none. With v1 of memory and swap together.
+    pub(crate) swap_limit: Option<u64>,
+    /// 0: none.
+    pub(crate) reservation: Option<u64>,
+    pub(crate) rss: Option<u64>,
+    pub(crate) cache: Option<u64>,
+    pub(crate) swap: Option<u64>,
+    pub(crate) mapped: Option<u64>,
+    pub(crate) active_file: Option<u64>,
+    pub(crate) inactive_file: Option<u64>,
+    pub(crate) dirty: Option<u64>,
+    pub(crate) writeback: Option<u64>,
+    pub(crate) faults: Option<u64>,
+    pub(crate) major_faults: Option<u64>,
+    pub(crate) scanned: Option<u64>,
+    pub(crate) stolen: Option<u64>,
+    pub(crate) refault_file: Option<u64>,
+    pub(crate) refault_anon: Option<u64>,
+    pub(crate) high_events: Option<u64>,
+    pub(crate) max_events: Option<u64>,
+    pub(crate) oom_kills: Option<u64>,
+}
+
+impl Memory {
+    /// Usage without the file cache that is the first to go.
+    pub(crate) fn working_set(&self) -> Option<u64> {
+        Some(self.usage?.saturating_sub(self.inactive_file?))
+    }
+}
+
+/// One block device.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct DeviceIo {
+    pub(crate) device: (u32, u32),
+    pub(crate) read_bytes: Option<u64>,
+    pub(crate) written_bytes: Option<u64>,
+    pub(crate) reads: Option<u64>,
+    pub(crate) writes: Option<u64>,
+    /// Bytes by operation, as v1 names them.
+    pub(crate) operations: Vec<(&'static str, u64)>,
+}
+
+/// One page size.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Huge {
+    /// Index into the sizes of the machine.
+    pub(crate) size: usize,
+    pub(crate) usage: Option<u64>,
+    pub(crate) peak: Option<u64>,
+    pub(crate) failures: Option<u64>,
+}
+
+/// Stall times in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Pressure {
+    pub(crate) some: f64,
+    /// The kernel may not say it for CPU.
+    pub(crate) full: Option<f64>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Pids {
+    pub(crate) current: Option<u64>,
+    /// 0: none.
+    pub(crate) max: Option<u64>,
+    /// Processes directly in the cgroup.
+    pub(crate) processes: Option<u64>,
+    /// One of them, for what is told of processes only.
+    pub(crate) first: Option<u32>,
+}

@@ -1,0 +1,105 @@
+//! What containers and pods are called: told by runtimes and by kubelet's links, asked for by id and uid.
+//!
+//! A metric never waits for a name. Whoever knows more sets it here, and series are labelled anew at the next scrape.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::RwLock;
+
+/// What is known of a container. Empty: unknown, or none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ContainerName {
+    /// Name in the pod; `POD` or empty for a sandbox, as the runtime has it.
+    pub container: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// The image, by name.
+    pub image: String,
+    /// What the runtime calls it.
+    pub name: String,
+    /// Labels, for cAdvisor's style.
+    pub labels: Vec<(String, String)>,
+    /// Whether it is the one that holds its pod's network.
+    pub sandbox: bool,
+}
+
+/// Namespace and name of a pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PodName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+/// Names by id and uid.
+#[derive(Debug, Default)]
+pub struct Names {
+    known: RwLock<Known>,
+    version: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By who told them, then by id.
+    containers: HashMap<&'static str, HashMap<String, Arc<ContainerName>>>,
+    pods: HashMap<String, PodName>,
+}
+
+impl Names {
+    /// Nothing is known.
+    #[must_use]
+    pub fn new() -> Arc<Names> {
+        Arc::default()
+    }
+
+    /// Replaces what `source` has told of containers, by id. The first source in the alphabet wins where two know one.
+    pub fn set_containers(&self, source: &'static str, containers: HashMap<String, Arc<ContainerName>>) {
+        let mut known = self.known.write();
+        if known.containers.get(source) != Some(&containers) {
+            known.containers.insert(source, containers);
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Replaces what is known of pods, by uid.
+    pub fn set_pods(&self, pods: HashMap<String, PodName>) {
+        let mut known = self.known.write();
+        if known.pods != pods {
+            known.pods = pods;
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    /// Grows whenever something is told that was not known.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn container(&self, id: &str) -> Option<Arc<ContainerName>> {
+        let known = self.known.read();
+        let mut sources: Vec<_> = known.containers.iter().collect();
+        sources.sort_by_key(|(source, _)| **source);
+        sources.into_iter().find_map(|(_, containers)| containers.get(id).cloned())
+    }
+
+    /// The pod with this uid: told itself, or by one of its containers.
+    pub(crate) fn pod(&self, uid: &str) -> Option<PodName> {
+        self.known.read().pods.get(uid).cloned()
+    }
+
+    /// The keys of all labels, sorted.
+    pub(crate) fn label_keys(&self) -> Vec<String> {
+        let known = self.known.read();
+        let containers = known.containers.values().flat_map(HashMap::values);
+        let mut keys: Vec<String> =
+            containers.flat_map(|c| c.labels.iter().map(|(key, _)| key.clone())).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+}

@@ -1,0 +1,98 @@
+//! What a network namespace has moved, read from the `net/dev` of one of its processes.
+//!
+//! The file is opened for each reading: an open one would keep the namespace, and with it the pod's interfaces, alive.
+
+use taffrail_kernfs::{Page, ReadError, Roots, parse};
+use taffrail_record::Labels;
+
+/// Interfaces whose names begin so are not counted: loopback, and the host's ends of pairs that others count.
+const LEFT_OUT: [&[u8]; 4] = [b"lo", b"veth", b"docker", b"nerdctl"];
+
+/// Columns of one line.
+pub(crate) const COLUMNS: usize = 16;
+
+/// One interface.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interface {
+    name: Vec<u8>,
+    /// `interface="eth0"`.
+    pub(crate) labels: Labels,
+    /// As in the file: eight of what was received, eight of what was sent.
+    pub(crate) columns: [u64; COLUMNS],
+}
+
+/// Reads the interfaces that the process `pid` sees.
+pub(crate) fn read(
+    roots: &Roots,
+    pid: u32,
+    interfaces: &mut Vec<Interface>,
+    page: &mut Page,
+) -> Result<(), ReadError> {
+    let path = roots.proc(&format!("{pid}/net/dev"));
+    let text = taffrail_kernfs::read(&path, page).inspect_err(|_| interfaces.clear())?;
+    let mut seen = 0;
+    for (name, columns) in parse::lines(text).filter_map(line) {
+        // The order stays the same from one reading to the next, mostly.
+        match interfaces.get_mut(seen) {
+            Some(interface) if interface.name == name => interface.columns = columns,
+            _ => {
+                let labels = Labels::new([("interface", &*String::from_utf8_lossy(name))]);
+                interfaces.truncate(seen);
+                interfaces.push(Interface { name: name.to_owned(), labels, columns });
+            }
+        }
+        seen += 1;
+    }
+    interfaces.truncate(seen);
+    Ok(())
+}
+
+fn line(line: &[u8]) -> Option<(&[u8], [u64; COLUMNS])> {
+    let colon = line.iter().rposition(|byte| *byte == b':')?;
+    let name = line[..colon].trim_ascii();
+    if LEFT_OUT.iter().any(|prefix| name.get(..prefix.len()).is_some_and(|n| n.eq_ignore_ascii_case(prefix)))
+    {
+        return None;
+    }
+    let mut columns = [0; COLUMNS];
+    let mut words = parse::words(&line[colon + 1..]);
+    for column in &mut columns {
+        *column = parse::number(words.next()?)?;
+    }
+    Some((name, columns))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const DEV: &str = "Inter-|   Receive                                                |  Transmit\n \
+        face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n    \
+        lo:  100       1    0    0    0     0          0         0      100       1    0    0    0     0       0          0\n  \
+        eth0: 11 12 13 14 15 16 17 18 21 22 23 24 25 26 27 28\nVETH1: 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1\n \
+        br0:1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15\n";
+
+    #[test]
+    fn interfaces_are_those_that_nobody_else_counts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let roots = Roots::below(folder.path());
+        fs::create_dir_all(roots.proc("7/net")).expect("made");
+        let write = |text: &str| {
+            let mut file = fs::File::create(roots.proc("7/net/dev")).expect("made");
+            std::io::Write::write_all(&mut file, text.as_bytes()).expect("written");
+        };
+        write(DEV);
+        let (mut interfaces, mut page) = (Vec::new(), Page::default());
+        read(&roots, 7, &mut interfaces, &mut page).expect("read");
+        assert_eq!(interfaces.len(), 1, "{interfaces:?}");
+        assert_eq!(interfaces[0].labels.as_str(), "interface=\"eth0\"");
+        assert_eq!((interfaces[0].columns[0], interfaces[0].columns[8]), (11, 21));
+        write(&DEV.replace("eth0: 11", "eth0: 99"));
+        read(&roots, 7, &mut interfaces, &mut page).expect("read");
+        assert_eq!(interfaces[0].columns[0], 99);
+        assert!(read(&roots, 8, &mut interfaces, &mut page).is_err());
+        assert!(interfaces.is_empty(), "what cannot be read is missing");
+    }
+}
