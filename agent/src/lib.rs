@@ -10,6 +10,7 @@ pub mod http;
 pub mod ledger_metrics;
 pub mod ledger_report;
 pub mod logging;
+pub mod machine;
 mod once;
 pub mod output;
 pub mod pipeline;

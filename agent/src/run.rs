@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, umask};
+use taffrail_cgroup::Names;
 use taffrail_checkpoint::{Options, Recovery, Store};
 use taffrail_logs::LogsConfig;
 use taffrail_logs::config::FileInput;
@@ -173,6 +174,7 @@ fn keep_as_started(started: &Config, new: &mut Config) -> Vec<&'static str> {
         keep("docker", &started.docker, &mut new.docker),
         keep("state", &started.state, &mut new.state),
         keep("pipeline", &started.pipeline, &mut new.pipeline),
+        keep("metrics", &started.metrics, &mut new.metrics),
         keep("http", &started.http, &mut new.http),
         keep("tap", &started.tap, &mut new.tap),
         keep("log.format", &started.log.format, &mut new.log.format),
@@ -195,6 +197,7 @@ fn serve(
         ledger: Arc::clone(&shared.ledger),
         budget: Arc::clone(&shared.budget),
         asks,
+        pages: crate::machine::pages(&config, &Names::new()),
         shippers: Box::new(move || {
             let (name, trouble) = shipper.status();
             vec![Shipper { name: name.to_owned(), trouble }]

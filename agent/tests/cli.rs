@@ -61,6 +61,7 @@ fn served(directory: &Path) -> Served {
         ledger: Arc::clone(&ledger),
         budget: Budget::new(1),
         asks: Vec::new(),
+        pages: Vec::new(),
         shippers: Box::new(Vec::new),
         components: Components::new(),
         tap: Arc::clone(&tap),

@@ -45,6 +45,7 @@ fn agent() -> Agent {
         ledger: Ledger::new(),
         budget: Budget::new(1 << 20),
         asks: vec![Arc::new(OwnProcess)],
+        pages: Vec::new(),
         shippers: Box::new(move || {
             let trouble = troubled.load(Ordering::SeqCst).then(|| "no broker answers".to_owned());
             vec![Shipper { name: "kafka".to_owned(), trouble }]
@@ -276,6 +277,7 @@ fn a_second_agent_on_the_same_socket_is_refused() {
         ledger: Ledger::new(),
         budget: Budget::new(1),
         asks: Vec::new(),
+        pages: Vec::new(),
         shippers: Box::new(Vec::new),
         components: Components::new(),
         tap: TapHub::new(),

@@ -30,7 +30,9 @@ pub use nearest::nearest;
 pub use output::{Discard, Output};
 pub use read::{load, parse};
 pub use redact::{MASK, is_secret};
-pub use sections::{HttpConfig, LogConfig, LogFormat, NodeConfig, PipelineConfig, StateConfig, TapConfig};
+pub use sections::{
+    HttpConfig, LogConfig, LogFormat, MetricsConfig, NodeConfig, PipelineConfig, StateConfig, TapConfig,
+};
 
 pub use taffrail_docker::DockerConfig;
 pub use taffrail_envelope::EnvelopeConfig;
@@ -59,6 +61,8 @@ pub struct Config {
     pub state: StateConfig,
     /// What lies between reading and confirmation.
     pub pipeline: PipelineConfig,
+    /// Metrics of this machine and its containers.
+    pub metrics: MetricsConfig,
     /// Metrics and health over HTTP.
     pub http: HttpConfig,
     /// The socket that `taffrail tap` and `taffrail ledger` talk to.

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use taffrail_cgroup::ContainersConfig;
+use taffrail_kernfs::Roots;
 
 use super::fields::Fields;
 use super::units::{ByteSize, Period};
@@ -92,6 +94,35 @@ impl Default for HttpConfig {
             container_series: 200,
             collector_timeout: Period(std::time::Duration::from_secs(5)),
         }
+    }
+}
+
+/// Metrics of this machine and its containers, collected when Prometheus asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsConfig {
+    /// The host's `/proc`; in a pod where it is mounted, such as `/host/proc`.
+    pub procfs: PathBuf,
+    /// The host's `/sys`.
+    pub sysfs: PathBuf,
+    /// The host's `/`.
+    pub rootfs: PathBuf,
+    /// Containers, pods and other cgroups.
+    pub containers: ContainersConfig,
+}
+
+impl Default for MetricsConfig {
+    fn default() -> Self {
+        let Roots { proc: procfs, sys: sysfs, rootfs } = Roots::default();
+        MetricsConfig { procfs, sysfs, rootfs, containers: ContainersConfig::default() }
+    }
+}
+
+impl MetricsConfig {
+    /// Where the host's trees are.
+    #[must_use]
+    pub fn roots(&self) -> Roots {
+        Roots { proc: self.procfs.clone(), sys: self.sysfs.clone(), rootfs: self.rootfs.clone() }
     }
 }
 

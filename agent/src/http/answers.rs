@@ -68,13 +68,38 @@ fn not_running(component: &Component) -> Option<String> {
     Some(format!("{} is {} for {:.0} s{error}", component.name, component.state, component.for_seconds))
 }
 
-/// The names in `collect[]=a&collect[]=b`.
-pub(super) fn wanted_collectors(query: &str) -> Vec<String> {
-    let names = query.split('&').filter_map(|pair| {
-        let (key, value) = pair.split_once('=')?;
-        (key == "collect[]" || key.eq_ignore_ascii_case("collect%5b%5d")).then(|| value.to_owned())
-    });
-    names.collect()
+/// Which collectors a request wants: `collect[]=a&collect[]=b`, or all without `exclude[]=c`.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Choice {
+    collect: Vec<String>,
+    exclude: Vec<String>,
+}
+
+impl Choice {
+    /// From the query of a request to a page that has the collectors `known`.
+    pub(super) fn of<'k>(query: &str, known: impl Iterator<Item = &'k str>) -> Result<Choice, String> {
+        let mut choice = Choice::default();
+        for (key, value) in query.split('&').filter_map(|pair| pair.split_once('=')) {
+            match key.to_ascii_lowercase().replace("%5b", "[").replace("%5d", "]").as_str() {
+                "collect[]" => choice.collect.push(value.to_owned()),
+                "exclude[]" => choice.exclude.push(value.to_owned()),
+                _ => {}
+            }
+        }
+        if !choice.collect.is_empty() && !choice.exclude.is_empty() {
+            return Err("collect[] and exclude[] cannot be combined".to_owned());
+        }
+        let known: Vec<&str> = known.collect();
+        match choice.collect.iter().chain(&choice.exclude).find(|name| !known.contains(&name.as_str())) {
+            Some(name) => Err(format!("there is no collector {name:?} here; there are {}", known.join(", "))),
+            None => Ok(choice),
+        }
+    }
+
+    pub(super) fn wants(&self, name: &str) -> bool {
+        let has = |names: &[String]| names.iter().any(|known| known == name);
+        if self.collect.is_empty() { !has(&self.exclude) } else { has(&self.collect) }
+    }
 }
 
 /// Whether `Accept-Encoding` names gzip and does not refuse it.
@@ -99,16 +124,19 @@ pub(super) fn compressed(body: Vec<u8>, gzip: bool) -> (Vec<u8>, Option<HeaderVa
 }
 
 /// The page for people who come with a browser.
-pub(super) fn index(node: &str) -> String {
+pub(super) fn index(node: &str, pages: &[(&str, &str)]) -> String {
     let escaped = node.replace('&', "&amp;").replace('<', "&lt;");
     let links = [
-        ("/metrics", "metrics, for Prometheus"),
+        ("/metrics", "the agent's own metrics, for Prometheus"),
         ("/healthz", "whether the process is alive"),
         ("/readyz", "whether everything runs, and why not"),
         ("/-/config", "the configuration in force, without secrets"),
     ];
-    let links: String = links
+    let (own, others) = links.split_at(1);
+    let links: String = own
         .iter()
+        .chain(pages)
+        .chain(others)
         .map(|(path, what)| format!("<li><a href=\"{path}\">{path}</a>: {what}</li>\n"))
         .collect();
     format!(
@@ -169,8 +197,15 @@ mod tests {
 
     #[test]
     fn collectors_are_chosen_as_in_node_exporter() {
-        assert_eq!(wanted_collectors("collect[]=a&x=1&collect%5B%5D=b"), ["a", "b"]);
-        assert!(wanted_collectors("").is_empty());
+        let wanted = |query: &str| {
+            let choice = Choice::of(query, ["a", "b", "c"].into_iter())?;
+            Ok::<_, String>(["a", "b", "c"].map(|name| choice.wants(name)))
+        };
+        assert_eq!(wanted("collect[]=a&x=1&collect%5B%5D=b"), Ok([true, true, false]));
+        assert_eq!(wanted("exclude[]=a"), Ok([false, true, true]));
+        assert_eq!(wanted(""), Ok([true; 3]));
+        assert_eq!(wanted("collect[]=d").unwrap_err(), "there is no collector \"d\" here; there are a, b, c");
+        assert!(wanted("collect[]=a&exclude[]=b").is_err());
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! sensitive, the records themselves, is only on the socket, which its owner alone can open.
 
 mod answers;
+mod pages;
 mod requests;
 mod routes;
 mod socket;
@@ -29,6 +30,8 @@ use crate::ledger_metrics::LedgerMetrics;
 use crate::reload::Reload;
 use crate::tap::TapHub;
 pub use answers::{Readiness, Shipper};
+pub use pages::Page;
+use pages::Served;
 pub use requests::FAMILIES as REQUEST_FAMILIES;
 use requests::Requests;
 pub use socket::{SocketError, look as look_for_socket};
@@ -41,6 +44,8 @@ pub struct Surface {
     pub budget: Arc<Budget>,
     /// What `/metrics` asks, besides what the surface knows itself (ledger, components, tap, reload, requests).
     pub asks: Vec<Arc<dyn Ask>>,
+    /// Metrics under paths of their own.
+    pub pages: Vec<Page>,
     /// The shippers of the moment and what troubles them.
     pub shippers: Box<dyn Fn() -> Vec<Shipper> + Send + Sync>,
     /// How each part is doing.
@@ -86,6 +91,7 @@ pub struct Handle {
 struct Shared {
     surface: Surface,
     scraper: Scraper,
+    pages: Vec<Served>,
     requests: Arc<Requests>,
     stop: watch::Receiver<bool>,
 }
@@ -137,7 +143,8 @@ fn shared(surface: Surface, stop: watch::Receiver<bool>) -> Shared {
     ];
     asks.extend(surface.asks.iter().cloned());
     let scraper = Scraper::new(asks, http.collector_timeout.0);
-    Shared { surface, scraper, requests, stop }
+    let pages = surface.pages.iter().map(|page| Served::new(page, http.collector_timeout.0)).collect();
+    Shared { surface, scraper, pages, requests, stop }
 }
 
 fn run(runtime: &Runtime, shared: &Arc<Shared>, tcp: Option<TcpListener>, unix: Option<UnixListener>) {

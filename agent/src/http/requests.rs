@@ -20,8 +20,18 @@ pub static FAMILIES: &[Family] = &[Family {
 }];
 
 /// The paths that have a series of their own: what clients ask for must not make series.
-const PATHS: [&str; 8] =
-    ["/", "/metrics", "/healthz", "/readyz", "/-/config", "/-/reload", "/tap", "/ledger"];
+const PATHS: [&str; 10] = [
+    "/",
+    "/metrics",
+    "/metrics/cadvisor",
+    "/metrics/node",
+    "/healthz",
+    "/readyz",
+    "/-/config",
+    "/-/reload",
+    "/tap",
+    "/ledger",
+];
 
 /// The counter.
 pub(super) struct Requests {

@@ -3,6 +3,11 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use super::Shared;
+use super::answers::{self, Readiness, alive};
+use super::pages::{self, Wish};
+use crate::ledger_report::LedgerReport;
+use crate::tap::{Filter, Wanted};
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, RawQuery, State};
@@ -10,20 +15,18 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::{StreamExt as _, stream};
-use taffrail_prometheus::Format;
-
-use super::Shared;
-use super::answers::{self, Readiness, alive};
-use crate::ledger_report::LedgerReport;
-use crate::tap::{Filter, Wanted};
 
 type Here = State<Arc<Shared>>;
 
 /// What anybody who reaches the address may see.
 pub(super) fn public(shared: &Arc<Shared>) -> Router {
-    let router = Router::new()
-        .route("/", get(index))
-        .route("/metrics", get(metrics))
+    let mut router = Router::new().route("/", get(index)).route("/metrics", get(metrics));
+    for (number, page) in shared.pages.iter().enumerate() {
+        let answer =
+            move |state: Here, query: RawQuery, headers: HeaderMap| page_of(number, state, query, headers);
+        router = router.route(page.path, get(answer));
+    }
+    let router = router
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/-/config", get(config))
@@ -42,7 +45,8 @@ pub(super) fn private(shared: &Arc<Shared>) -> Router {
 }
 
 async fn index(State(shared): Here) -> Html<String> {
-    Html(answers::index(&shared.surface.config.load().node_name()))
+    let pages: Vec<(&str, &str)> = shared.pages.iter().map(|page| (page.path, page.what)).collect();
+    Html(answers::index(&shared.surface.config.load().node_name(), &pages))
 }
 
 async fn not_found() -> (StatusCode, &'static str) {
@@ -50,22 +54,34 @@ async fn not_found() -> (StatusCode, &'static str) {
 }
 
 async fn metrics(State(shared): Here, RawQuery(query): RawQuery, headers: HeaderMap) -> Response {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let format = Format::negotiate(text(header::ACCEPT));
-    let gzip = answers::takes_gzip(text(header::ACCEPT_ENCODING));
-    let wanted = answers::wanted_collectors(query.as_deref().unwrap_or_default());
-    let scrape = move || {
-        let body = shared.scraper.scrape(format, &wanted).into_bytes();
-        answers::compressed(body, gzip)
+    let wish = match Wish::of(query.as_deref(), &headers, &shared.scraper) {
+        Ok(wish) => wish,
+        Err(refusal) => return refusal.into_response(),
     };
-    let Ok((body, encoding)) = tokio::task::spawn_blocking(scrape).await else {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "the scrape broke off\n").into_response();
-    };
-    let mut response = ([(header::CONTENT_TYPE, format.content_type())], body).into_response();
-    if let Some(encoding) = encoding {
-        response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
+    match tokio::task::spawn_blocking(move || wish.answer(&shared.scraper)).await {
+        Ok(answer) => answer.into_response(),
+        Err(_) => broken_off(),
     }
-    response
+}
+
+async fn page_of(
+    number: usize,
+    State(shared): Here,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let wish = match Wish::of(query.as_deref(), &headers, &shared.pages[number].scraper) {
+        Ok(wish) => wish,
+        Err(refusal) => return refusal.into_response(),
+    };
+    match pages::answer(shared, number, wish).await {
+        Some(answer) => answer.into_response(),
+        None => broken_off(),
+    }
+}
+
+fn broken_off() -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, "the scrape broke off\n").into_response()
 }
 
 async fn healthz(State(shared): Here) -> (StatusCode, String) {

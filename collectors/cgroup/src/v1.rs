@@ -9,7 +9,8 @@ use crate::figures::{Cpu, DeviceIo, Figures, Huge, Memory, Pids};
 use crate::hierarchy::{Hierarchy, within};
 use crate::tree::Place;
 
-const NANOSECOND: f64 = 1e-9;
+/// Nanoseconds of a second. Divided by, not multiplied with its inverse: the quotient is the nearest number.
+const SECOND: f64 = 1e9;
 
 /// Files that tell of block devices, by who schedules them; the first that names a device is right. The throttling layer
 /// sees all requests, schedulers only their own.
@@ -119,7 +120,7 @@ impl V1 {
                 .map_or(Vec::new(), |d| BLOCK.map(|names| names.map(|n| file(d, n))).into()),
             huge: sizes.iter().filter_map(huge_files).collect(),
             pids: pids.as_deref().map(|d| [file(d, "pids.current"), file(d, "pids.max")]),
-            ticks: 1.0 / ticks.max(1) as f64,
+            ticks: ticks.max(1) as f64,
         }
     }
 
@@ -154,17 +155,17 @@ impl V1 {
         each.clear();
         *cpu = Cpu { each, ..Cpu::default() };
         if let Some(files) = &mut self.accounts {
-            cpu.usage = files.usage.number(page, troubles).map(|nanos| nanos as f64 * NANOSECOND);
+            cpu.usage = files.usage.number(page, troubles).map(|nanos| nanos as f64 / SECOND);
             for (key, ticks) in files.stat.read(page, troubles).into_iter().flat_map(parse::pairs) {
                 match key {
-                    b"user" => cpu.user = Some(ticks as f64 * self.ticks),
-                    b"system" => cpu.system = Some(ticks as f64 * self.ticks),
+                    b"user" => cpu.user = Some(ticks as f64 / self.ticks),
+                    b"system" => cpu.system = Some(ticks as f64 / self.ticks),
                     _ => {}
                 }
             }
             if let Some(text) = files.each.as_mut().and_then(|file| file.read(page, troubles)) {
                 let nanos = parse::words(text).filter_map(parse::number);
-                cpu.each.extend(nanos.map(|nanos| nanos as f64 * NANOSECOND));
+                cpu.each.extend(nanos.map(|nanos| nanos as f64 / SECOND));
             }
         }
         let Some(files) = &mut self.cpu else { return };
@@ -175,9 +176,9 @@ impl V1 {
             match key {
                 b"nr_periods" => cpu.periods = Some(value),
                 b"nr_throttled" => cpu.throttled_periods = Some(value),
-                b"throttled_time" => cpu.throttled = Some(value as f64 * NANOSECOND),
+                b"throttled_time" => cpu.throttled = Some(value as f64 / SECOND),
                 b"nr_bursts" => cpu.burst_periods = Some(value),
-                b"burst_time" => cpu.burst = Some(value as f64 * NANOSECOND),
+                b"burst_time" => cpu.burst = Some(value as f64 / SECOND),
                 _ => {}
             }
         }

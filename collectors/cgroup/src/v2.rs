@@ -10,7 +10,8 @@ use crate::hierarchy::within;
 use crate::tree::Place;
 use crate::v1::device;
 
-const MICROSECOND: f64 = 1e-6;
+/// Microseconds of a second.
+const SECOND: f64 = 1e6;
 
 #[derive(Debug)]
 pub(crate) struct V2 {
@@ -103,7 +104,7 @@ impl V2 {
     fn read_cpu(&mut self, page: &mut Page, troubles: &mut Troubles) -> Cpu {
         let mut cpu = Cpu::default();
         for (key, value) in self.cpu_stat.read(page, troubles).into_iter().flat_map(parse::pairs) {
-            let seconds = Some(value as f64 * MICROSECOND);
+            let seconds = Some(value as f64 / SECOND);
             match key {
                 b"usage_usec" => cpu.usage = seconds,
                 b"user_usec" => cpu.user = seconds,
@@ -237,7 +238,7 @@ impl PressureFiles {
 fn pressure(text: &[u8]) -> Option<Pressure> {
     let total = |word: &[u8]| {
         let line = parse::lines(text).find(|line| line.starts_with(word))?;
-        Some(parse::assigned(line, b"total")? as f64 * MICROSECOND)
+        Some(parse::assigned(line, b"total")? as f64 / SECOND)
     };
     Some(Pressure { some: total(b"some")?, full: total(b"full") })
 }

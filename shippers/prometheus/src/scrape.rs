@@ -16,8 +16,8 @@ use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
 use crate::{Exposition, Format};
 
-/// What every scrape says about itself.
-pub static FAMILIES: &[Family] = &[
+/// What every scrape says about itself: success, then duration, by collector.
+pub static FAMILIES: &[Family; 2] = &[
     Family {
         name: "taffrail_scrape_collector_success",
         kind: Kind::Gauge,
@@ -36,6 +36,7 @@ pub static FAMILIES: &[Family] = &[
 pub struct Scraper {
     collectors: Vec<Arc<Asked>>,
     patience: Duration,
+    said: &'static [Family; 2],
 }
 
 struct Asked {
@@ -69,14 +70,24 @@ impl Scraper {
     #[must_use]
     pub fn new(collectors: Vec<Arc<dyn Ask>>, patience: Duration) -> Self {
         let asked = |ask| Arc::new(Asked { ask, hung: AtomicUsize::new(0), failing: AtomicBool::new(false) });
-        Scraper { collectors: collectors.into_iter().map(asked).collect(), patience }
+        Scraper { collectors: collectors.into_iter().map(asked).collect(), patience, said: FAMILIES }
     }
 
-    /// Asks those whose name is in `wanted`, all when it is empty, and writes their samples. Blocks.
+    /// Says of itself what it says under these names: success, then duration, by collector.
     #[must_use]
-    pub fn scrape(&self, format: Format, wanted: &[String]) -> String {
-        let chosen =
-            |asked: &&Arc<Asked>| wanted.is_empty() || wanted.iter().any(|name| name == asked.ask.name());
+    pub fn saying(self, said: &'static [Family; 2]) -> Self {
+        Scraper { said, ..self }
+    }
+
+    /// The names of the collectors, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.collectors.iter().map(|asked| asked.ask.name())
+    }
+
+    /// Asks those whose name is `wanted`, and writes their samples. Blocks.
+    #[must_use]
+    pub fn scrape(&self, format: Format, wanted: impl Fn(&str) -> bool) -> String {
+        let chosen = |asked: &&Arc<Asked>| wanted(asked.ask.name());
         let chosen: Vec<Arc<Asked>> = self.collectors.iter().filter(chosen).cloned().collect();
         let mut text = Exposition::new();
         let mut results: Vec<(&'static str, f64, Duration)> = Vec::new();
@@ -87,9 +98,9 @@ impl Scraper {
                 text.append(samples);
             }
         }
-        text.family(&FAMILIES[0]);
+        text.family(&self.said[0]);
         results.iter().for_each(|(name, success, _)| text.sample(&[name], *success));
-        text.family(&FAMILIES[1]);
+        text.family(&self.said[1]);
         results.iter().for_each(|(name, _, took)| text.sample(&[name], took.as_secs_f64()));
         text.render(format)
     }
@@ -272,7 +283,7 @@ mod tests {
     fn a_collector_that_fails_or_panics_does_not_spoil_the_others() {
         let fakes = [("a", Does::Fails), ("b", Does::Panics), ("c", Does::Well), ("d", Does::Absent)];
         let fakes = fakes.map(|(name, does)| Arc::new(Fake(name, does)) as Arc<dyn Ask>);
-        let text = Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, &[]);
+        let text = Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, |_| true);
         let successes = ["a", "b", "c", "d"].map(|name| success(&text, name));
         assert_eq!(successes, [Some(false), Some(false), Some(true), Some(true)], "{text}");
         assert!(text.contains("x_up{of=\"a\"} 1\nx_up{of=\"c\"} 1\nx_up{of=\"d\"} 1\n"), "{text}");
@@ -283,7 +294,7 @@ mod tests {
     fn only_the_wanted_collectors_are_asked() {
         let fakes = ["a", "b"].map(|name| Arc::new(Fake(name, Does::Well)) as Arc<dyn Ask>);
         let text =
-            Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, &["b".to_owned()]);
+            Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, |name| name == "b");
         assert_eq!((success(&text, "a"), success(&text, "b")), (None, Some(true)));
     }
 
@@ -294,7 +305,7 @@ mod tests {
         let hangs = Arc::new(Fake("a", Does::Hangs(Arc::clone(&gate), back))) as Arc<dyn Ask>;
         let scraper = Scraper::new(vec![hangs, Arc::new(Fake("b", Does::Well))], Duration::from_millis(20));
         for _ in 0..3 {
-            let text = scraper.scrape(Format::Text, &[]);
+            let text = scraper.scrape(Format::Text, |_| true);
             assert_eq!((success(&text, "a"), success(&text, "b")), (Some(false), Some(true)), "{text}");
         }
         gate.open();
@@ -303,6 +314,6 @@ mod tests {
             thread::yield_now();
         }
         let scraper = Scraper { patience: Duration::from_secs(60), ..scraper };
-        assert_eq!(success(&scraper.scrape(Format::Text, &[]), "a"), Some(true));
+        assert_eq!(success(&scraper.scrape(Format::Text, |_| true), "a"), Some(true));
     }
 }
