@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use taffrail_cgroup::{Containers, MachineFacts, Names};
+use taffrail_cgroup::{Containers, KubeletPaths, MachineFacts, Names};
 use taffrail_kernfs::Roots;
 
 use crate::config::Config;
@@ -17,7 +17,13 @@ pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
     let roots: Roots = config.metrics.roots();
     let mut pages = Vec::new();
     if config.metrics.containers.enabled {
-        let containers = Containers::new(config.metrics.containers.clone(), roots.clone(), Arc::clone(names));
+        let mut containers =
+            Containers::new(config.metrics.containers.clone(), roots.clone(), Arc::clone(names));
+        let kubernetes = &config.logs.kubernetes;
+        if kubernetes.enabled {
+            let (pods, links) = (kubernetes.root.clone(), kubernetes.links.clone());
+            containers = containers.with_kubelet(KubeletPaths { pods, links });
+        }
         pages.push(Page {
             path: CONTAINERS,
             what: "containers, under the names of cAdvisor",

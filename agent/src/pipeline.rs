@@ -21,6 +21,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use taffrail_cgroup::Names;
 use taffrail_checkpoint::Store;
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, Rhythm, Settings};
@@ -52,6 +53,8 @@ pub struct Shared {
     pub tap: Arc<TapHub>,
     /// Lanes found by others.
     pub handed: Arc<Handed>,
+    /// What containers are called.
+    pub names: Arc<Names>,
     /// Raised to end it all.
     pub stop: Stop,
 }

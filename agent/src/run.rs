@@ -23,6 +23,7 @@ use crate::components::Components;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::http::{self, Shipper, Surface};
 use crate::logging;
+use crate::machine;
 use crate::once::{self, Once};
 use crate::pipeline::{Pipeline, Shared};
 use crate::reload::Reload;
@@ -86,6 +87,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         components: Components::new(),
         tap: TapHub::new(),
         handed: Handed::new(),
+        names: Names::new(),
         stop: Stop::new(),
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -197,7 +199,7 @@ fn serve(
         ledger: Arc::clone(&shared.ledger),
         budget: Arc::clone(&shared.budget),
         asks,
-        pages: crate::machine::pages(&config, &Names::new()),
+        pages: machine::pages(&config, &shared.names),
         shippers: Box::new(move || {
             let (name, trouble) = shipper.status();
             vec![Shipper { name: name.to_owned(), trouble }]

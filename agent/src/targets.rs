@@ -15,6 +15,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+use taffrail_cgroup::{ContainerName, Names};
 use taffrail_docker::{
     Connection, ContainerInfo, DockerConfig, Enabled, Snapshot, is_sandbox, origin, watch,
 };
@@ -203,6 +204,7 @@ pub fn start(
         config: config.docker.clone(),
         engine: Arc::clone(&engine),
         handed: Arc::clone(&shared.handed),
+        names: Arc::clone(&shared.names),
         sorter: Sorter::new(config, node),
     };
     let make: Make = Box::new(move || Box::new(finder.again()));
@@ -224,6 +226,7 @@ struct Finder {
     config: DockerConfig,
     engine: Arc<Engine>,
     handed: Arc<Handed>,
+    names: Arc<Names>,
     sorter: Sorter,
 }
 
@@ -234,6 +237,7 @@ impl Finder {
             config: self.config.clone(),
             engine: Arc::clone(&self.engine),
             handed: Arc::clone(&self.handed),
+            names: Arc::clone(&self.names),
             sorter: self.sorter.clone(),
         }
     }
@@ -247,6 +251,8 @@ impl Finder {
         let sorted = self.sorter.sort(&snapshot.containers);
         self.sorter.report(&sorted.unread);
         self.engine.note(snapshot.connection, Some(&sorted));
+        let named = |info: &ContainerInfo| (info.id.clone(), Arc::new(container_name(info)));
+        self.names.set_containers("docker", snapshot.containers.iter().map(named).collect());
         self.handed.set(sorted.targets);
     }
 }
@@ -261,6 +267,22 @@ impl Collector for Finder {
         let told = until_raised(context.stop.clone(), context.beat.clone());
         runtime.block_on(watch(self.config.clone(), told, |snapshot| self.take(snapshot)));
         Ok(())
+    }
+}
+
+/// What metrics call a container. Below kubelet the engine's labels say whose it is.
+fn container_name(info: &ContainerInfo) -> ContainerName {
+    let origin = origin(info, &Arc::default());
+    let pod = origin.pod.unwrap_or_default();
+    let in_pod = origin.container.filter(|_| !pod.name.is_empty());
+    ContainerName {
+        container: in_pod.map(|container| container.name).unwrap_or_default(),
+        pod: pod.name,
+        namespace: pod.namespace,
+        image: info.image.clone(),
+        name: info.name.clone(),
+        labels: info.labels.clone().into_iter().collect(),
+        sandbox: is_sandbox(info),
     }
 }
 

@@ -13,12 +13,16 @@ use crate::devices::Devices;
 use crate::entry::{Entry, Machine, Owner, Scene, shown};
 use crate::families::ROWS;
 use crate::hierarchy::Hierarchy;
+use crate::kubelet::KubeletPaths;
 use crate::names::Names;
 use crate::network;
 use crate::tree::{Place, Tree};
 
 /// Who asks again within this time gets the same figures.
 const SHARED: Duration = Duration::from_secs(1);
+
+/// How often names are looked for that were not found.
+const NAMELESS: Duration = Duration::from_secs(10);
 
 /// A descriptor takes kernel memory, and others need some: cgroups beyond this many descriptors' worth are opened for each reading.
 const FILES_OF_ONE: usize = 40;
@@ -54,6 +58,7 @@ pub struct Containers {
     config: ContainersConfig,
     names: Arc<Names>,
     roots: Roots,
+    kubelet: Option<KubeletPaths>,
     state: Mutex<State>,
 }
 
@@ -69,6 +74,7 @@ struct State {
     page: Page,
     keys: Vec<String>,
     collected: Option<Instant>,
+    asked_kubelet: Option<Instant>,
     errors: [u64; Reason::ALL.len()],
     left_out: usize,
     /// What was wrong in the last reading.
@@ -87,7 +93,13 @@ impl Containers {
     /// Of the machine at `roots`, called what `names` knows. Nothing is read before somebody asks.
     #[must_use]
     pub fn new(config: ContainersConfig, roots: Roots, names: Arc<Names>) -> Containers {
-        Containers { config, names, roots, state: Mutex::default() }
+        Containers { config, names, roots, kubelet: None, state: Mutex::default() }
+    }
+
+    /// Looks at what kubelet leaves on the disk when it meets somebody without a name.
+    #[must_use]
+    pub fn with_kubelet(self, paths: KubeletPaths) -> Containers {
+        Containers { kubelet: Some(paths), ..self }
     }
 
     fn collect(&self, state: &mut State, now: Instant) {
@@ -100,6 +112,7 @@ impl Containers {
         }
         let mut troubles = Troubles::default();
         self.find(state, now);
+        self.ask_kubelet(state, now);
         self.label(state);
         self.read(state, now, &mut troubles);
         for reason in Reason::ALL {
@@ -140,6 +153,21 @@ impl Containers {
         }
     }
 
+    /// A sandbox has no link, and other links come a moment after their container: who has no name is looked for again
+    /// after a while.
+    fn ask_kubelet(&self, state: &mut State, now: Instant) {
+        let Some(kubelet) = &self.kubelet else { return };
+        let lacks = |entry: &Entry| {
+            let owner = &entry.owner;
+            owner.pod.is_some() && self.names.lacks(owner.container.as_deref(), owner.pod.as_deref())
+        };
+        let waited = state.asked_kubelet.is_none_or(|at| now.saturating_duration_since(at) >= NAMELESS);
+        if waited && state.entries.values().any(lacks) {
+            state.asked_kubelet = Some(now);
+            kubelet.tell(&self.names);
+        }
+    }
+
     fn label(&self, state: &mut State) {
         let version = self.names.version();
         let current = |entry: &&mut Entry| entry.labelled != Some(version);
@@ -166,7 +194,7 @@ impl Containers {
         for (number, entry) in state.entries.values_mut().enumerate() {
             entry.read(unix, page, troubles);
             for io in &entry.figures.io {
-                let device = state.devices.of(&self.roots, io.device);
+                let device = state.devices.of(&self.roots, io.device, page);
                 io.operations.iter().for_each(|(operation, _)| device.prepare(operation));
             }
             if number >= kept {

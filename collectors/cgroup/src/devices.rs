@@ -1,9 +1,8 @@
 //! Block devices by number, and the labels that name them.
 
 use std::collections::HashMap;
-use std::fs;
 
-use taffrail_kernfs::Roots;
+use taffrail_kernfs::{Page, Roots, read_text};
 use taffrail_record::Labels;
 
 /// The labels of one device.
@@ -22,13 +21,15 @@ pub(crate) struct Device {
 pub(crate) struct Devices(HashMap<(u32, u32), Device>);
 
 impl Devices {
-    /// The device, looked up the first time. One that the kernel does not name has an empty name.
-    pub(crate) fn of(&mut self, roots: &Roots, number: (u32, u32)) -> &mut Device {
+    /// The device, looked up the first time. One that the kernel does not name goes by its number: two of them with no name
+    /// would be one series.
+    pub(crate) fn of(&mut self, roots: &Roots, number: (u32, u32), page: &mut Page) -> &mut Device {
         self.0.entry(number).or_insert_with(|| {
-            let link = roots.sys(&format!("dev/block/{}:{}", number.0, number.1));
-            let target = fs::canonicalize(&link).or_else(|_| fs::read_link(&link)).ok();
-            let name = target.and_then(|path| Some(path.file_name()?.to_string_lossy().replace('!', "/")));
-            let name = name.map_or(String::new(), |name| format!("/dev/{name}"));
+            let (major, minor) = number;
+            let event =
+                read_text(&roots.sys(&format!("dev/block/{major}:{minor}/uevent")), page).unwrap_or_default();
+            let name = event.lines().find_map(|line| line.strip_prefix("DEVNAME="));
+            let name = name.map_or_else(|| format!("{major}:{minor}"), |name| format!("/dev/{name}"));
             Device { labels: Labels::new([("device", name.as_str())]), operations: Vec::new(), name, number }
         })
     }

@@ -92,6 +92,13 @@ impl Names {
         self.known.read().pods.get(uid).cloned()
     }
 
+    /// Whether nothing is known of a container's place in a pod, nor of a pod.
+    pub(crate) fn lacks(&self, container: Option<&str>, pod: Option<&str>) -> bool {
+        let known = self.known.read();
+        let named = |id: &str| known.containers.values().any(|told| told.contains_key(id));
+        container.is_some_and(|id| !named(id)) || pod.is_some_and(|uid| !known.pods.contains_key(uid))
+    }
+
     /// The keys of all labels, sorted.
     pub(crate) fn label_keys(&self) -> Vec<String> {
         let known = self.known.read();
