@@ -15,7 +15,7 @@ use crate::families::ROWS;
 use crate::hierarchy::Hierarchy;
 use crate::kubelet::KubeletPaths;
 use crate::names::Names;
-use crate::network;
+use crate::network::{Membership, Networks};
 use crate::tree::{Place, Tree};
 
 /// Who asks again within this time gets the same figures.
@@ -68,6 +68,8 @@ struct State {
     tree: Option<Tree>,
     entries: BTreeMap<Place, Entry>,
     devices: Devices,
+    networks: Networks,
+    block: Option<usize>,
     huge: Vec<Labels>,
     cpus: Vec<Labels>,
     memory: Meminfo,
@@ -127,6 +129,14 @@ impl Containers {
         let changes = tree.changes(now);
         for place in changes.removed {
             state.entries.remove(&place);
+        }
+        if changes.written_unheard {
+            state.entries.values_mut().for_each(|entry| entry.limits_stale = true);
+        }
+        for place in changes.written {
+            if let Some(entry) = state.entries.get_mut(&place) {
+                entry.limits_stale = true;
+            }
         }
         for place in changes.added {
             let id = shown(&place);
@@ -192,7 +202,11 @@ impl Containers {
         let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         let kept = most_kept();
         for (number, entry) in state.entries.values_mut().enumerate() {
-            entry.read(unix, page, troubles);
+            if entry.is_root() {
+                // It has all that any other has, and is the first.
+                state.block = None;
+            }
+            entry.read(unix, &mut state.block, page, troubles);
             for io in &entry.figures.io {
                 let device = state.devices.of(&self.roots, io.device, page);
                 io.operations.iter().for_each(|(operation, _)| device.prepare(operation));
@@ -214,13 +228,11 @@ impl Containers {
         }
         let holders = self.network_holders(&state.entries);
         for (place, entry) in &mut state.entries {
-            match holders.get(place) {
-                Some(pid) => {
-                    troubles.take(network::read(&self.roots, *pid, &mut entry.network, page));
-                }
-                None => entry.network.clear(),
-            }
+            let pid = holders.get(place);
+            entry.network = pid.map(|pid| Membership::of(&self.roots, *pid, entry.network));
         }
+        let members = state.entries.values().filter_map(|entry| entry.network);
+        state.networks.read(&self.roots, members, page, troubles);
     }
 
     /// Which cgroups show a network, and by which process: the machine by its first, a pod by its sandbox, a container without
@@ -303,6 +315,7 @@ impl Ask for Containers {
         let memory = state.memory;
         let scene = Scene {
             devices: &state.devices,
+            networks: &state.networks,
             huge: &state.huge,
             cpus: &state.cpus,
             machine_memory: memory.total,

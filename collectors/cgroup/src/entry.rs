@@ -13,7 +13,7 @@ use crate::devices::Devices;
 use crate::figures::Figures;
 use crate::hierarchy::{Hierarchy, Layout, within};
 use crate::name::{self, Kind};
-use crate::network::Interface;
+use crate::network::{Membership, Networks};
 use crate::processes::Processes;
 use crate::tree::Place;
 use crate::v1::V1;
@@ -22,6 +22,7 @@ use crate::v2::{PressureFiles, V2};
 /// What families are written with besides the entries.
 pub(crate) struct Scene<'a> {
     pub(crate) devices: &'a Devices,
+    pub(crate) networks: &'a Networks,
     /// `pagesize="2Mi"`, by index.
     pub(crate) huge: &'a [Labels],
     /// `cpu="cpu00"`, by number.
@@ -67,7 +68,10 @@ pub(crate) struct Entry {
     /// [`crate::names::Names::version`] when the labels were rendered.
     pub(crate) labelled: Option<u64>,
     pub(crate) figures: Figures,
-    pub(crate) network: Vec<Interface>,
+    /// The limits may be others than were read last.
+    pub(crate) limits_stale: bool,
+    /// The network it shows, if it does.
+    pub(crate) network: Option<Membership>,
     pub(crate) processes: Processes,
     pub(crate) started: Option<f64>,
     /// When it was read last, in seconds since the epoch.
@@ -132,7 +136,8 @@ impl Entry {
             labels: Labels::NONE,
             labelled: None,
             figures: Figures::default(),
-            network: Vec::new(),
+            limits_stale: true,
+            network: None,
             processes: Processes::default(),
             seen: 0.0,
             reader,
@@ -144,13 +149,28 @@ impl Entry {
         self.id == "/"
     }
 
-    /// Reads all of its files.
-    pub(crate) fn read(&mut self, now: f64, page: &mut Page, troubles: &mut Troubles) {
+    /// Reads its files. `block` is what the machine's cgroups have in common: see [`V1::read`].
+    pub(crate) fn read(
+        &mut self,
+        now: f64,
+        block: &mut Option<usize>,
+        page: &mut Page,
+        troubles: &mut Troubles,
+    ) {
         self.seen = now;
+        let stale = std::mem::take(&mut self.limits_stale);
         match &mut self.reader {
-            Reader::V2(files) => files.read(&mut self.figures, page, troubles),
-            Reader::V1(files, pressure) => {
+            Reader::V2(files) => {
                 files.read(&mut self.figures, page, troubles);
+                if stale {
+                    files.read_limits(&mut self.figures.limits, page, troubles);
+                }
+            }
+            Reader::V1(files, pressure) => {
+                files.read(&mut self.figures, block, page, troubles);
+                if stale {
+                    files.read_limits(&mut self.figures.limits, page, troubles);
+                }
                 if let Some(pressure) = pressure {
                     self.figures.pressure = pressure.read(page, troubles);
                 }

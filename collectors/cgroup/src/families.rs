@@ -61,7 +61,7 @@ fn whole_or_zero(value: Option<u64>, scene: &Scene<'_>, emit: &mut Emit<'_>) {
 
 /// Figures of bandwidth control say something only where there is a quota.
 fn if_limited(entry: &Entry, value: Option<f64>, emit: &mut Emit<'_>) {
-    one(value.filter(|_| entry.figures.cpu.quota.is_some()), emit);
+    one(value.filter(|_| entry.figures.limits.quota.is_some()), emit);
 }
 
 fn each_device(
@@ -90,8 +90,8 @@ fn each_size(
     }
 }
 
-fn each_interface(entry: &Entry, emit: &mut Emit<'_>, column: usize) {
-    for interface in &entry.network {
+fn each_interface(entry: &Entry, scene: &Scene<'_>, emit: &mut Emit<'_>, column: usize) {
+    for interface in entry.network.map_or(&[][..], |member| scene.networks.of(member)) {
         emit(&interface.labels, interface.columns[column] as f64);
     }
 }
@@ -136,7 +136,7 @@ pub(crate) static ROWS: &[Row] = &[
         "Period of CPU bandwidth control, in microseconds.",
         &[],
         |entry, _, emit| {
-            whole(entry.figures.cpu.period, emit);
+            whole(entry.figures.limits.period, emit);
         },
     ),
     row(
@@ -145,7 +145,7 @@ pub(crate) static ROWS: &[Row] = &[
         "CPU time of each period, in microseconds; missing when unlimited.",
         &[],
         |entry, _, emit| {
-            whole(entry.figures.cpu.quota, emit);
+            whole(entry.figures.limits.quota, emit);
         },
     ),
     row(
@@ -154,7 +154,7 @@ pub(crate) static ROWS: &[Row] = &[
         "CPU weight as shares of cgroup v1, 2 to 262144.",
         &[],
         |entry, _, emit| {
-            whole(entry.figures.cpu.shares, emit);
+            whole(entry.figures.limits.shares, emit);
         },
     ),
     row(
@@ -163,7 +163,7 @@ pub(crate) static ROWS: &[Row] = &[
         "Memory limit; 0 for none, of the machine its memory.",
         &[],
         |entry, scene, emit| {
-            whole(scene.machine_memory.filter(|_| entry.is_root()).or(entry.figures.memory.limit), emit);
+            whole(scene.machine_memory.filter(|_| entry.is_root()).or(entry.figures.limits.memory), emit);
         },
     ),
     row(
@@ -172,7 +172,7 @@ pub(crate) static ROWS: &[Row] = &[
         "Limit of swap (cgroup v1: of memory and swap); 0 for none, of the machine its swap.",
         &[],
         |entry, scene, emit| {
-            whole(scene.machine_swap.filter(|_| entry.is_root()).or(entry.figures.memory.swap_limit), emit);
+            whole(scene.machine_swap.filter(|_| entry.is_root()).or(entry.figures.limits.swap), emit);
         },
     ),
     row(
@@ -181,7 +181,7 @@ pub(crate) static ROWS: &[Row] = &[
         "Memory that is reserved; 0 for none.",
         &[],
         |entry, scene, emit| {
-            whole_or_zero(entry.figures.memory.reservation, scene, emit);
+            whole_or_zero(entry.figures.limits.reservation, scene, emit);
         },
     ),
     row("container_cpu_usage_seconds_total", Counter, "CPU time used.", &["cpu"], |entry, scene, emit| {
@@ -500,8 +500,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Bytes received.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, RECEIVED);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, RECEIVED);
         },
     ),
     row(
@@ -509,8 +509,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Packets received.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, RECEIVED + 1);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, RECEIVED + 1);
         },
     ),
     row(
@@ -518,8 +518,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Packets received with errors.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, RECEIVED + 2);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, RECEIVED + 2);
         },
     ),
     row(
@@ -527,8 +527,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Packets received and dropped.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, RECEIVED + 3);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, RECEIVED + 3);
         },
     ),
     row(
@@ -536,8 +536,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Bytes sent.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, SENT);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, SENT);
         },
     ),
     row(
@@ -545,8 +545,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Packets sent.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, SENT + 1);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, SENT + 1);
         },
     ),
     row(
@@ -554,8 +554,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Packets that could not be sent for errors.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, SENT + 2);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, SENT + 2);
         },
     ),
     row(
@@ -563,8 +563,8 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Packets to be sent and dropped.",
         &["interface"],
-        |entry, _, emit| {
-            each_interface(entry, emit, SENT + 3);
+        |entry, scene, emit| {
+            each_interface(entry, scene, emit, SENT + 3);
         },
     ),
     row("container_processes", Gauge, "Processes directly in the cgroup.", &[], |entry, _, emit| {
@@ -574,7 +574,7 @@ pub(crate) static ROWS: &[Row] = &[
         whole(entry.figures.pids.current, emit);
     }),
     row("container_threads_max", Gauge, "Limit of tasks; 0 for none.", &[], |entry, _, emit| {
-        whole(entry.figures.pids.max, emit);
+        whole(entry.figures.limits.pids, emit);
     }),
     row(
         "container_file_descriptors",

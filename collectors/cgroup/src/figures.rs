@@ -3,12 +3,30 @@
 /// Everything that was read of one cgroup. Units are the kernel's unless a field says otherwise.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Figures {
+    pub(crate) limits: Limits,
     pub(crate) cpu: Cpu,
     pub(crate) memory: Memory,
     pub(crate) io: Vec<DeviceIo>,
     pub(crate) hugetlb: Vec<Huge>,
     pub(crate) pressure: [Option<Pressure>; 3],
     pub(crate) pids: Pids,
+}
+
+/// What was configured. Memory in bytes; 0: none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Limits {
+    /// Microseconds.
+    pub(crate) period: Option<u64>,
+    /// Microseconds of each period; `None` when unlimited or unknown.
+    pub(crate) quota: Option<u64>,
+    /// As v1 shares, 2 to 262,144.
+    pub(crate) shares: Option<u64>,
+    pub(crate) memory: Option<u64>,
+    /// With v1 of memory and swap together.
+    pub(crate) swap: Option<u64>,
+    pub(crate) reservation: Option<u64>,
+    /// Tasks.
+    pub(crate) pids: Option<u64>,
 }
 
 /// Times are in seconds.
@@ -19,12 +37,6 @@ pub(crate) struct Cpu {
     pub(crate) system: Option<f64>,
     /// Seconds of each CPU, when that was asked for and the kernel says it.
     pub(crate) each: Vec<f64>,
-    /// Microseconds.
-    pub(crate) period: Option<u64>,
-    /// Microseconds of each period; `None` when unlimited or unknown.
-    pub(crate) quota: Option<u64>,
-    /// As v1 shares, 2 to 262,144.
-    pub(crate) shares: Option<u64>,
     pub(crate) periods: Option<u64>,
     pub(crate) throttled_periods: Option<u64>,
     pub(crate) throttled: Option<f64>,
@@ -39,12 +51,6 @@ pub(crate) struct Memory {
     pub(crate) peak: Option<u64>,
     pub(crate) kernel: Option<u64>,
     pub(crate) failures: Option<u64>,
-    /// 0: none.
-    pub(crate) limit: Option<u64>,
-    /// 0: none. With v1 of memory and swap together.
-    pub(crate) swap_limit: Option<u64>,
-    /// 0: none.
-    pub(crate) reservation: Option<u64>,
     pub(crate) rss: Option<u64>,
     pub(crate) cache: Option<u64>,
     pub(crate) swap: Option<u64>,
@@ -104,8 +110,6 @@ pub(crate) struct Pressure {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Pids {
     pub(crate) current: Option<u64>,
-    /// 0: none.
-    pub(crate) max: Option<u64>,
     /// Processes directly in the cgroup.
     pub(crate) processes: Option<u64>,
     /// One of them, for what is told of processes only.

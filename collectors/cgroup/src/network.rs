@@ -2,7 +2,11 @@
 //!
 //! The file is opened for each reading: an open one would keep the namespace, and with it the pod's interfaces, alive.
 
-use taffrail_kernfs::{Page, ReadError, Roots, parse};
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use taffrail_kernfs::{Page, ReadError, Roots, Troubles, parse};
 use taffrail_record::Labels;
 
 /// Interfaces whose names begin so are not counted: loopback, and the host's ends of pairs that others count.
@@ -21,13 +25,60 @@ pub(crate) struct Interface {
     pub(crate) columns: [u64; COLUMNS],
 }
 
-/// Reads the interfaces that the process `pid` sees.
-pub(crate) fn read(
-    roots: &Roots,
+/// The network namespaces of cgroups, each read once however many share it.
+#[derive(Debug, Default)]
+pub(crate) struct Networks(HashMap<u64, Vec<Interface>>);
+
+/// Which network namespace a process is in. It need not be asked again while it is the same process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Membership {
     pid: u32,
-    interfaces: &mut Vec<Interface>,
-    page: &mut Page,
-) -> Result<(), ReadError> {
+    namespace: u64,
+}
+
+impl Membership {
+    /// Asks the kernel, unless `known` is of the same process.
+    pub(crate) fn of(roots: &Roots, pid: u32, known: Option<Membership>) -> Membership {
+        let ask = || {
+            // Processes have smaller numbers than namespaces.
+            let namespace =
+                fs::metadata(roots.proc(&format!("{pid}/ns/net"))).map_or(pid.into(), |ns| ns.ino());
+            Membership { pid, namespace }
+        };
+        known.filter(|known| known.pid == pid).unwrap_or_else(ask)
+    }
+}
+
+impl Networks {
+    /// Reads the namespaces of all members; others are forgotten.
+    pub(crate) fn read(
+        &mut self,
+        roots: &Roots,
+        members: impl Iterator<Item = Membership>,
+        page: &mut Page,
+        troubles: &mut Troubles,
+    ) {
+        let mut before = std::mem::take(&mut self.0);
+        for Membership { pid, namespace } in members {
+            if self.0.contains_key(&namespace) {
+                continue;
+            }
+            let mut interfaces = before.remove(&namespace).unwrap_or_default();
+            // A process that has just ended takes its namespace's figures with it, unless another is there.
+            if troubles.take(read(roots, pid, &mut interfaces, page)).is_some() {
+                self.0.insert(namespace, interfaces);
+            }
+        }
+    }
+
+    /// The interfaces that a member sees.
+    pub(crate) fn of(&self, member: Membership) -> &[Interface] {
+        self.0.get(&member.namespace).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Reads the interfaces that the process `pid` sees.
+fn read(roots: &Roots, pid: u32, interfaces: &mut Vec<Interface>, page: &mut Page) -> Result<(), ReadError> {
     let path = roots.proc(&format!("{pid}/net/dev"));
     let text = taffrail_kernfs::read(&path, page).inspect_err(|_| interfaces.clear())?;
     let mut seen = 0;

@@ -28,6 +28,10 @@ pub(crate) type Place = OsString;
 pub(crate) struct Changes {
     pub(crate) added: Vec<Place>,
     pub(crate) removed: Vec<Place>,
+    /// Somebody wrote to a file: limits may have changed.
+    pub(crate) written: Vec<Place>,
+    /// That is not told, or was not.
+    pub(crate) written_unheard: bool,
 }
 
 /// The directories of one or more hierarchies, taken together.
@@ -40,6 +44,7 @@ pub(crate) struct Tree {
     watched: HashMap<WatchDescriptor, (usize, Place)>,
     /// A watch was refused, or there is no inotify.
     blind: bool,
+    written: Vec<Place>,
     scanned: Option<Instant>,
 }
 
@@ -48,7 +53,15 @@ impl Tree {
     pub(crate) fn new(mounts: Vec<PathBuf>) -> Tree {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
         let blind = inotify.is_none();
-        Tree { mounts, known: BTreeMap::new(), inotify, watched: HashMap::new(), blind, scanned: None }
+        Tree {
+            mounts,
+            known: BTreeMap::new(),
+            inotify,
+            watched: HashMap::new(),
+            blind,
+            written: Vec::new(),
+            scanned: None,
+        }
     }
 
     /// What has changed since this was last asked.
@@ -56,10 +69,13 @@ impl Tree {
         let before = self.heard();
         let patience = if self.blind { RESCAN_BLIND } else { RESCAN };
         let due = self.scanned.is_none_or(|at| now.saturating_duration_since(at) >= patience);
-        match before {
+        let mut changes = match before {
             Some(heard) if !due => self.take_up(heard),
-            _ => self.rescan(now),
-        }
+            _ => Changes { written_unheard: true, ..self.rescan(now) },
+        };
+        changes.written = std::mem::take(&mut self.written);
+        changes.written_unheard |= self.blind;
+        changes
     }
 
     /// The directories that were made and removed; nothing when some were not told of.
@@ -81,6 +97,9 @@ impl Tree {
                     continue;
                 }
                 let Some((mount, parent)) = self.watched.get(&event.wd) else { continue };
+                if event.mask.contains(AddWatchFlags::IN_MODIFY) && self.written.last() != Some(parent) {
+                    self.written.push(parent.clone());
+                }
                 if let Some(name) = event.name.filter(|_| event.mask.contains(AddWatchFlags::IN_ISDIR)) {
                     let made = event.mask.contains(AddWatchFlags::IN_CREATE);
                     heard.push((*mount, child(parent, &name), made));
@@ -142,7 +161,7 @@ impl Tree {
         let mut added: Vec<Place> = found.into_iter().filter(|place| !old(place)).collect();
         added.sort_unstable();
         added.dedup();
-        Changes { added, removed }
+        Changes { added, removed, ..Changes::default() }
     }
 
     /// Takes in a directory and all below it. A directory is watched before it is listed: what is made in between is told.
@@ -164,7 +183,10 @@ impl Tree {
     /// Returns whether the directory is to be looked into: one that was watched before and is told of again is known.
     fn watch(&mut self, mount: usize, place: &Place, directory: &Path) -> bool {
         let Some(inotify) = &self.inotify else { return true };
-        let flags = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_DELETE | AddWatchFlags::IN_ONLYDIR;
+        let flags = AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_ONLYDIR;
         match inotify.add_watch(directory, flags) {
             Ok(watch) => {
                 self.watched.insert(watch, (mount, place.clone()));
@@ -218,6 +240,19 @@ mod tests {
     }
 
     #[test]
+    fn what_was_written_to_is_told() {
+        let root = tempfile::tempdir().expect("a directory");
+        let limit = root.path().join("a/memory.max");
+        fs::create_dir(root.path().join("a")).expect("made");
+        let mut file = fs::File::create(&limit).expect("made");
+        let (mut tree, now) = (tree(&[root.path()]), Instant::now());
+        assert!(tree.changes(now).written_unheard, "nobody listened before");
+        assert_eq!(tree.changes(now), Changes::default());
+        std::io::Write::write_all(&mut file, b"100").expect("written");
+        assert_eq!(tree.changes(now), Changes { written: places(&["a"]), ..Changes::default() });
+    }
+
+    #[test]
     fn what_is_removed_and_made_again_is_another_one() {
         let root = tempfile::tempdir().expect("a directory");
         fs::create_dir(root.path().join("a")).expect("made");
@@ -225,7 +260,8 @@ mod tests {
         tree.changes(now);
         fs::remove_dir(root.path().join("a")).expect("removed");
         fs::create_dir(root.path().join("a")).expect("made");
-        assert_eq!(tree.changes(now), Changes { added: places(&["a"]), removed: places(&["a"]) });
+        let changes = tree.changes(now);
+        assert_eq!((changes.added, changes.removed), (places(&["a"]), places(&["a"])));
         fs::create_dir(root.path().join("a/b")).expect("made");
         assert_eq!(tree.changes(now).added, places(&["a/b"]), "the new one is watched");
     }
@@ -247,7 +283,8 @@ mod tests {
             "its files are opened anew"
         );
         fs::remove_dir(two.path().join("a")).expect("removed");
-        assert_eq!(tree.changes(now), Changes { added: vec![], removed: places(&["a"]) });
+        let changes = tree.changes(now);
+        assert_eq!((changes.added, changes.removed), (places(&[]), places(&["a"])));
     }
 
     #[test]
@@ -258,7 +295,7 @@ mod tests {
         tree.inotify = None;
         tree.blind = true;
         fs::create_dir(root.path().join("a")).expect("made");
-        assert_eq!(tree.changes(now), Changes::default());
+        assert_eq!(tree.changes(now), Changes { written_unheard: true, ..Changes::default() });
         assert_eq!(tree.changes(now + RESCAN_BLIND).added, places(&["a"]));
     }
 

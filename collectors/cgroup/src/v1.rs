@@ -5,7 +5,7 @@ use std::path::Path;
 use taffrail_kernfs::{Page, Troubles, parse};
 
 use crate::attribute::Attribute;
-use crate::figures::{Cpu, DeviceIo, Figures, Huge, Memory, Pids};
+use crate::figures::{Cpu, DeviceIo, Figures, Huge, Limits, Memory, Pids};
 use crate::hierarchy::{Hierarchy, within};
 use crate::tree::Place;
 
@@ -124,11 +124,36 @@ impl V1 {
         }
     }
 
-    /// All of it. Overwrites `figures`.
-    pub(crate) fn read(&mut self, figures: &mut Figures, page: &mut Page, troubles: &mut Troubles) {
+    /// What was configured. Changes when somebody writes to the files.
+    pub(crate) fn read_limits(&mut self, limits: &mut Limits, page: &mut Page, troubles: &mut Troubles) {
+        *limits = Limits::default();
+        if let Some(files) = &mut self.cpu {
+            limits.period = files.period.number(page, troubles);
+            limits.quota = files.quota.limit(page, troubles).filter(|quota| *quota > 0);
+            limits.shares = files.shares.number(page, troubles);
+        }
+        if let Some(files) = &mut self.memory {
+            limits.memory = files.limit.limit(page, troubles);
+            limits.swap = files.swap_limit.limit(page, troubles);
+            limits.reservation = files.reservation.limit(page, troubles);
+        }
+        if let Some([_, max]) = &mut self.pids {
+            limits.pids = max.limit(page, troubles);
+        }
+    }
+
+    /// What was used. Overwrites `figures`, but for the limits. `block` is which of the [`BLOCK`] files are right on this
+    /// machine, once that is known.
+    pub(crate) fn read(
+        &mut self,
+        figures: &mut Figures,
+        block: &mut Option<usize>,
+        page: &mut Page,
+        troubles: &mut Troubles,
+    ) {
         self.read_cpu(&mut figures.cpu, page, troubles);
         figures.memory = self.memory.as_mut().map(|files| files.read(page, troubles)).unwrap_or_default();
-        self.read_block(&mut figures.io, page, troubles);
+        self.read_block(&mut figures.io, block, page, troubles);
         figures.hugetlb.clear();
         for (size, [usage, peak, failures]) in self.huge.iter_mut().enumerate() {
             figures.hugetlb.push(Huge {
@@ -139,9 +164,8 @@ impl V1 {
             });
         }
         let mut pids = Pids::default();
-        if let Some([current, max]) = &mut self.pids {
+        if let Some([current, _]) = &mut self.pids {
             pids.current = current.number(page, troubles);
-            pids.max = max.limit(page, troubles);
         }
         if let Some(text) = self.procs.as_mut().and_then(|procs| procs.read(page, troubles)) {
             pids.processes = Some(parse::lines(text).count() as u64);
@@ -169,9 +193,6 @@ impl V1 {
             }
         }
         let Some(files) = &mut self.cpu else { return };
-        cpu.period = files.period.number(page, troubles);
-        cpu.quota = files.quota.limit(page, troubles).filter(|quota| *quota > 0);
-        cpu.shares = files.shares.number(page, troubles);
         for (key, value) in files.stat.read(page, troubles).into_iter().flat_map(parse::pairs) {
             match key {
                 b"nr_periods" => cpu.periods = Some(value),
@@ -184,9 +205,18 @@ impl V1 {
         }
     }
 
-    fn read_block(&mut self, io: &mut Vec<DeviceIo>, page: &mut Page, troubles: &mut Troubles) {
+    fn read_block(
+        &mut self,
+        io: &mut Vec<DeviceIo>,
+        right: &mut Option<usize>,
+        page: &mut Page,
+        troubles: &mut Troubles,
+    ) {
         io.clear();
-        for [bytes, operations] in &mut self.block {
+        let candidates = self.block.iter_mut().enumerate();
+        for (group, [bytes, operations]) in
+            candidates.filter(|(group, _)| right.is_none_or(|right| right == *group))
+        {
             if let Some(text) = bytes.read(page, troubles) {
                 each_operation(text, |device, operation, value| {
                     let device = of(io, device);
@@ -201,6 +231,7 @@ impl V1 {
             if io.is_empty() {
                 continue;
             }
+            *right = Some(group);
             if let Some(text) = operations.read(page, troubles) {
                 each_operation(text, |device, operation, value| match operation {
                     "Read" => of(io, device).reads = Some(value),
@@ -231,9 +262,6 @@ impl MemoryFiles {
             peak: self.peak.number(page, troubles),
             kernel: self.kernel.number(page, troubles),
             failures: self.failures.number(page, troubles),
-            limit: self.limit.limit(page, troubles),
-            swap_limit: self.swap_limit.limit(page, troubles),
-            reservation: self.reservation.limit(page, troubles),
             ..Memory::default()
         };
         let text = self.oom.read(page, troubles);

@@ -5,7 +5,7 @@ use std::path::Path;
 use taffrail_kernfs::{Page, Troubles, parse};
 
 use crate::attribute::Attribute;
-use crate::figures::{Cpu, DeviceIo, Figures, Huge, Memory, Pids, Pressure};
+use crate::figures::{Cpu, DeviceIo, Figures, Huge, Limits, Memory, Pids, Pressure};
 use crate::hierarchy::within;
 use crate::tree::Place;
 use crate::v1::device;
@@ -77,7 +77,22 @@ impl V2 {
         }
     }
 
-    /// All of it. Overwrites `figures`.
+    /// What was configured. Changes when somebody writes to the files.
+    pub(crate) fn read_limits(&mut self, limits: &mut Limits, page: &mut Page, troubles: &mut Troubles) {
+        *limits = Limits::default();
+        if let Some(text) = self.cpu_max.read(page, troubles) {
+            let mut words = parse::words(text).map(parse::number);
+            limits.quota = words.next().flatten();
+            limits.period = words.next().flatten();
+        }
+        limits.shares = self.cpu_weight.number(page, troubles).map(shares);
+        limits.memory = self.memory.max.limit(page, troubles);
+        limits.reservation = self.memory.min.limit(page, troubles);
+        limits.swap = self.memory.swap_max.limit(page, troubles);
+        limits.pids = self.pids_max.limit(page, troubles);
+    }
+
+    /// What was used. Overwrites `figures`, but for the limits.
     pub(crate) fn read(&mut self, figures: &mut Figures, page: &mut Page, troubles: &mut Troubles) {
         figures.cpu = self.read_cpu(page, troubles);
         figures.memory = self.memory.read(page, troubles);
@@ -89,11 +104,7 @@ impl V2 {
             figures.hugetlb.push(Huge { size, usage, peak, failures });
         }
         figures.pressure = self.pressure.read(page, troubles);
-        let mut pids = Pids {
-            current: self.pids_current.number(page, troubles),
-            max: self.pids_max.limit(page, troubles),
-            ..Pids::default()
-        };
+        let mut pids = Pids { current: self.pids_current.number(page, troubles), ..Pids::default() };
         if let Some(text) = self.procs.read(page, troubles) {
             pids.processes = Some(parse::lines(text).count() as u64);
             pids.first = parse::lines(text).find_map(parse::number).and_then(|pid| u32::try_from(pid).ok());
@@ -117,12 +128,6 @@ impl V2 {
                 _ => {}
             }
         }
-        if let Some(text) = self.cpu_max.read(page, troubles) {
-            let mut words = parse::words(text).map(parse::number);
-            cpu.quota = words.next().flatten();
-            cpu.period = words.next().flatten();
-        }
-        cpu.shares = self.cpu_weight.number(page, troubles).map(shares);
         cpu
     }
 
@@ -174,10 +179,7 @@ impl MemoryFiles {
         let mut memory = Memory {
             usage: self.current.number(page, troubles),
             peak: self.peak.number(page, troubles),
-            limit: self.max.limit(page, troubles),
-            reservation: self.min.limit(page, troubles),
             swap: self.swap.number(page, troubles),
-            swap_limit: self.swap_max.limit(page, troubles),
             ..Memory::default()
         };
         for (key, value) in self.events.read(page, troubles).into_iter().flat_map(parse::pairs) {
