@@ -12,6 +12,7 @@
 
 pub mod agent;
 pub mod build;
+pub mod crowd;
 pub mod lines;
 pub mod peers;
 pub mod process;
