@@ -1,0 +1,202 @@
+//! `netclass`: what state the network interfaces are in.
+
+use std::path::Path;
+
+use taffrail_kernfs::parse::hexadecimal;
+use taffrail_kernfs::{Kept, Page, Roots, Troubles};
+use taffrail_record::{AskError, Family, Labels, Samples};
+
+use crate::device::device;
+use crate::devices::{Devices, attribute, is_quiet};
+use crate::families::{Collect, counter, flag, gauge};
+use crate::list::Make;
+use crate::{DeviceFilter, NodeMetricsConfig};
+
+const DEVICE: &[&str] = &["device"];
+const INFO_LABELS: &[&str] =
+    &["device", "address", "broadcast", "duplex", "operstate", "adminstate", "ifalias"];
+static FAMILIES: [Family; 19] = [
+    gauge("node_network_carrier", DEVICE, "Whether the interface has a link."),
+    counter("node_network_carrier_changes_total", DEVICE, "How often the link came or went."),
+    counter("node_network_carrier_up_changes_total", DEVICE, "How often the link came."),
+    counter("node_network_carrier_down_changes_total", DEVICE, "How often the link went."),
+    gauge("node_network_dormant", DEVICE, "Whether the interface waits for something, such as a login."),
+    gauge("node_network_flags", DEVICE, "The interface's flags, as bits."),
+    gauge("node_network_iface_link_mode", DEVICE, "The interface's link mode."),
+    gauge("node_network_mtu_bytes", DEVICE, "Largest packet, in bytes."),
+    gauge("node_network_net_dev_group", DEVICE, "The interface's group."),
+    gauge("node_network_speed_bytes", DEVICE, "Speed of the link, in bytes per second."),
+    gauge("node_network_transmit_queue_length", DEVICE, "How many packets may wait to be sent."),
+    gauge("node_network_address_assign_type", DEVICE, "How the interface came to its address, as a number."),
+    gauge("node_network_device_id", DEVICE, "Tells interfaces on one address apart."),
+    gauge("node_network_iface_id", DEVICE, "The interface's number."),
+    gauge("node_network_iface_link", DEVICE, "The number of the interface that this one lies on."),
+    gauge("node_network_name_assign_type", DEVICE, "How the interface came to its name, as a number."),
+    gauge("node_network_protocol_type", DEVICE, "The interface's type, as a number."),
+    gauge("node_network_up", DEVICE, "Whether the interface is up."),
+    gauge("node_network_info", INFO_LABELS, "Always 1; the interface's addresses and states."),
+];
+const FLAGS: usize = 5;
+const SPEED: usize = 9;
+/// From here on figures stay as they are while the interface lives.
+const FIXED: usize = 11;
+const IFINDEX: usize = 13;
+const UP: usize = 17;
+const INFO: usize = 18;
+
+/// The attributes behind the families, in their order.
+const ATTRIBUTES: [&str; UP] = [
+    "carrier",
+    "carrier_changes",
+    "carrier_up_count",
+    "carrier_down_count",
+    "dormant",
+    "flags",
+    "link_mode",
+    "mtu",
+    "netdev_group",
+    "speed",
+    "tx_queue_len",
+    "addr_assign_type",
+    "dev_id",
+    "ifindex",
+    "iflink",
+    "name_assign_type",
+    "type",
+];
+const TEXTS: [&str; 5] = ["address", "broadcast", "duplex", "operstate", "ifalias"];
+const OPERSTATE: usize = 3;
+/// Beyond so many interfaces descriptors are not kept: they would be more than a process may have.
+const KEPT: usize = 64;
+
+pub(crate) struct NetClass {
+    devices: Devices<Interface>,
+    filter: DeviceFilter,
+}
+
+struct Interface {
+    name: String,
+    device: Labels,
+    numbers: [Kept; UP],
+    texts: [Kept; TEXTS.len()],
+    figures: [Option<f64>; UP],
+    said: [Vec<u8>; TEXTS.len()],
+    info: Option<Labels>,
+    read: bool,
+}
+
+impl Make for NetClass {
+    fn make(config: &NodeMetricsConfig, roots: &Roots) -> Self {
+        NetClass { devices: Devices::new(roots.sys("class/net")), filter: config.netclass.clone() }
+    }
+}
+
+impl Collect for NetClass {
+    const NAME: &'static str = "netclass";
+    const FAMILIES: &'static [Family] = &FAMILIES;
+
+    fn collect(&mut self, page: &mut Page, samples: &mut dyn Samples) -> Result<(), AskError> {
+        let mut troubles = Troubles::default();
+        let filter = &self.filter;
+        let make = |name: &str, path: &Path| {
+            (path.is_dir() && filter.shows(name)).then(|| Interface::new(name, path))
+        };
+        let mut interfaces: Vec<&mut Interface> = self.devices.now(make)?.collect();
+        let many = interfaces.len() > KEPT;
+        for interface in &mut interfaces {
+            interface.refresh(page, &mut troubles);
+            if many {
+                interface.close();
+            }
+        }
+        for (at, family) in FAMILIES.iter().enumerate() {
+            samples.family(family);
+            interfaces.iter().for_each(|interface| interface.write(at, samples));
+        }
+        troubles.told()
+    }
+}
+
+impl Interface {
+    fn new(name: &str, path: &Path) -> Interface {
+        Interface {
+            name: name.to_owned(),
+            device: device(name),
+            numbers: ATTRIBUTES.map(|name| Kept::new(path.join(name))),
+            texts: TEXTS.map(|name| Kept::new(path.join(name))),
+            figures: [None; UP],
+            said: Default::default(),
+            info: None,
+            read: false,
+        }
+    }
+
+    fn close(&mut self) {
+        self.numbers.iter_mut().chain(&mut self.texts).for_each(Kept::close);
+    }
+
+    fn refresh(&mut self, page: &mut Page, troubles: &mut Troubles) {
+        // An interface that went and came back under its name has another number.
+        let number = attribute(&mut self.numbers[IFINDEX], page, troubles).map(|number| number as f64);
+        let known = std::mem::replace(&mut self.read, number.is_some()) && number == self.figures[IFINDEX];
+        for at in (0..UP).filter(|at| *at < FIXED || !known) {
+            self.figures[at] = figure(at, &mut self.numbers[at], page, troubles);
+        }
+        let before = self.figures[FLAGS];
+        let mut same = known && self.info.is_some() && before == self.figures[FLAGS];
+        for (file, said) in self.texts.iter_mut().zip(&mut self.said) {
+            same &= !renew(said, file, page, troubles);
+        }
+        if !same || self.info.is_none() {
+            self.info = Some(self.labels());
+        }
+    }
+
+    fn text(&self, at: usize) -> String {
+        String::from_utf8_lossy(&self.said[at]).into_owned()
+    }
+
+    fn labels(&self) -> Labels {
+        let [address, broadcast, duplex, operstate, alias] = [0, 1, 2, 3, 4].map(|at| self.text(at));
+        let admin = match self.figures[FLAGS] {
+            None => "unknown",
+            Some(flags) if flags as u64 & 1 == 1 => "up",
+            Some(_) => "down",
+        };
+        let values = [&*self.name, &*address, &*broadcast, &*duplex, &*operstate, admin, &*alias];
+        Labels::new(INFO_LABELS.iter().copied().zip(values))
+    }
+
+    fn write(&self, at: usize, samples: &mut dyn Samples) {
+        match at {
+            INFO => self.info.iter().for_each(|info| samples.labelled(&[info], 1.0)),
+            UP if self.said[OPERSTATE].is_empty() => {}
+            UP => samples.labelled(&[&self.device], flag(self.said[OPERSTATE] == b"up")),
+            _ => self.figures[at].iter().for_each(|value| samples.labelled(&[&self.device], *value)),
+        }
+    }
+}
+
+/// Whether what the file says has changed. A driver that does not tell says nothing.
+fn renew(said: &mut Vec<u8>, file: &mut Kept, page: &mut Page, troubles: &mut Troubles) -> bool {
+    let text = match file.read_once(page) {
+        Err(error) if is_quiet(&error) => b"",
+        read => troubles.take(read).unwrap_or_default().trim_ascii(),
+    };
+    let changed = said != text;
+    if changed {
+        said.clear();
+        said.extend_from_slice(text);
+    }
+    changed
+}
+
+fn figure(at: usize, file: &mut Kept, page: &mut Page, troubles: &mut Troubles) -> Option<f64> {
+    if ATTRIBUTES[at] == "flags" || ATTRIBUTES[at] == "dev_id" {
+        let text = file.read_once(page).ok()?.trim_ascii();
+        return Some(hexadecimal(text.strip_prefix(b"0x")?)? as f64);
+    }
+    let value = attribute(file, page, troubles)? as f64;
+    // Megabits; a driver that does not know says -1.
+    Some(if at == SPEED { value * 1e6 / 8.0 } else { value })
+}
