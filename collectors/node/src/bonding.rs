@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use taffrail_kernfs::{Page, Roots, Troubles, read_text};
+use taffrail_kernfs::{Page, ReadError, Roots, Troubles, read_text};
 use taffrail_record::{AskError, Family, Samples};
 
 use crate::NodeMetricsConfig;
-use crate::families::{Collect, gauge};
+use crate::families::{Collect, gauge, said};
 use crate::list::Make;
 
 static FAMILIES: [Family; 2] = [
@@ -32,24 +32,27 @@ impl Collect for Bonding {
         for master in masters.split_whitespace() {
             let slaves = read_text(&self.0.join(master).join("bonding/slaves"), page);
             let Some(slaves) = troubles.take(slaves) else { continue };
-            let up = slaves.split_whitespace().filter(|slave| self.is_up(master, slave, page, &mut troubles));
-            let active = up.count() as f64;
             samples.family(&FAMILIES[0]);
             samples.sample(&[master], slaves.split_whitespace().count() as f64);
-            samples.family(&FAMILIES[1]);
-            samples.sample(&[master], active);
+            let up = |slave| troubles.take(self.is_up(master, slave, page));
+            let up: Option<Vec<bool>> = slaves.split_whitespace().map(up).collect();
+            if let Some(up) = up {
+                samples.family(&FAMILIES[1]);
+                samples.sample(&[master], up.into_iter().filter(|up| *up).count() as f64);
+            }
         }
         troubles.told()
     }
 }
 
 impl Bonding {
-    fn is_up(&self, master: &str, slave: &str, page: &mut Page, troubles: &mut Troubles) -> bool {
+    fn is_up(&self, master: &str, slave: &str, page: &mut Page) -> Result<bool, ReadError> {
         let folder = self.0.join(master);
         // Old kernels say slave_ for what new ones say lower_.
         let lower = folder.join(format!("lower_{slave}"));
         let folder = if lower.exists() { lower } else { folder.join(format!("slave_{slave}")) };
-        let status = troubles.take(read_text(&folder.join("bonding_slave/mii_status"), page));
-        status.is_some_and(|status| status == "up")
+        let path = folder.join("bonding_slave/mii_status");
+        let status = read_text(&path, page)?;
+        said((!status.is_empty()).then_some(status == "up"), &path, "nothing in it")
     }
 }

@@ -64,5 +64,6 @@ fn sum(text: &[u8], key: &[u8]) -> Option<Option<u64>> {
     let mut rows = lines(text);
     let header = rows.next()?;
     let Some(column) = words(header).position(|name| name == key) else { return Some(None) };
-    rows.try_fold(0_u64, |sum, row| Some(sum.wrapping_add(hexadecimal(words(row).nth(column)?)?))).map(Some)
+    let figures = rows.map(|row| hexadecimal(words(row).nth(column)?));
+    figures.reduce(|sum, figure| Some(sum?.wrapping_add(figure?)))?.map(Some)
 }

@@ -5,7 +5,7 @@
 //! and counts anew.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taffrail_kernfs::parse::{lines, number, only, words};
 use taffrail_kernfs::{Kept, Page, ReadError, Roots, Troubles, read};
@@ -181,7 +181,7 @@ impl Throttles {
 }
 
 /// The counters that this machine has; where processors are in packages does not change.
-fn find(folder: &PathBuf, page: &mut Page) -> Vec<Throttle> {
+fn find(folder: &Path, page: &mut Page) -> Vec<Throttle> {
     let mut found: BTreeMap<(u64, Option<u64>), Throttle> = BTreeMap::new();
     for name in names(folder).unwrap_or_default() {
         let cpu = folder.join(&name);

@@ -20,7 +20,7 @@ impl<T> Devices<T> {
         Devices { folder, kept: Vec::new() }
     }
 
-    /// Those that are there now. `make` is given the name and the path of what is new, and says nothing when it is not to
+    /// Those that are there now. `make` is given the name and the path of what is not shown yet, and says nothing when it is not to
     /// be shown.
     pub(crate) fn now(
         &mut self,
@@ -29,14 +29,15 @@ impl<T> Devices<T> {
         let names = names(&self.folder)?;
         if !names.iter().eq(self.kept.iter().map(|(name, _)| name)) {
             let mut before = std::mem::take(&mut self.kept);
-            for name in names {
-                let known = before.iter().position(|(known, _)| *known == name);
-                let entry = match known {
-                    Some(at) => before.swap_remove(at),
-                    None => (name.clone(), make(&name, &self.folder.join(&name))),
-                };
-                self.kept.push(entry);
-            }
+            let known = |name: String| match before.iter().position(|(known, _)| *known == name) {
+                Some(at) => before.swap_remove(at),
+                None => (name, None),
+            };
+            self.kept = names.into_iter().map(known).collect();
+        }
+        // What is not shown may be later: a driver comes, a file can be read.
+        for (name, entry) in self.kept.iter_mut().filter(|(_, entry)| entry.is_none()) {
+            *entry = make(name, &self.folder.join(&*name));
         }
         Ok(self.kept.iter_mut().filter_map(|(_, entry)| entry.as_mut()))
     }

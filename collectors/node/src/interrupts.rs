@@ -1,7 +1,7 @@
 //! `interrupts`: how often each processor was interrupted, and by what.
 
 use taffrail_kernfs::parse::{lines, number, words};
-use taffrail_kernfs::{Kept, Page, Roots, Troubles};
+use taffrail_kernfs::{Kept, Page, ReadError, Roots, Troubles};
 use taffrail_record::{AskError, Family, Labels, Samples};
 
 use crate::NodeMetricsConfig;
@@ -44,9 +44,14 @@ impl Collect for Interrupts {
         for row in rows {
             let named = said(split(row), file.path(), "a line without its name");
             let Some((kind, rest)) = troubles.take(named) else { continue };
-            // What is counted for all processors together has fewer figures, and no place here.
-            if words(rest).take_while(|word| number(word).is_some()).count() < count {
-                continue;
+            match words(rest).take_while(|word| number(word).is_some()).count() {
+                figures if figures >= count => {}
+                // What is counted for all processors together has no place here.
+                1 => continue,
+                _ => {
+                    troubles.note(ReadError::malformed(file.path(), "a line lacks figures"));
+                    continue;
+                }
             }
             describe(key, kind, words(rest).skip(count));
             let labels = sources.next(key, source);

@@ -99,7 +99,7 @@ impl Collect for NetClass {
         let mut troubles = Troubles::default();
         let filter = &self.filter;
         let make = |name: &str, path: &Path| {
-            (path.is_dir() && filter.shows(name)).then(|| Interface::new(name, path))
+            (filter.shows(name) && path.is_dir()).then(|| Interface::new(name, path))
         };
         let mut interfaces: Vec<&mut Interface> = self.devices.now(make)?.collect();
         let many = interfaces.len() > KEPT;
@@ -169,6 +169,8 @@ impl Interface {
 
     fn write(&self, at: usize, samples: &mut dyn Samples) {
         match at {
+            // One whose number cannot be read went away while it was looked at.
+            INFO if !self.read => {}
             INFO => self.info.iter().for_each(|info| samples.labelled(&[info], 1.0)),
             UP if self.said[OPERSTATE].is_empty() => {}
             UP => samples.labelled(&[&self.device], flag(self.said[OPERSTATE] == b"up")),

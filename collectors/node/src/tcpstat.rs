@@ -112,7 +112,9 @@ impl Counts {
 
     fn read(&mut self, file: &mut Kept, page: &mut Page) -> Result<(), ReadError> {
         let text = file.read(page)?;
-        for row in lines(text).skip(1) {
+        let mut rows = lines(text);
+        said(rows.next(), file.path(), "nothing in it")?;
+        for row in rows {
             let mut words = words(row).skip(3);
             let (state, queues) = (words.next().and_then(hexadecimal), words.next());
             let queues = queues.and_then(|queues| {

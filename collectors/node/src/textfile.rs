@@ -86,13 +86,10 @@ impl Textfile {
         let mut changed = before.len() != found.len();
         for path in found {
             let at = self.roots.host(&path);
-            let metadata = match fs::metadata(&at) {
-                Ok(metadata) => metadata,
+            let Ok(metadata) = fs::metadata(&at) else {
                 // It went away since it was listed.
-                Err(_) => {
-                    changed = true;
-                    continue;
-                }
+                changed = true;
+                continue;
             };
             let identity = identity(&metadata);
             let known = before.iter().position(|file| file.path == path && file.identity == identity);

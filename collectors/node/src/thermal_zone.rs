@@ -56,7 +56,8 @@ impl Device {
             return None;
         }
         let number = trailing(name)?.to_string();
-        let kind = read_text(&path.join("type"), &mut Page::default()).unwrap_or_default();
+        let kind =
+            read_text(&path.join("type"), &mut Page::default()).ok().filter(|kind| !kind.is_empty())?;
         let labels =
             Labels::new([(if zone { "zone" } else { "name" }, number.as_str()), ("type", kind.as_str())]);
         let file = |family, unit, name| (family, unit, Kept::new(path.join(name)));

@@ -170,8 +170,11 @@ fn identifier(text: &str, colons: bool) -> Option<(&str, &str)> {
     (!name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit())).then_some((name, rest))
 }
 
+/// Names and values of labels.
+type Pairs<'t> = Vec<(&'t str, String)>;
+
 /// Names and values up to the closing brace, and what is behind it.
-fn labels(text: &str) -> Result<(Vec<(&str, String)>, &str), String> {
+fn labels(text: &str) -> Result<(Pairs<'_>, &str), String> {
     let mut labels = Vec::new();
     let mut rest = text.trim_start_matches(BLANKS);
     loop {
