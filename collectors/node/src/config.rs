@@ -1,5 +1,5 @@
-//! What can be told about the node's metrics. The defaults are those of kube-prometheus where it has its own, else
-//! those of node_exporter.
+//! What can be told about the node's metrics. The defaults are those of kube-prometheus where it has its own,
+//! else those of node_exporter.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,8 @@ use crate::list::{Entry, LIST};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NodeMetricsConfig {
-    /// Collectors to switch on beside those that are on by default: `hwmon`, `interrupts`, `processes`, `softirqs`, `tcpstat`.
+    /// Collectors to switch on beside those that are on by default: `hwmon`, `interrupts`, `processes`,
+    /// `softirqs`, `tcpstat`.
     #[schemars(with = "Vec<String>")]
     pub enable: Vec<CollectorName>,
     /// Collectors to switch off, by node_exporter's names for them.
@@ -106,8 +107,8 @@ pub struct FilesystemConfig {
     pub mount_points_exclude: Pattern,
     /// Regular expression of file system types to leave out.
     pub fs_types_exclude: Pattern,
-    /// How long a scrape waits for file systems to answer, in milliseconds. One that has not by then is shown with
-    /// `node_filesystem_device_error` 1, and is not asked again until it has.
+    /// How long a scrape waits for file systems to answer, in milliseconds. One that has not by then is shown
+    /// with `node_filesystem_device_error` 1, and is not asked again until it has.
     pub patience_ms: u64,
 }
 
@@ -165,7 +166,8 @@ pub struct StatConfig {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TextfileConfig {
-    /// Directories whose `*.prom` files are read, as the host names them; `*`, `?` and `[]` stand for what matches.
+    /// Directories whose `*.prom` files are read, as the host names them; `*`, `?` and `[]` stand for what
+    /// matches.
     pub directories: Vec<PathBuf>,
 }
 

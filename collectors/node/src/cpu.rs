@@ -1,8 +1,8 @@
 //! `cpu`: what the processors spent their time on.
 //!
-//! The kernel's figures of idle time may step back a little; such a step keeps the last value, because a counter that
-//! falls reads as a restart. Only an idle time that falls by seconds is taken for what it is: the processor was away
-//! and counts anew.
+//! The kernel's figures of idle time may step back a little; such a step keeps the last value, because a
+//! counter that falls reads as a restart. Only an idle time that falls by seconds is taken for what it is:
+//! the processor was away and counts anew.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -20,8 +20,8 @@ impl<T> Devices<T> {
         Devices { folder, kept: Vec::new() }
     }
 
-    /// Those that are there now. `make` is given the name and the path of what is not shown yet, and says nothing when it is not to
-    /// be shown.
+    /// Those that are there now. `make` is given the name and the path of what is not shown yet, and says
+    /// nothing when it is not to be shown.
     pub(crate) fn now(
         &mut self,
         mut make: impl FnMut(&str, &Path) -> Option<T>,

@@ -7,7 +7,8 @@ use parking_lot::Mutex;
 use taffrail_kernfs::{Page, ReadError, Reason, Troubles};
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
-/// A collector: what it is called, what it writes, and how it reads. [`asked`] makes it one that can be asked.
+/// A collector: what it is called, what it writes, and how it reads. [`asked`] makes it one that can be
+/// asked.
 pub(crate) trait Collect: Send {
     /// node_exporter's name for it.
     const NAME: &'static str;
@@ -66,7 +67,8 @@ pub(crate) fn said<T>(value: Option<T>, path: &Path, what: &str) -> Result<T, Re
     value.ok_or_else(|| ReadError::malformed(path, what))
 }
 
-/// How a collector of several files ends: with the first real trouble, or, when nothing was there at all, absent.
+/// How a collector of several files ends: with the first real trouble, or, when nothing was there at all,
+/// absent.
 pub(crate) fn ended(troubles: Troubles, found: bool, path: &Path) -> Result<(), AskError> {
     let absent = !found && troubles.count(Reason::Absent) > 0;
     troubles.told()?;

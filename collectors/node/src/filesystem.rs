@@ -1,7 +1,7 @@
 //! `filesystem`: how full file systems are.
 //!
-//! A file system that does not answer in time, such as a network mount whose server is away, holds up nothing: it is
-//! shown as failing and is not asked again until it has answered.
+//! A file system that does not answer in time, such as a network mount whose server is away, holds up
+//! nothing: it is shown as failing and is not asked again until it has answered.
 
 mod mounts;
 mod patient;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use mounts::Mount;
 use patient::{Answer, Figures, Patient};
 use taffrail_kernfs::parse::lines;
-use taffrail_kernfs::{Kept, Page, ReadError, Roots, Troubles};
+use taffrail_kernfs::{Kept, Page, ReadError, Roots, Troubles, read};
 use taffrail_record::{AskError, Family, Labels, Samples};
 
 use crate::families::{Collect, flag, gauge};
@@ -44,6 +44,7 @@ const INFO: usize = 7;
 pub(crate) struct Filesystem {
     /// The host's mounts, or the agent's own when it may not read those.
     files: [Kept; 2],
+    own: bool,
     roots: Roots,
     config: FilesystemConfig,
     mounts: Recall<Option<Mount>>,
@@ -53,8 +54,10 @@ pub(crate) struct Filesystem {
 
 impl Make for Filesystem {
     fn make(config: &NodeMetricsConfig, roots: &Roots) -> Self {
+        let files = ["1/mountinfo", "self/mountinfo"].map(|name| Kept::new(roots.proc(name)));
         Filesystem {
-            files: ["1/mountinfo", "self/mountinfo"].map(|name| Kept::new(roots.proc(name))),
+            own: !readable(&files[0]),
+            files,
             roots: roots.clone(),
             patient: Patient::new(Duration::from_millis(config.filesystem.patience_ms)),
             config: config.filesystem.clone(),
@@ -82,16 +85,20 @@ impl Collect for Filesystem {
 
 impl Filesystem {
     fn list(&mut self, page: &mut Page, troubles: &mut Troubles) -> Result<(), ReadError> {
-        let [host, own] = &mut self.files;
-        let (text, path, own) = match host.read(page) {
-            Ok(_) => (host.read(page)?, host.path(), false),
-            Err(_) => (own.read(page)?, own.path(), true),
+        let own = self.own;
+        let file = &mut self.files[usize::from(own)];
+        let text = match file.read(page) {
+            Ok(text) => text,
+            Err(error) => {
+                self.own = !readable(&self.files[0]);
+                return Err(error);
+            }
         };
         self.mounts.begin();
         for line in lines(text) {
             let make = |_: &str| mounts::parse(line, own, &self.roots);
             let Some(mount) = self.mounts.next(line, make) else {
-                troubles.note(ReadError::malformed(path, "a line that is no mount"));
+                troubles.note(ReadError::malformed(file.path(), "a line that is no mount"));
                 continue;
             };
             mount.choose(&self.config);
@@ -127,18 +134,27 @@ impl Filesystem {
     }
 }
 
+fn readable(file: &Kept) -> bool {
+    read(file.path(), &mut Page::default()).is_ok()
+}
+
 fn shown(mounts: &Recall<Option<Mount>>) -> impl Iterator<Item = &Mount> {
     mounts.rows().flatten().filter(|mount| mount.shown == Some(true) && !mount.again)
 }
 
 fn error(answer: &Option<Answer>) -> Labels {
-    // The kernel's words, as node_exporter writes them: in lower case.
     let text = match answer {
         Some(Ok(_)) => String::new(),
-        Some(Err(error)) => error.desc().to_lowercase(),
+        Some(Err(error)) => begun_small(error.desc()),
         None => "mountpoint timeout".to_owned(),
     };
     Labels::new([("device_error", text.as_str())])
+}
+
+/// Errors are written as node_exporter writes them.
+fn begun_small(text: &str) -> String {
+    let (first, rest) = text.split_at(text.len().min(1));
+    first.to_ascii_lowercase() + rest
 }
 
 fn value(family: usize, mount: &Mount, figures: Option<&Figures>) -> Option<f64> {

@@ -1,6 +1,7 @@
 //! `hwmon`: temperatures, fans, voltages and whatever else chips on the board measure.
 //!
-//! Names follow from the files that a chip has: `temp1_crit` is `node_hwmon_temp_crit_celsius` of the sensor `temp1`.
+//! Names follow from the files that a chip has: `temp1_crit` is `node_hwmon_temp_crit_celsius` of the sensor
+//! `temp1`.
 
 use std::fs;
 use std::path::Path;

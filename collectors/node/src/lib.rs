@@ -1,8 +1,8 @@
 //! The node's metrics under node_exporter's names.
 //!
-//! One collector per file, each with node_exporter's name for it, so that a scraper, a dashboard or an alert that
-//! knew node_exporter finds every series where it was. All read below [`Roots`]. What this kernel does not have gives no
-//! sample; what cannot be understood gives no sample and an error, and never a zero.
+//! One collector per file, each with node_exporter's name for it, so that a scraper, a dashboard or an alert
+//! that knew node_exporter finds every series where it was. All read below [`Roots`]. What this kernel does
+//! not have gives no sample; what cannot be understood gives no sample and an error, and never a zero.
 
 mod config;
 mod device;

@@ -114,8 +114,8 @@ fn disks(rest: &str, status: &str, inactive: bool) -> Option<(u64, u64)> {
     status.split_whitespace().find_map(pair).or_else(all)
 }
 
-/// The state in a line such as `[=>..]  recovery =  8.5% (16775552/195310144) finish=...`, and how many blocks are done. The
-/// inner nothing is a line that cannot be understood.
+/// The state in a line such as `[=>..]  recovery =  8.5% (16775552/195310144) finish=...`, and how many
+/// blocks are done. The inner nothing is a line that cannot be understood.
 fn progress(line: &str) -> Option<(usize, Option<u64>)> {
     let state = [("recovery", 2), ("resync", 3), ("reshape", 3), ("check", 4)];
     let (_, state) = *state.iter().find(|(word, _)| {

@@ -67,7 +67,7 @@ const ATTRIBUTES: [&str; UP] = [
 const TEXTS: [&str; 5] = ["address", "broadcast", "duplex", "operstate", "ifalias"];
 const OPERSTATE: usize = 3;
 /// Beyond so many interfaces descriptors are not kept: they would be more than a process may have.
-const KEPT: usize = 64;
+const KEPT: usize = 16;
 
 pub(crate) struct NetClass {
     devices: Devices<Interface>,

@@ -1,7 +1,7 @@
 //! `netdev`: what went over the network interfaces.
 //!
-//! Asked of the kernel by netlink when the agent is in the host's network, else read from the host's `net/dev`, which
-//! has the same figures but one.
+//! Asked of the kernel by netlink when the agent is in the host's network, else read from the host's
+//! `net/dev`, which has the same figures but one.
 
 use nix::sys::socket::SockProtocol;
 use taffrail_kernfs::parse::{lines, number, words};

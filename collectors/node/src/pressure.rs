@@ -1,7 +1,7 @@
 //! `pressure`: how long tasks waited because a resource was short.
 
 use taffrail_kernfs::parse::{assigned, lines};
-use taffrail_kernfs::{Kept, Page, ReadError, Roots, Troubles};
+use taffrail_kernfs::{Kept, Page, Roots, Troubles};
 use taffrail_record::{AskError, Family, Samples};
 
 use crate::NodeMetricsConfig;
@@ -61,19 +61,16 @@ impl Collect for Pressure {
         let mut troubles = Troubles::default();
         let mut found = false;
         for (at, file) in self.0.iter_mut().enumerate() {
+            let Some(text) = troubles.take(file.read_once(page)) else { continue };
             for (_, line, family) in LINES.iter().filter(|(of, ..)| *of == at) {
-                if let Some(seconds) = troubles.take(seconds(file, page, line)) {
-                    put(samples, &FAMILIES[*family], seconds);
+                let total = lines(text).find_map(|text| assigned(text.strip_prefix(*line)?, b"total"));
+                let total = said(total, file.path(), "a line without its total");
+                if let Some(microseconds) = troubles.take(total) {
+                    put(samples, &FAMILIES[*family], microseconds as f64 / 1e6);
                     found = true;
                 }
             }
         }
         ended(troubles, found, self.0[0].path())
     }
-}
-
-fn seconds(file: &mut Kept, page: &mut Page, start: &[u8]) -> Result<f64, ReadError> {
-    let text = file.read_once(page)?;
-    let total = lines(text).find_map(|line| assigned(line.strip_prefix(start)?, b"total"));
-    Ok(said(total, file.path(), "a line without its total")? as f64 / 1e6)
 }

@@ -1,7 +1,7 @@
 //! What was made of a name in the last scrape, found again in this one.
 //!
-//! The kernel lists things in the same order every time, so the one that follows is nearly always the one that
-//! followed before: neither a filter nor an allocation is needed again.
+//! The kernel lists things in the same order every time, so the one that follows is nearly always the one
+//! that followed before: neither a filter nor an allocation is needed again.
 
 use std::collections::VecDeque;
 

@@ -14,8 +14,8 @@ pub(crate) fn net(roots: &Roots, name: &str) -> Kept {
     Kept::new(folder.join(name))
 }
 
-/// Whether the agent is in the host's network, so that the kernel can be asked about it. Each network has files of
-/// its own in `/proc`, which anybody may tell apart by their numbers.
+/// Whether the agent is in the host's network, so that the kernel can be asked about it. Each network has
+/// files of its own in `/proc`, which anybody may tell apart by their numbers.
 pub(crate) fn shares_network(roots: &Roots) -> bool {
     let number = |path: &Path| {
         let of_the_kernel = statfs(path).ok()?.filesystem_type() == PROC_SUPER_MAGIC;
@@ -25,7 +25,8 @@ pub(crate) fn shares_network(roots: &Roots) -> bool {
     own.is_some() && own == number(&roots.proc("1/net/dev"))
 }
 
-/// Whether the agent has the host's name. Where it may not look, it has when it sees the host's files as its own.
+/// Whether the agent has the host's name. Where it may not look, it has when it sees the host's files as its
+/// own.
 pub(crate) fn shares_name(roots: &Roots) -> bool {
     let identity = |path: &Path| fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
     match identity(&roots.proc("1/ns/uts")) {

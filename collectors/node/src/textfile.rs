@@ -1,7 +1,7 @@
 //! `textfile`: metrics that others leave in files.
 //!
-//! A file that cannot be understood is left out as a whole, and `node_textfile_scrape_error` says that one was. A
-//! file is parsed again only when it was written again.
+//! A file that cannot be understood is left out as a whole, and `node_textfile_scrape_error` says that one
+//! was. A file is parsed again only when it was written again.
 
 mod find;
 mod merge;

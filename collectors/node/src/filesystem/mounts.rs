@@ -36,8 +36,8 @@ impl Mount {
     }
 }
 
-/// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw`. The agent's `own` mounts lie below the
-/// host's root as it sees it.
+/// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw`. The agent's `own` mounts lie
+/// below the host's root as it sees it.
 pub(super) fn parse(line: &[u8], own: bool, roots: &Roots) -> Option<Mount> {
     let mut words = words(line);
     let (major, minor) = std::str::from_utf8(words.nth(2)?).ok()?.split_once(':')?;

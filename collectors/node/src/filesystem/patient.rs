@@ -1,8 +1,8 @@
 //! Asks file systems how full they are, and waits for so long and no longer.
 //!
-//! One thread asks one after the other; when it gets stuck another goes on with the rest. At the deadline threads that are stuck are
-//! left behind, and what they are stuck in is not asked again until they have come back. So a file system
-//! that hangs costs one thread.
+//! One thread asks one after the other; when it gets stuck another goes on with the rest. At the deadline
+//! threads that are stuck are left behind, and what they are stuck in is not asked again until they have come
+//! back. So a file system that hangs costs one thread.
 
 use std::collections::HashSet;
 use std::io;
@@ -24,6 +24,8 @@ type Call = Arc<dyn Fn(&Path) -> Answer + Send + Sync>;
 /// How long nothing may come before another thread helps.
 const STUCK: Duration = Duration::from_millis(10);
 const MOST_THREADS: usize = 64;
+/// No scrape waits for longer, whatever is asked for.
+const LONGEST: Duration = Duration::from_secs(60);
 
 pub(super) struct Patient {
     patience: Duration,
@@ -61,7 +63,7 @@ impl Patient {
     }
 
     fn with(patience: Duration, call: Call) -> Patient {
-        Patient { patience, call, hung: Arc::default() }
+        Patient { patience: patience.min(LONGEST), call, hung: Arc::default() }
     }
 
     /// What each of `paths` says, in their order; nothing for one that has not said it in time.
@@ -185,7 +187,7 @@ mod tests {
             }
             Ok([0.0; 5])
         });
-        let patient = Patient::with(Duration::from_millis(300), call);
+        let patient = Patient::with(Duration::from_secs(2), call);
         let paths = paths(&["/a", "/hangs/1", "/b", "/hangs/2", "/c"]);
         for _ in 0..3 {
             assert_eq!(answered(&patient, &paths), [true, false, true, false, true]);

@@ -32,7 +32,8 @@ struct Header {
 }
 
 impl Merged {
-    /// In the order of the files. Where two disagree about a family's kind the later one's samples are left out.
+    /// In the order of the files. Where two disagree about a family's kind the later one's samples are left
+    /// out.
     pub(super) fn of(files: &[File]) -> Merged {
         let mut merged = Merged::default();
         let mut headers: HashMap<String, Header> = HashMap::new();

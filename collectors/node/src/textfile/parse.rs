@@ -1,7 +1,7 @@
 //! The text format that Prometheus reads, version 0.0.4.
 //!
-//! A file is taken as a whole or not at all: half of one may be wrong in ways that nobody sees. Timestamps are refused,
-//! because a sample here is as old as its scrape.
+//! A file is taken as a whole or not at all: half of one may be wrong in ways that nobody sees. Timestamps
+//! are refused, because a sample here is as old as its scrape.
 
 use std::collections::HashMap;
 

@@ -40,7 +40,8 @@ fn copied(from: &Path, to: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Series that are zero, but for those that say whether something is wrong. A mount's numbers are parts of its names.
+/// Series that are zero, but for those that say whether something is wrong. A mount's numbers are parts of
+/// its names.
 fn zeros(shown: &Shown) -> BTreeSet<String> {
     let text = shown.text();
     let told =

@@ -1,7 +1,8 @@
 //! Machines as folders of files, each with what is to be said of it.
 //!
 //! A folder has `proc`, `sys` and whatever else of a root; `config.json` where it is not the default, and
-//! `exposition.txt`. With `TAFFRAIL_WRITE_EXPOSITIONS=1` those are written instead of compared, to be read before they are committed.
+//! `exposition.txt`. With `TAFFRAIL_WRITE_EXPOSITIONS=1` those are written instead of compared, to be read
+//! before they are committed.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::shown::Shown;
 use taffrail_kernfs::Roots;
 use taffrail_node::NodeMetricsConfig;
+use taffrail_record::Family;
 
 /// Collectors that tell of the machine that runs the test, by system calls.
 const LIVE: &str = r#"["build","time","timex","uname"]"#;
@@ -60,4 +62,52 @@ fn a_second_scrape_says_the_same() {
         texts.sort();
         assert_eq!(texts[0], texts[2], "{}", fixture.display());
     }
+}
+
+/// Whether a name is a declared one, or what the machine put for the `*` in it.
+fn stands_for(declared: &str, name: &str) -> bool {
+    declared
+        .split_once('*')
+        .map_or(declared == name, |(start, end)| name.starts_with(start) && name.ends_with(end))
+}
+
+#[test]
+fn every_family_that_is_written_is_declared() {
+    for fixture in fixtures() {
+        for collector in taffrail_node::collectors(&config(&fixture), &Roots::below(&fixture)) {
+            let mut shown = Shown::default();
+            let _ = collector.ask(&mut shown);
+            for (name, kind) in shown.names() {
+                let declares = |family: &Family| {
+                    stands_for(family.name, name)
+                        && (family.kind == kind || family.name == "*" || name.ends_with("_total"))
+                };
+                assert!(collector.families().iter().any(declares), "{}: {name}", collector.name());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_machine_that_runs_the_test_is_said() {
+    let (config, roots) = (NodeMetricsConfig::default(), Roots::default());
+    let (shown, _) = Shown::of(&config, &roots, &[]);
+    for family in [
+        "node_boot_time_seconds",
+        "node_cpu_seconds_total",
+        "node_exporter_build_info",
+        "node_filefd_allocated",
+        "node_load1",
+        "node_memory_MemAvailable_bytes",
+        "node_network_receive_bytes_total",
+        "node_textfile_scrape_error",
+        "node_time_seconds",
+        "node_uname_info",
+    ] {
+        assert!(!shown.lines(family).is_empty(), "{family}");
+    }
+    let series: Vec<String> =
+        shown.text().lines().filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned())).collect();
+    let distinct: std::collections::BTreeSet<&String> = series.iter().collect();
+    assert_eq!(distinct.len(), series.len());
 }

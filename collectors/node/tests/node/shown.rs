@@ -48,6 +48,12 @@ impl Shown {
         text
     }
 
+    /// The families that have lines.
+    pub(crate) fn names(&self) -> impl Iterator<Item = (&str, Kind)> {
+        let said = self.families.iter().filter(|(_, (_, lines))| !lines.is_empty());
+        said.map(|(name, (kind, _))| (name.as_str(), *kind))
+    }
+
     /// The lines of a family.
     pub(crate) fn lines(&self, family: &str) -> Vec<&str> {
         let lines = self.families.get(family).map(|(_, lines)| lines.iter().map(String::as_str).collect());
