@@ -1,7 +1,13 @@
 //! `netclass`: what state the network interfaces are in.
+//!
+//! In the host's network the kernel is asked by netlink, in one question for all interfaces, whether anything about
+//! them changed. Of one that did not only those files are read again that may change without it being said.
 
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::Path;
 
+use nix::sys::socket::SockProtocol;
 use taffrail_kernfs::parse::hexadecimal;
 use taffrail_kernfs::{Kept, Page, Roots, Troubles};
 use taffrail_record::{AskError, Family, Labels, Samples};
@@ -10,6 +16,8 @@ use crate::device::device;
 use crate::devices::{Devices, attribute, is_quiet};
 use crate::families::{Collect, counter, flag, gauge};
 use crate::list::Make;
+use crate::netlink::{Dump, GET_LINK, LINK_HEADER, LINK_NAME, attributes};
+use crate::sources::shares_network;
 use crate::{DeviceFilter, NodeMetricsConfig};
 
 const DEVICE: &[&str] = &["device"];
@@ -65,11 +73,19 @@ const ATTRIBUTES: [&str; UP] = [
     "type",
 ];
 const TEXTS: [&str; 5] = ["address", "broadcast", "duplex", "operstate", "ifalias"];
+const DUPLEX: usize = 2;
 const OPERSTATE: usize = 3;
+/// Numbers that change without netlink saying so.
+const UNSAID: [usize; 2] = [FLAGS, SPEED];
+/// So often everything is read after a change: a driver may have been too busy to tell at first.
+const AGREED: u8 = 2;
+/// Parts of a netlink message that change all the time: statistics, and addresses with their statistics.
+const RESTLESS: [u16; 3] = [7, 23, 26];
 /// Beyond so many interfaces descriptors are not kept: they would be more than a process may have.
 const KEPT: usize = 16;
 
 pub(crate) struct NetClass {
+    dump: Option<Dump>,
     devices: Devices<Interface>,
     filter: DeviceFilter,
 }
@@ -83,11 +99,19 @@ struct Interface {
     said: [Vec<u8>; TEXTS.len()],
     info: Option<Labels>,
     read: bool,
+    stamp: Option<u64>,
+    /// In how many scrapes the stamp was the same.
+    agreed: u8,
 }
 
 impl Make for NetClass {
     fn make(config: &NodeMetricsConfig, roots: &Roots) -> Self {
-        NetClass { devices: Devices::new(roots.sys("class/net")), filter: config.netclass.clone() }
+        let dump = || Dump::new(SockProtocol::NetlinkRoute, GET_LINK, &[0; LINK_HEADER]).ok();
+        NetClass {
+            dump: shares_network(roots).then(dump).flatten(),
+            devices: Devices::new(roots.sys("class/net")),
+            filter: config.netclass.clone(),
+        }
     }
 }
 
@@ -97,6 +121,7 @@ impl Collect for NetClass {
 
     fn collect(&mut self, page: &mut Page, samples: &mut dyn Samples) -> Result<(), AskError> {
         let mut troubles = Troubles::default();
+        let stamps = self.dump.as_mut().map(stamps).unwrap_or_default();
         let filter = &self.filter;
         let make = |name: &str, path: &Path| {
             (filter.shows(name) && path.is_dir()).then(|| Interface::new(name, path))
@@ -104,7 +129,8 @@ impl Collect for NetClass {
         let mut interfaces: Vec<&mut Interface> = self.devices.now(make)?.collect();
         let many = interfaces.len() > KEPT;
         for interface in &mut interfaces {
-            interface.refresh(page, &mut troubles);
+            let stamp = stamps.get(interface.name.as_bytes()).copied();
+            interface.refresh(stamp, page, &mut troubles);
             if many {
                 interface.close();
             }
@@ -128,6 +154,8 @@ impl Interface {
             said: Default::default(),
             info: None,
             read: false,
+            stamp: None,
+            agreed: 0,
         }
     }
 
@@ -135,21 +163,40 @@ impl Interface {
         self.numbers.iter_mut().chain(&mut self.texts).for_each(Kept::close);
     }
 
-    fn refresh(&mut self, page: &mut Page, troubles: &mut Troubles) {
-        // An interface that went and came back under its name has another number.
-        let number = attribute(&mut self.numbers[IFINDEX], page, troubles).map(|number| number as f64);
-        let known = std::mem::replace(&mut self.read, number.is_some()) && number == self.figures[IFINDEX];
-        for at in (0..UP).filter(|at| *at < FIXED || !known) {
+    /// `stamp` is another when something about the interface is; nothing where that is not known.
+    fn refresh(&mut self, stamp: Option<u64>, page: &mut Page, troubles: &mut Troubles) {
+        let flags = self.figures[FLAGS];
+        self.agreed = if stamp.is_some() && stamp == self.stamp { self.agreed.saturating_add(1) } else { 0 };
+        let unchanged = self.read && self.agreed >= AGREED;
+        self.stamp = stamp;
+        let known = unchanged || self.is_known(page, troubles);
+        for at in 0..UP {
+            // What it did not tell it will not tell before something changes.
+            let skipped = if unchanged {
+                !UNSAID.contains(&at) || self.figures[at].is_none()
+            } else {
+                known && at >= FIXED
+            };
+            if skipped {
+                continue;
+            }
             self.figures[at] = figure(at, &mut self.numbers[at], page, troubles);
         }
-        let before = self.figures[FLAGS];
-        let mut same = known && self.info.is_some() && before == self.figures[FLAGS];
-        for (file, said) in self.texts.iter_mut().zip(&mut self.said) {
-            same &= !renew(said, file, page, troubles);
+        let mut same = known && flags == self.figures[FLAGS];
+        for (at, (file, said)) in self.texts.iter_mut().zip(&mut self.said).enumerate() {
+            if !unchanged || (at == DUPLEX && !said.is_empty()) {
+                same &= !renew(said, file, page, troubles);
+            }
         }
         if !same || self.info.is_none() {
             self.info = Some(self.labels());
         }
+    }
+
+    /// Whether it is the one that was read before: one that went and came back under its name has another number.
+    fn is_known(&mut self, page: &mut Page, troubles: &mut Troubles) -> bool {
+        let number = attribute(&mut self.numbers[IFINDEX], page, troubles).map(|number| number as f64);
+        std::mem::replace(&mut self.read, number.is_some()) && number == self.figures[IFINDEX]
     }
 
     fn text(&self, at: usize) -> String {
@@ -177,6 +224,22 @@ impl Interface {
             _ => self.figures[at].iter().for_each(|value| samples.labelled(&[&self.device], *value)),
         }
     }
+}
+
+/// What the kernel says of each interface, as one number; of none when it does not answer.
+fn stamps(dump: &mut Dump) -> HashMap<Vec<u8>, u64> {
+    let mut stamps = HashMap::new();
+    let asked = dump.each(|message| {
+        let Some((head, body)) = message.split_at_checked(LINK_HEADER) else { return };
+        let name = attributes(body).find_map(|(kind, value)| (kind == LINK_NAME).then_some(value));
+        let Some(name) = name.and_then(|name| name.strip_suffix(b"\0")) else { return };
+        let mut hasher = DefaultHasher::new();
+        head.hash(&mut hasher);
+        let still = attributes(body).filter(|(kind, _)| !RESTLESS.contains(kind));
+        still.for_each(|attribute| attribute.hash(&mut hasher));
+        stamps.insert(name.to_vec(), hasher.finish());
+    });
+    if asked.is_ok() { stamps } else { HashMap::new() }
 }
 
 /// Whether what the file says has changed. A driver that does not tell says nothing.

@@ -10,7 +10,7 @@ use taffrail_record::{AskError, Family, Samples};
 
 use crate::families::{Collect, counter};
 use crate::list::Make;
-use crate::netlink::{Dump, attributes};
+use crate::netlink::{Dump, GET_LINK, LINK_HEADER, LINK_NAME, attributes};
 use crate::recall::Table;
 use crate::sources::{net, shares_network};
 use crate::{DeviceFilter, NodeMetricsConfig};
@@ -42,9 +42,6 @@ static FAMILIES: [Family; FIGURES] = [
     counter("node_network_receive_nohandler_total", DEVICE, "Packets received that nobody was there for."),
 ];
 
-const GET_LINK: u16 = 18;
-const LINK_HEADER: usize = 16;
-const NAME: u16 = 3;
 const STATISTICS: u16 = 23;
 /// Which of the kernel's statistics make up each figure.
 const SUMS: [&[usize]; FIGURES] = [
@@ -108,7 +105,7 @@ impl NetDev {
             let found = |wanted| move |(kind, value): (u16, _)| (kind == wanted).then_some(value);
             let body = message.get(LINK_HEADER..).unwrap_or_default();
             let name =
-                attributes(body).find_map(found(NAME)).and_then(|name: &[u8]| name.strip_suffix(b"\0"));
+                attributes(body).find_map(found(LINK_NAME)).and_then(|name: &[u8]| name.strip_suffix(b"\0"));
             let Some((name, statistics)) = name.zip(attributes(body).find_map(found(STATISTICS))) else {
                 return;
             };

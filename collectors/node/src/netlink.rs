@@ -8,6 +8,13 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
+/// Asks for the network interfaces.
+pub(crate) const GET_LINK: u16 = 18;
+/// What stands before an interface's attributes.
+pub(crate) const LINK_HEADER: usize = 16;
+/// The attribute with an interface's name, which ends in a zero.
+pub(crate) const LINK_NAME: u16 = 3;
+
 const HEADER: usize = 16;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;

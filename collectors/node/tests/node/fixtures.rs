@@ -111,3 +111,18 @@ fn the_machine_that_runs_the_test_is_said() {
     let distinct: std::collections::BTreeSet<&String> = series.iter().collect();
     assert_eq!(distinct.len(), series.len());
 }
+
+#[test]
+fn an_interface_that_did_not_change_is_said_the_same_however_it_is_asked() {
+    let all = taffrail_node::collectors(&NodeMetricsConfig::default(), &Roots::default());
+    let netclass = all.iter().find(|collector| collector.name() == "netclass").expect("it is on");
+    let loopback = || {
+        let mut shown = Shown::default();
+        let _ = netclass.ask(&mut shown);
+        let text = shown.text();
+        text.lines().filter(|line| line.contains("device=\"lo\"")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let first = loopback();
+    assert!(first.len() > 10, "{first:?}");
+    (0..5).for_each(|_| assert_eq!(loopback(), first));
+}
