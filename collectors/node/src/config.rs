@@ -209,4 +209,15 @@ mod tests {
         let on = |name| LIST.iter().find(|entry| entry.name == name).is_some_and(|entry| config.wants(entry));
         assert_eq!(["hwmon", "tcpstat", "cpu", "loadavg"].map(on), [true, false, false, true]);
     }
+
+    #[test]
+    fn every_key_is_described() {
+        let schema = schemars::schema_for!(NodeMetricsConfig).to_value();
+        let kinds = schema["$defs"].as_object().expect("definitions").values();
+        for kind in kinds.chain([&schema]) {
+            for (key, property) in kind["properties"].as_object().expect("keys") {
+                assert!(property["description"].is_string(), "{key}");
+            }
+        }
+    }
 }
