@@ -1,1 +1,71 @@
 //! The node's metrics under node_exporter's names.
+//!
+//! One collector per file, each with node_exporter's name for it, so that a scraper, a dashboard or an alert
+//! that knew node_exporter finds every series where it was. All read below [`Roots`]. What this kernel does
+//! not have gives no sample; what cannot be understood gives no sample and an error, and never a zero.
+
+mod config;
+mod device;
+mod devices;
+mod families;
+mod list;
+mod pattern;
+mod recall;
+mod single;
+mod sources;
+
+mod arp;
+mod bonding;
+mod build_info;
+mod conntrack;
+mod cpu;
+mod cpufreq;
+mod diskstats;
+mod dmi;
+mod edac;
+mod entropy;
+mod filefd;
+mod filesystem;
+mod hwmon;
+mod interrupts;
+mod kernel_hung;
+mod loadavg;
+mod mdadm;
+mod meminfo;
+mod netclass;
+mod netdev;
+mod netlink;
+mod netstat;
+mod os;
+mod powersupply;
+mod pressure;
+mod processes;
+mod schedstat;
+mod sockstat;
+mod softirqs;
+mod softnet;
+mod stat;
+mod tcpstat;
+mod textfile;
+mod thermal_zone;
+mod time;
+mod timex;
+mod udp_queues;
+mod uname;
+mod vmstat;
+
+use std::sync::Arc;
+
+pub use config::{
+    CollectorName, DeviceFilter, FieldFilter, FilesystemConfig, NodeMetricsConfig, StatConfig, TextfileConfig,
+};
+pub use pattern::Pattern;
+use taffrail_kernfs::Roots;
+use taffrail_record::Ask;
+
+/// The collectors that are switched on, in a fixed order.
+#[must_use]
+pub fn collectors(config: &NodeMetricsConfig, roots: &Roots) -> Vec<Arc<dyn Ask>> {
+    let wanted = list::LIST.iter().filter(|entry| config.wants(entry));
+    wanted.map(|entry| (entry.make)(config, roots)).collect()
+}

@@ -1,0 +1,100 @@
+//! Metrics in files: several of them, good ones and bad ones.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::shown::Shown;
+use taffrail_kernfs::Roots;
+use taffrail_node::NodeMetricsConfig;
+
+fn put(folder: &Path, name: &str, text: &str) {
+    let path = folder.join(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+}
+
+/// The samples of these files, but for when they were written; and what is complained about.
+fn said(files: &[(&str, &str)]) -> (Vec<String>, String) {
+    let folder = tempfile::tempdir().expect("a directory");
+    files.iter().for_each(|(name, text)| put(folder.path(), &format!("metrics/{name}"), text));
+    let config = r#"{"textfile": {"directories": ["/metrics", "/metrics/[de]?*"]}}"#;
+    let config: NodeMetricsConfig = serde_json::from_str(config).expect("a configuration");
+    let (shown, complaints) = Shown::of(&config, &Roots::below(folder.path()), &["textfile"]);
+    let text = shown.text();
+    let samples = text.lines().filter(|line| !line.contains("mtime")).map(str::to_owned);
+    (samples.collect(), complaints.join("; "))
+}
+
+#[test]
+fn a_bad_file_is_left_out_and_the_others_are_not() {
+    let (samples, complaint) =
+        said(&[("a.prom", "a 1\n"), ("b.prom", "b 1\nb 2 3\n"), ("c.txt", "c 1\n"), ("de/d.prom", "d 1\n")]);
+    let expected = [
+        "# TYPE a untyped",
+        "a 1",
+        "# TYPE d untyped",
+        "d 1",
+        "# TYPE node_textfile_scrape_error gauge",
+        "node_textfile_scrape_error 1",
+    ];
+    assert_eq!(samples, expected);
+    assert!(complaint.contains("/metrics/b.prom: line 2: "), "{complaint}");
+}
+
+#[test]
+fn files_may_share_a_family_that_they_agree_about() {
+    let head = "# HELP a_total A.\n# TYPE a_total counter\n";
+    let (one, two) = (format!("{head}a_total{{x=\"1\"}} 1\n"), format!("{head}a_total{{x=\"2\"}} 2\n"));
+    let (samples, complaint) = said(&[("a.prom", &one), ("b.prom", &two), ("de/c.prom", "z 1\n")]);
+    assert_eq!(samples[..3], ["# TYPE a_total counter", "a_total{x=\"1\"} 1", "a_total{x=\"2\"} 2"]);
+    assert_eq!(complaint, "");
+}
+
+#[test]
+fn files_that_disagree_are_told_of() {
+    let file = |head: &str, x: u8| format!("{head}a{{x=\"{x}\"}} 1\n");
+    for (first, second, kept, said_of) in [
+        ("# TYPE a gauge\n", "# TYPE a counter\n", 1, "a is of another type than in /metrics/a.prom"),
+        ("# HELP a A.\n", "# HELP a B.\n", 2, "a has another help than in /metrics/a.prom"),
+    ] {
+        let (samples, complaint) =
+            said(&[("a.prom", &file(first, 1)), ("b.prom", &file(second, 2)), ("de/c.prom", "z 1\n")]);
+        assert_eq!(samples.iter().filter(|line| line.starts_with("a{")).count(), kept, "{samples:?}");
+        assert!(complaint.contains(said_of), "{complaint}");
+        assert_eq!(samples.iter().filter(|line| *line == "node_textfile_scrape_error 1").count(), 1);
+    }
+}
+
+#[test]
+fn a_series_that_comes_twice_is_written_once() {
+    let (samples, complaint) = said(&[
+        ("a.prom", "a{x=\"1\",y=\"2\"} 1\n"),
+        ("b.prom", "a{y=\"2\",x=\"1\"} 2\n"),
+        ("de/c.prom", "z 1\n"),
+    ]);
+    assert_eq!(samples[1], "a{x=\"1\",y=\"2\"} 1");
+    assert!(samples[2].starts_with('#') && complaint.contains("a has a series twice"), "{complaint}");
+}
+
+#[test]
+fn a_file_is_read_again_when_it_is_written_again() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let config: NodeMetricsConfig =
+        serde_json::from_str(r#"{"textfile": {"directories": ["/metrics"]}}"#).expect("a configuration");
+    let all = taffrail_node::collectors(&config, &Roots::below(folder.path()));
+    let textfile = all.iter().find(|collector| collector.name() == "textfile").expect("it is on");
+    let now = || {
+        let mut shown = Shown::default();
+        drop(textfile.ask(&mut shown));
+        shown.lines("a").join(" ") + &shown.lines("b").join(" ")
+    };
+    put(folder.path(), "metrics/a.prom", "a 1\n");
+    assert_eq!((now(), now()), ("a 1".to_owned(), "a 1".to_owned()));
+    put(folder.path(), "metrics/new", "a 2\n");
+    fs::rename(folder.path().join("metrics/new"), folder.path().join("metrics/a.prom")).expect("renamed");
+    put(folder.path(), "metrics/b.prom", "b 1\n");
+    assert_eq!(now(), "a 2b 1");
+    fs::remove_file(folder.path().join("metrics/a.prom")).expect("removed");
+    assert_eq!(now(), "b 1");
+}
