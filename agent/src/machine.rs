@@ -4,12 +4,32 @@ use std::sync::Arc;
 
 use taffrail_cgroup::{Containers, KubeletPaths, MachineFacts, Names};
 use taffrail_kernfs::Roots;
+use taffrail_record::{Family, Kind};
 
 use crate::config::Config;
 use crate::http::Page;
 
 /// Where Prometheus finds what cAdvisor told it.
 pub const CONTAINERS: &str = "/metrics/cadvisor";
+
+/// Where Prometheus finds what node_exporter told it.
+pub const NODE: &str = "/metrics/node";
+
+/// What node_exporter says of its own scrapes.
+static SAID_OF_NODE: [Family; 2] = [
+    Family {
+        name: "node_scrape_collector_success",
+        kind: Kind::Gauge,
+        help: "Whether the collector could read everything that this machine has.",
+        labels: &["collector"],
+    },
+    Family {
+        name: "node_scrape_collector_duration_seconds",
+        kind: Kind::Gauge,
+        help: "How long the collector took in this scrape.",
+        labels: &["collector"],
+    },
+];
 
 /// Every page that the configuration asks for. `names` is what containers are called.
 #[must_use]
@@ -27,9 +47,16 @@ pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
         pages.push(Page {
             path: CONTAINERS,
             what: "containers, under the names of cAdvisor",
-            asks: vec![Arc::new(MachineFacts::new(roots)), Arc::new(containers)],
+            asks: vec![Arc::new(MachineFacts::new(roots.clone())), Arc::new(containers)],
             said: taffrail_prometheus::FAMILIES,
         });
     }
+    let node = &config.metrics.node;
+    pages.push(Page {
+        path: NODE,
+        what: "this node, under the names of node_exporter",
+        asks: taffrail_node::collectors(node, &roots),
+        said: &SAID_OF_NODE,
+    });
     pages
 }

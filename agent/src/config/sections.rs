@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use taffrail_cgroup::ContainersConfig;
 use taffrail_kernfs::Roots;
+use taffrail_node::NodeMetricsConfig;
 
 use super::fields::Fields;
 use super::units::{ByteSize, Period};
@@ -109,12 +110,15 @@ pub struct MetricsConfig {
     pub rootfs: PathBuf,
     /// Containers, pods and other cgroups.
     pub containers: ContainersConfig,
+    /// The node itself.
+    pub node: NodeMetricsConfig,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
         let Roots { proc: procfs, sys: sysfs, rootfs } = Roots::default();
-        MetricsConfig { procfs, sysfs, rootfs, containers: ContainersConfig::default() }
+        let (containers, node) = (ContainersConfig::default(), NodeMetricsConfig::default());
+        MetricsConfig { procfs, sysfs, rootfs, containers, node }
     }
 }
 
