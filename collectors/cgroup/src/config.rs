@@ -20,6 +20,9 @@ pub struct ContainersConfig {
     pub roots: Vec<String>,
     /// How often the descriptors and sockets of processes are counted, in seconds; 0: never. It is the most expensive figure.
     pub descriptors_seconds: u64,
+    /// For how long the counters of a container stay after its end, in seconds, so that one that lives and dies between two
+    /// scrapes is seen; 0: not at all. `taffrail_container_ended_seconds` marks them.
+    pub ended_seconds: u64,
     /// How many cgroups have series at most; further ones are counted in `taffrail_containers_left_out`.
     pub most: u32,
 }
@@ -34,6 +37,7 @@ impl Default for ContainersConfig {
             per_cpu: false,
             roots: units.map(|unit| format!("/system.slice/{unit}.service")).into(),
             descriptors_seconds: 30,
+            ended_seconds: 120,
             most: 5000,
         }
     }

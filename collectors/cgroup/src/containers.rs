@@ -1,15 +1,18 @@
 //! The collector: which cgroups there are, their figures, and the exposition of both.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use nix::fcntl::OFlag;
 use parking_lot::Mutex;
 use taffrail_kernfs::{Page, Reason, Roots, Troubles, parse};
 use taffrail_record::{Ask, AskError, Family, Kind, Labels, Samples};
 
 use crate::config::{ContainersConfig, LabelStyle};
 use crate::devices::Devices;
+use crate::ends;
 use crate::entry::{Entry, Machine, Owner, Scene, shown};
 use crate::families::ROWS;
 use crate::hierarchy::Hierarchy;
@@ -27,6 +30,16 @@ const NAMELESS: Duration = Duration::from_secs(10);
 /// A descriptor takes kernel memory, and others need some: cgroups beyond this many descriptors' worth are opened for each reading.
 const FILES_OF_ONE: usize = 40;
 
+/// The one gauge that a container keeps.
+const LAST_SEEN: &str = "container_last_seen";
+
+static ENDED: Family = Family {
+    name: "taffrail_container_ended_seconds",
+    kind: Kind::Gauge,
+    help: "When a container was read last whose cgroup is gone, in seconds since the epoch; its counters stay for \
+           metrics.containers.ended_seconds.",
+    labels: &[],
+};
 static SCRAPE_ERROR: Family = Family {
     name: "container_scrape_error",
     kind: Kind::Gauge,
@@ -49,31 +62,47 @@ static LEFT_OUT: Family = Family {
 /// Every family, for the reference.
 static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let copy = |f: &Family| Family { name: f.name, kind: f.kind, help: f.help, labels: f.labels };
-    ROWS.iter().map(|row| &row.family).chain([&SCRAPE_ERROR, &ERRORS, &LEFT_OUT]).map(copy).collect()
+    ROWS.iter().map(|row| &row.family).chain([&ENDED, &SCRAPE_ERROR, &ERRORS, &LEFT_OUT]).map(copy).collect()
 });
 
 /// Answers for all cgroups of this machine.
 #[derive(Debug)]
 pub struct Containers {
+    inner: Arc<Inner>,
+    /// Closed when this is dropped, which ends the thread that waits for ends.
+    alive: Mutex<Option<OwnedFd>>,
+}
+
+/// What the collector shares with the thread that waits for ends.
+#[derive(Debug)]
+pub(crate) struct Inner {
     config: ContainersConfig,
     names: Arc<Names>,
     roots: Roots,
     kubelet: Option<KubeletPaths>,
-    state: Mutex<State>,
+    pub(crate) state: Mutex<State>,
+}
+
+/// A container whose cgroup is gone.
+#[derive(Debug)]
+struct Ended {
+    entry: Entry,
+    at: Instant,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    machine: Option<Machine>,
-    tree: Option<Tree>,
-    entries: BTreeMap<Place, Entry>,
+pub(crate) struct State {
+    pub(crate) machine: Option<Machine>,
+    pub(crate) tree: Option<Tree>,
+    pub(crate) entries: BTreeMap<Place, Entry>,
+    ended: BTreeMap<Place, Ended>,
     devices: Devices,
     networks: Networks,
     block: Option<usize>,
     huge: Vec<Labels>,
     cpus: Vec<Labels>,
     memory: Meminfo,
-    page: Page,
+    pub(crate) page: Page,
     keys: Vec<String>,
     collected: Option<Instant>,
     asked_kubelet: Option<Instant>,
@@ -95,15 +124,36 @@ impl Containers {
     /// Of the machine at `roots`, called what `names` knows. Nothing is read before somebody asks.
     #[must_use]
     pub fn new(config: ContainersConfig, roots: Roots, names: Arc<Names>) -> Containers {
-        Containers { config, names, roots, kubelet: None, state: Mutex::default() }
+        let inner = Inner { config, names, roots, kubelet: None, state: Mutex::default() };
+        Containers { inner: Arc::new(inner), alive: Mutex::default() }
     }
 
     /// Looks at what kubelet leaves on the disk when it meets somebody without a name.
     #[must_use]
     pub fn with_kubelet(self, paths: KubeletPaths) -> Containers {
-        Containers { kubelet: Some(paths), ..self }
+        let Inner { config, names, roots, .. } = &*self.inner;
+        let (config, names, roots) = (config.clone(), Arc::clone(names), roots.clone());
+        let inner = Inner { config, names, roots, kubelet: Some(paths), state: Mutex::default() };
+        Containers { inner: Arc::new(inner), alive: Mutex::default() }
     }
 
+    /// Starts to wait for the ends of containers, once: who never asks wants none.
+    fn watch_ends(&self) {
+        let mut alive = self.alive.lock();
+        if alive.is_some() || self.inner.config.ended_seconds == 0 {
+            return;
+        }
+        let started = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(Into::into).and_then(|(ours, theirs)| {
+            *alive = Some(theirs);
+            ends::watch(&self.inner, ours)
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "containers that live for a moment will not be seen: cannot wait for their ends");
+        }
+    }
+}
+
+impl Inner {
     fn collect(&self, state: &mut State, now: Instant) {
         if state.collected.is_some_and(|at| now.saturating_duration_since(at) < SHARED) {
             return;
@@ -124,12 +174,25 @@ impl Containers {
     }
 
     /// Takes up which cgroups are new and gone.
-    fn find(&self, state: &mut State, now: Instant) {
+    pub(crate) fn find(&self, state: &mut State, now: Instant) {
         let (Some(machine), Some(tree)) = (&state.machine, &mut state.tree) else { return };
         let changes = tree.changes(now);
-        for place in changes.removed {
-            state.entries.remove(&place);
+        for place in changes.populated {
+            if let Some(entry) = state.entries.get_mut(&place).filter(|entry| entry.owner.container.is_some())
+            {
+                entry.read_last(&mut state.page);
+            }
         }
+        for place in changes.removed {
+            let Some(entry) = state.entries.remove(&place) else { continue };
+            // Of one that was never read there is nothing to tell.
+            let is_known = entry.owner.container.is_some() && entry.figures.cpu.usage.is_some();
+            if is_known && self.config.ended_seconds > 0 && state.ended.len() < self.config.most as usize {
+                state.ended.insert(place, Ended { entry, at: now });
+            }
+        }
+        let stay = Duration::from_secs(self.config.ended_seconds);
+        state.ended.retain(|_, ended| now.saturating_duration_since(ended.at) < stay);
         if changes.written_unheard {
             state.entries.values_mut().for_each(|entry| entry.limits_stale = true);
         }
@@ -153,13 +216,15 @@ impl Containers {
                 continue;
             }
             let entry = Entry::new(&place, id, owner, machine, &mut state.page);
+            // The same container begins again.
+            state.ended.remove(&place);
             state.entries.insert(place, entry);
         }
         if state.left_out > 0 && state.entries.len() < self.config.most as usize {
-            // There is room again: everything is looked through at the next scrape.
+            // There is room again: everything is taken in anew.
             state.left_out = 0;
-            state.tree = None;
-            state.machine = None;
+            state.entries.clear();
+            state.tree = Some(Tree::new(machine.hierarchy.trees().into_iter().map(Into::into).collect()));
         }
     }
 
@@ -181,7 +246,13 @@ impl Containers {
     fn label(&self, state: &mut State) {
         let version = self.names.version();
         let current = |entry: &&mut Entry| entry.labelled != Some(version);
-        let mut stale = state.entries.values_mut().filter(current).peekable();
+        let ended = state.ended.values_mut().map(|ended| &mut ended.entry);
+        // Of one that lived for a moment the name may come after its end, and must not go again.
+        let ended = ended.filter(|entry| {
+            entry.labelled.is_none()
+                || entry.owner.container.as_deref().is_some_and(|id| self.names.knows(id))
+        });
+        let mut stale = state.entries.values_mut().chain(ended).filter(current).peekable();
         if stale.peek().is_none() {
             return;
         }
@@ -309,8 +380,10 @@ impl Ask for Containers {
     }
 
     fn ask(&self, samples: &mut dyn Samples) -> Result<(), AskError> {
-        let mut state = self.state.lock();
-        self.collect(&mut state, Instant::now());
+        let inner = &*self.inner;
+        let mut state = inner.state.lock();
+        inner.collect(&mut state, Instant::now());
+        self.watch_ends();
         let state = &*state;
         let memory = state.memory;
         let scene = Scene {
@@ -321,15 +394,22 @@ impl Ask for Containers {
             machine_memory: memory.total,
             machine_swap: memory.swap,
             swap_used: memory.swap.zip(memory.swap_free).map(|(all, free)| all.saturating_sub(free)),
-            compat: self.config.compat,
+            compat: inner.config.compat,
         };
         for row in ROWS {
             samples.family(&row.family);
-            for entry in state.entries.values() {
+            // Of those that are gone only what counts up to its last moment has a meaning.
+            let stays = row.family.kind == Kind::Counter || row.family.name == LAST_SEEN;
+            let ended = state.ended.values().map(|ended| &ended.entry).filter(|_| stays);
+            for entry in state.entries.values().chain(ended) {
                 (row.write)(entry, &scene, &mut |more, value| {
                     samples.labelled(&[more, &entry.labels], value);
                 });
             }
+        }
+        samples.family(&ENDED);
+        for Ended { entry, .. } in state.ended.values() {
+            samples.labelled(&[&entry.labels], entry.seen);
         }
         samples.family(&SCRAPE_ERROR);
         samples.sample(&[], f64::from(u8::from(state.machine.is_none())));
@@ -341,7 +421,7 @@ impl Ask for Containers {
         samples.sample(&[], state.left_out as f64);
         match (&state.machine, &state.told) {
             (None, _) => {
-                Err(AskError::Absent(format!("no cgroups at {}", self.roots.sys("fs/cgroup").display())))
+                Err(AskError::Absent(format!("no cgroups at {}", inner.roots.sys("fs/cgroup").display())))
             }
             (_, Some(told)) => {
                 Err(AskError::Failed { what: "cgroups".to_owned(), cause: told.clone().into() })

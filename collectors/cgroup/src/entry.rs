@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use taffrail_kernfs::{Page, Roots, Troubles, parse};
 use taffrail_record::Labels;
@@ -10,6 +10,7 @@ use taffrail_record::Labels;
 use crate::attribute::Attribute;
 use crate::config::Compat;
 use crate::devices::Devices;
+use crate::ends::Init;
 use crate::figures::Figures;
 use crate::hierarchy::{Hierarchy, Layout, within};
 use crate::name::{self, Kind};
@@ -74,6 +75,8 @@ pub(crate) struct Entry {
     pub(crate) network: Option<Membership>,
     pub(crate) processes: Processes,
     pub(crate) started: Option<f64>,
+    /// Watched for the end of the container.
+    pub(crate) init: Init,
     /// When it was read last, in seconds since the epoch.
     pub(crate) seen: f64,
     reader: Reader,
@@ -139,6 +142,7 @@ impl Entry {
             limits_stale: true,
             network: None,
             processes: Processes::default(),
+            init: Init::default(),
             seen: 0.0,
             reader,
         }
@@ -175,6 +179,21 @@ impl Entry {
                     self.figures.pressure = pressure.read(page, troubles);
                 }
             }
+        }
+    }
+
+    /// Whether the kernel tells when its last process has ended.
+    pub(crate) fn tells_when_empty(&self) -> bool {
+        matches!(self.reader, Reader::V2(_))
+    }
+
+    /// Reads it when its container has ended. What cannot be read any more stays as it was read last.
+    pub(crate) fn read_last(&mut self, page: &mut Page) {
+        let before = self.figures.clone();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+        self.read(now, &mut None, page, &mut Troubles::default());
+        if self.figures.cpu.usage.is_none() {
+            self.figures = before;
         }
     }
 

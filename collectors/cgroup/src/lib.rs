@@ -4,11 +4,15 @@
 //! and removed cgroups are taken up from the kernel's notices ([`tree`]); whose a cgroup is follows from its path
 //! ([`name`]), what it is called from [`Names`], and a metric never waits for either. A figure that cannot be read is
 //! missing and counted by its reason, never 0.
+//!
+//! One thread waits, from the first scrape on, for containers to end ([`ends`]): it wakes when the kernel says so, and never
+//! otherwise.
 
 mod attribute;
 mod config;
 mod containers;
 mod devices;
+mod ends;
 mod entry;
 mod families;
 mod figures;

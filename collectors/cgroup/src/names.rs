@@ -92,11 +92,14 @@ impl Names {
         self.known.read().pods.get(uid).cloned()
     }
 
+    /// Whether anybody has told of a container.
+    pub(crate) fn knows(&self, id: &str) -> bool {
+        self.known.read().containers.values().any(|told| told.contains_key(id))
+    }
+
     /// Whether nothing is known of a container's place in a pod, nor of a pod.
     pub(crate) fn lacks(&self, container: Option<&str>, pod: Option<&str>) -> bool {
-        let known = self.known.read();
-        let named = |id: &str| known.containers.values().any(|told| told.contains_key(id));
-        container.is_some_and(|id| !named(id)) || pod.is_some_and(|uid| !known.pods.contains_key(uid))
+        container.is_some_and(|id| !self.knows(id)) || pod.is_some_and(|uid| self.pod(uid).is_none())
     }
 
     /// The keys of all labels, sorted.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub(crate) struct Changes {
     pub(crate) removed: Vec<Place>,
     /// Somebody wrote to a file: limits may have changed.
     pub(crate) written: Vec<Place>,
+    /// The last process of it has ended, or its first was moved in (version 2).
+    pub(crate) populated: Vec<Place>,
     /// That is not told, or was not.
     pub(crate) written_unheard: bool,
 }
@@ -45,6 +48,7 @@ pub(crate) struct Tree {
     /// A watch was refused, or there is no inotify.
     blind: bool,
     written: Vec<Place>,
+    populated: Vec<Place>,
     scanned: Option<Instant>,
 }
 
@@ -60,6 +64,7 @@ impl Tree {
             watched: HashMap::new(),
             blind,
             written: Vec::new(),
+            populated: Vec::new(),
             scanned: None,
         }
     }
@@ -74,8 +79,14 @@ impl Tree {
             _ => Changes { written_unheard: true, ..self.rescan(now) },
         };
         changes.written = std::mem::take(&mut self.written);
+        changes.populated = std::mem::take(&mut self.populated);
         changes.written_unheard |= self.blind;
         changes
+    }
+
+    /// A descriptor that is readable when there is something to be heard.
+    pub(crate) fn notices(&self) -> Option<OwnedFd> {
+        self.inotify.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
     /// The directories that were made and removed; nothing when some were not told of.
@@ -97,8 +108,16 @@ impl Tree {
                     continue;
                 }
                 let Some((mount, parent)) = self.watched.get(&event.wd) else { continue };
-                if event.mask.contains(AddWatchFlags::IN_MODIFY) && self.written.last() != Some(parent) {
-                    self.written.push(parent.clone());
+                if event.mask.contains(AddWatchFlags::IN_MODIFY) {
+                    // Files of events are written by the kernel, some of them often.
+                    let name = event.name.as_deref().unwrap_or_default();
+                    if name == "cgroup.events" {
+                        self.populated.push(parent.clone());
+                    } else if !name.to_string_lossy().contains(".events")
+                        && self.written.last() != Some(parent)
+                    {
+                        self.written.push(parent.clone());
+                    }
                 }
                 if let Some(name) = event.name.filter(|_| event.mask.contains(AddWatchFlags::IN_ISDIR)) {
                     let made = event.mask.contains(AddWatchFlags::IN_CREATE);

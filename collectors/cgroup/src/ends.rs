@@ -1,0 +1,152 @@
+//! Ends of containers: their last totals, taken in the moment between the end of a container and that of its cgroup.
+//!
+//! A container that lives and dies between two scrapes would never be seen. So from the first scrape on a thread waits, without
+//! any work in between, for the kernel to say that a cgroup was made, that its first process has ended, or (version 2)
+//! that its last one has. Then it is read a last time. Its counters stay for a configured time after the cgroup is gone.
+
+use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use taffrail_kernfs::{Page, parse};
+
+use crate::containers::Inner;
+use crate::hierarchy::{Hierarchy, within};
+use crate::tree::Place;
+
+/// Notices of several files at once are taken together.
+const TOGETHER: Duration = Duration::from_millis(3);
+/// A cgroup is made before a process is moved into it: so often it is looked for, each time after twice as long.
+const LOOKS: u32 = 10;
+const FIRST_LOOK: Duration = Duration::from_millis(5);
+
+/// The first process of a container, watched for its end.
+#[derive(Debug, Default)]
+pub(crate) struct Init {
+    process: Option<Arc<OwnedFd>>,
+    looks: u32,
+    again: Option<Instant>,
+}
+
+impl Init {
+    /// Whether its process is known or looked for in vain.
+    fn is_settled(&self) -> bool {
+        self.process.is_some() || self.looks >= LOOKS
+    }
+
+    /// Looks for the process. Returns when to look again.
+    fn look(
+        &mut self,
+        hierarchy: &Hierarchy,
+        place: &Place,
+        page: &mut Page,
+        now: Instant,
+    ) -> Option<Instant> {
+        if self.is_settled() {
+            return None;
+        }
+        if let Some(again) = self.again.filter(|again| now < *again) {
+            return Some(again);
+        }
+        let first = hierarchy.trees().into_iter().find_map(|tree| {
+            let procs = taffrail_kernfs::read(&within(tree, place).join("cgroup.procs"), page).ok()?;
+            parse::lines(procs).find_map(parse::number).filter(|pid| *pid > 0)
+        });
+        self.process = first.and_then(open_process).map(Arc::new);
+        self.looks += 1;
+        self.again = Some(now + FIRST_LOOK * 2_u32.pow(self.looks));
+        if self.is_settled() { None } else { self.again }
+    }
+}
+
+/// A descriptor that becomes readable when the process ends.
+fn open_process(pid: u64) -> Option<OwnedFd> {
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    // SAFETY: the call takes two numbers and returns a new descriptor or an error.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let descriptor = i32::try_from(descriptor).ok().filter(|descriptor| *descriptor >= 0)?;
+    // SAFETY: it is open and nobody else's.
+    Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Starts the thread; it ends with `inner`. `alive` is readable no sooner than when the collector is dropped.
+pub(crate) fn watch(inner: &Arc<Inner>, alive: OwnedFd) -> std::io::Result<()> {
+    let inner = Arc::downgrade(inner);
+    thread::Builder::new().name("containers".to_owned()).spawn(move || run(&inner, &alive))?;
+    Ok(())
+}
+
+fn run(inner: &Weak<Inner>, alive: &OwnedFd) {
+    loop {
+        let Some(round) = inner.upgrade().and_then(|inner| inner.follow(Instant::now())) else { return };
+        let wait = round.until.map_or(PollTimeout::NONE, |until| {
+            let left = until.saturating_duration_since(Instant::now()).as_millis() + 1;
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        let readable = |descriptor| PollFd::new(descriptor, PollFlags::POLLIN);
+        let mut descriptors = vec![readable(alive.as_fd()), readable(round.notices.as_fd())];
+        descriptors.extend(round.processes.iter().map(|(_, process)| readable(process.as_fd())));
+        if poll(&mut descriptors, wait).is_err() {
+            thread::sleep(TOGETHER);
+            continue;
+        }
+        let is_ready = |descriptor: &PollFd<'_>| descriptor.any().unwrap_or(false);
+        if is_ready(&descriptors[0]) {
+            return;
+        }
+        let ended =
+            descriptors[2..].iter().zip(&round.processes).filter(|(descriptor, _)| is_ready(descriptor));
+        let ended: Vec<Place> = ended.map(|(_, (place, _))| place.clone()).collect();
+        let told = is_ready(&descriptors[1]);
+        let Some(inner) = inner.upgrade() else { return };
+        ended.iter().for_each(|place| inner.ended(place));
+        drop(inner);
+        if told {
+            thread::sleep(TOGETHER);
+        }
+    }
+}
+
+/// What the thread waits for.
+pub(crate) struct Round {
+    notices: OwnedFd,
+    processes: Vec<(Place, Arc<OwnedFd>)>,
+    until: Option<Instant>,
+}
+
+impl Inner {
+    /// Takes up what was told, and says what to wait for; nothing when there is nothing to wait for.
+    fn follow(&self, now: Instant) -> Option<Round> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        self.find(state, now);
+        let notices = state.tree.as_ref()?.notices()?;
+        let hierarchy = &state.machine.as_ref()?.hierarchy;
+        let mut round = Round { notices, processes: Vec::new(), until: None };
+        for (place, entry) in &mut state.entries {
+            // In version 2 the cgroup itself tells when it is empty.
+            if entry.owner.container.is_none() || entry.tells_when_empty() {
+                continue;
+            }
+            let again = entry.init.look(hierarchy, place, &mut state.page, now);
+            round.until = [round.until, again].into_iter().flatten().min();
+            if let Some(process) = &entry.init.process {
+                round.processes.push((place.clone(), Arc::clone(process)));
+            }
+        }
+        Some(round)
+    }
+
+    /// The first process of a container has ended: its totals are read, and the next one is watched, if there is one.
+    fn ended(&self, place: &Place) {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        if let Some(entry) = state.entries.get_mut(place) {
+            entry.read_last(&mut state.page);
+            entry.init.process = None;
+            entry.init.again = None;
+        }
+    }
+}

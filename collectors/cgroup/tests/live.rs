@@ -1,0 +1,192 @@
+//! Real cgroups of this machine: made, used and removed here. Root may.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use taffrail_cgroup::{Containers, ContainersConfig, Hierarchy, Layout, Names};
+use taffrail_kernfs::Roots;
+use taffrail_record::{Ask as _, Gathered};
+
+/// Longer than an answer is shared.
+const FRESH: Duration = Duration::from_millis(1050);
+
+/// A parent of containers, in every hierarchy.
+struct Parent {
+    hierarchy: Hierarchy,
+    name: String,
+}
+
+impl Parent {
+    /// Nothing, said loudly, where this machine does not let us.
+    fn make(test: &str) -> Option<Parent> {
+        let parent = Parent {
+            hierarchy: Hierarchy::detect(&Roots::default()).expect("cgroups"),
+            name: format!("taffrail-test-{test}-{}", std::process::id()),
+        };
+        let made = parent.directories("").iter().all(|directory| fs::create_dir(directory).is_ok());
+        if !made {
+            eprintln!("SKIPPED: {test}: cgroups cannot be made here");
+            return None;
+        }
+        if parent.hierarchy.layout == Layout::V2 {
+            let controllers = parent.directories("")[0].join("cgroup.subtree_control");
+            ["+cpu", "+memory", "+io", "+pids"].iter().for_each(|name| write(&controllers, name));
+        }
+        Some(parent)
+    }
+
+    fn directories(&self, container: &str) -> Vec<PathBuf> {
+        self.hierarchy.trees().iter().map(|tree| tree.join(&self.name).join(container)).collect()
+    }
+
+    /// Makes a container and moves a process into it that runs `script` once it is there.
+    fn run(&self, container: &str, script: &str) -> Child {
+        for directory in self.directories(container) {
+            fs::create_dir(directory).expect("made");
+        }
+        let waits = format!("read _; {script}");
+        let mut child = Command::new("sh")
+            .args(["-c", &waits])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .expect("a shell");
+        for directory in self.directories(container) {
+            write(&directory.join("cgroup.procs"), &child.id().to_string());
+        }
+        child.stdin.take().expect("piped").write_all(b"\n").expect("told");
+        child
+    }
+
+    fn remove(&self, container: &str) {
+        for directory in self.directories(container) {
+            let deadline = Instant::now() + Duration::from_secs(10);
+            while fs::remove_dir(&directory).is_err() {
+                assert!(Instant::now() < deadline, "{} cannot be removed", directory.display());
+                sleep(Duration::from_millis(2));
+            }
+        }
+    }
+
+    /// The sum of a family's samples of one container.
+    fn value(&self, gathered: &Gathered, container: &str, family: &str) -> Option<f64> {
+        let id = format!("id=\"/{}/{container}\"", self.name);
+        let values = gathered.samples().iter().filter(|s| s.family == family && s.labels.contains(&id));
+        values.map(|sample| sample.value).reduce(|a, b| a + b)
+    }
+}
+
+impl Drop for Parent {
+    fn drop(&mut self) {
+        for directory in self.directories("") {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+fn write(path: &Path, text: &str) {
+    let mut file = fs::OpenOptions::new().write(true).open(path).expect("opened");
+    file.write_all(text.as_bytes()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+fn ask(containers: &Containers) -> Gathered {
+    let mut gathered = Gathered::default();
+    containers.ask(&mut gathered).expect("asked");
+    gathered
+}
+
+fn containers(ended_seconds: u64) -> Containers {
+    let config = ContainersConfig { ended_seconds, ..ContainersConfig::default() };
+    Containers::new(config, Roots::default(), Names::new())
+}
+
+fn id(number: u32) -> String {
+    format!("{number:064x}")
+}
+
+#[test]
+fn a_container_that_lives_between_two_scrapes_leaves_its_last_totals_for_a_while() {
+    let Some(parent) = Parent::make("short") else { return };
+    let containers = containers(3);
+    ask(&containers);
+    let job = id(1);
+    let mut child = parent.run(&job, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; sleep 0.3");
+    child.wait().expect("ended");
+    // As a runtime does: it hears of the end and cleans up.
+    sleep(Duration::from_millis(30));
+    parent.remove(&job);
+    sleep(FRESH);
+    let after = ask(&containers);
+    let usage = parent.value(&after, &job, "container_cpu_usage_seconds_total");
+    assert!(usage.is_some_and(|seconds| seconds > 0.001), "{usage:?}");
+    assert!(parent.value(&after, &job, "taffrail_container_ended_seconds").is_some(), "marked");
+    assert_eq!(parent.value(&after, &job, "container_memory_usage_bytes"), None, "nothing is used any more");
+    sleep(Duration::from_secs(3));
+    assert_eq!(parent.value(&ask(&containers), &job, "container_cpu_usage_seconds_total"), None);
+}
+
+#[test]
+fn a_container_that_begins_again_has_its_series_once() {
+    let Some(parent) = Parent::make("again") else { return };
+    let containers = containers(60);
+    let job = id(2);
+    for _ in 0..2 {
+        let mut child = parent.run(&job, "exec sleep 2");
+        sleep(FRESH);
+        let gathered = ask(&containers);
+        let name = format!("id=\"/{}/{job}\"", parent.name);
+        let seen = gathered.samples().iter().filter(|s| s.family == "container_cpu_usage_seconds_total");
+        assert_eq!(seen.filter(|sample| sample.labels.contains(&name)).count(), 1);
+        assert_eq!(parent.value(&gathered, &job, "taffrail_container_ended_seconds"), None, "it lives");
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        parent.remove(&job);
+    }
+}
+
+#[test]
+fn a_limit_that_is_changed_is_shown_at_the_next_scrape() {
+    let Some(parent) = Parent::make("limits") else { return };
+    let (containers, job) = (containers(0), id(3));
+    let mut child = parent.run(&job, "exec sleep 60");
+    let quota = |gathered: &Gathered| parent.value(gathered, &job, "container_spec_cpu_quota");
+    assert_eq!(quota(&ask(&containers)), None, "unlimited");
+    for (value, v2) in [(50_000, "50000 100000"), (20_000, "20000 100000")] {
+        let v1 = parent.hierarchy.controller("cpu").map(|cpu| cpu.join(&parent.name).join(&job));
+        match v1 {
+            Some(cpu) => write(&cpu.join("cpu.cfs_quota_us"), &value.to_string()),
+            None => write(&parent.directories(&job)[0].join("cpu.max"), v2),
+        }
+        sleep(FRESH);
+        assert_eq!(quota(&ask(&containers)), Some(f64::from(value)));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    parent.remove(&job);
+}
+
+#[test]
+fn hundreds_of_containers_that_come_and_go_leave_nothing_open() {
+    let Some(parent) = Parent::make("churn") else { return };
+    let containers = containers(1);
+    ask(&containers);
+    let open = || fs::read_dir("/proc/self/fd").expect("listed").count();
+    let before = open();
+    for number in 0..300 {
+        let job = id(1000 + number);
+        let mut child = parent.run(&job, "true");
+        child.wait().expect("ended");
+        if number % 20 == 0 {
+            ask(&containers);
+        }
+        parent.remove(&job);
+    }
+    sleep(Duration::from_secs(2));
+    let after = ask(&containers);
+    assert_eq!(parent.value(&after, &id(1000), "container_last_seen"), None);
+    // Other tests of this file open some, too.
+    assert!(open() < before + 200, "{before} before, {} after", open());
+}
