@@ -5,7 +5,6 @@
 
 mod find;
 mod merge;
-mod parse;
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use merge::Merged;
-use parse::Parsed;
 use taffrail_kernfs::{Page, Roots, read};
 use taffrail_record::{AskError, Family, Kind, Samples};
+use taffrail_text::{Parsed, Times};
 
 use crate::NodeMetricsConfig;
 use crate::families::{Collect, flag, gauge, put};
@@ -119,7 +118,7 @@ impl File {
     fn read(path: PathBuf, at: &Path, metadata: &Metadata, page: &mut Page) -> File {
         let parsed = read(at, page).map_err(|error| error.cause.to_string()).and_then(|text| {
             let text = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned())?;
-            parse::parse(text).map(Arc::new).map_err(|refused| refused.to_string())
+            taffrail_text::parse(text, Times::Refused).map(Arc::new).map_err(|refused| refused.to_string())
         });
         let written = metadata.mtime() as f64 + metadata.mtime_nsec() as f64 / 1e9;
         File { path, identity: identity(metadata), written, parsed }

@@ -37,10 +37,11 @@ struct Room {
 const TOP: [&str; 6] = ["agent", "benches", "collectors", "deploy", "shippers", "tests"];
 
 /// Edges between two collectors or two shippers that are meant.
-const MEANT: [(&str, &str); 6] = [
+const MEANT: [(&str, &str); 7] = [
     ("taffrail-logs", "taffrail-checkpoint"),
     ("taffrail-cgroup", "taffrail-kernfs"),
     ("taffrail-node", "taffrail-kernfs"),
+    ("taffrail-node", "taffrail-text"),
     ("taffrail-discard", "taffrail-envelope"),
     ("taffrail-file", "taffrail-envelope"),
     ("taffrail-kafka", "taffrail-envelope"),

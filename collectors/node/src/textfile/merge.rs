@@ -6,7 +6,7 @@ use std::sync::Arc;
 use taffrail_record::{Kind, Samples};
 
 use super::File;
-use super::parse::Parsed;
+use taffrail_text::Parsed;
 
 /// What is written on every scrape until a file changes.
 #[derive(Default)]

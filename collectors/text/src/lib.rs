@@ -1,33 +1,49 @@
-//! The text format that Prometheus reads, version 0.0.4.
+//! The text format that Prometheus reads, version 0.0.4: what others have written is read here.
 //!
-//! A file is taken as a whole or not at all: half of one may be wrong in ways that nobody sees. Timestamps
-//! are refused, because a sample here is as old as its scrape.
+//! A text is taken as a whole or not at all: half of one may be wrong in ways that nobody sees. A series has its labels
+//! sorted by name, so that the same series is the same text whoever wrote it.
 
 use std::collections::HashMap;
 
 use taffrail_record::{Kind, Labels, Series};
 
-/// One family of a file.
+/// One family of a text.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Parsed {
-    pub(super) name: String,
-    pub(super) kind: Kind,
-    pub(super) help: Option<String>,
-    pub(super) samples: Vec<(Series, f64)>,
+pub struct Parsed {
+    /// Its name.
+    pub name: String,
+    /// Its type; untyped when none is given.
+    pub kind: Kind,
+    /// What it says of itself.
+    pub help: Option<String>,
+    /// Its series and their values.
+    pub samples: Vec<(Series, f64)>,
     typed: bool,
 }
 
-/// Why a file was not taken.
+/// What becomes of a time behind a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Times {
+    /// The text is refused: who wrote it may believe that the time counts.
+    Refused,
+    /// It is passed over.
+    Ignored,
+}
+
+/// Why a text was not taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {what}")]
-pub(super) struct Refused {
+pub struct Refused {
     line: usize,
     what: String,
 }
 
-/// The families of a file, in the order in which they first come.
-pub(super) fn parse(text: &str) -> Result<Vec<Parsed>, Refused> {
-    let mut families = Families::default();
+/// The families of a text, in the order in which they first come.
+///
+/// # Errors
+/// [`Refused`], with the line.
+pub fn parse(text: &str, times: Times) -> Result<Vec<Parsed>, Refused> {
+    let mut families = Families { times, all: Vec::new(), by_name: HashMap::new() };
     if !text.is_empty() && !text.ends_with('\n') {
         // It may be in the middle of being written.
         return Err(Refused { line: text.lines().count(), what: "the last line has no end".to_owned() });
@@ -40,8 +56,8 @@ pub(super) fn parse(text: &str) -> Result<Vec<Parsed>, Refused> {
 
 const BLANKS: [char; 2] = [' ', '\t'];
 
-#[derive(Default)]
 struct Families {
+    times: Times,
     all: Vec<Parsed>,
     by_name: HashMap<String, usize>,
 }
@@ -107,7 +123,9 @@ impl Families {
         let mut words = rest.split([' ', '\t', '\r']).filter(|word| !word.is_empty());
         let value = words.next().ok_or("no value")?;
         let value: f64 = value.parse().map_err(|_| format!("{value:?} is no number"))?;
-        if words.next().is_some() {
+        let time = words.next();
+        let taken = self.times == Times::Ignored && time.is_some_and(|time| time.parse::<i64>().is_ok());
+        if (time.is_some() && !taken) || words.next().is_some() {
             return Err("there is something behind the value; timestamps are not supported".to_owned());
         }
         let family = self.owner(name);
@@ -248,7 +266,7 @@ mod tests {
     use super::*;
 
     fn taken(text: &str) -> Vec<(String, Kind, Vec<String>)> {
-        let families = parse(text).expect("valid");
+        let families = parse(text, Times::Refused).expect("valid");
         let samples = |family: &Parsed| {
             family.samples.iter().map(|(series, value)| format!("{} {value}", series.as_str())).collect()
         };
@@ -256,7 +274,7 @@ mod tests {
     }
 
     fn refused(text: &str) -> String {
-        parse(text).expect_err(text).to_string()
+        parse(text, Times::Refused).expect_err(text).to_string()
     }
 
     #[test]
@@ -271,8 +289,11 @@ mod tests {
             (name.to_owned(), kind, samples.into_iter().map(str::to_owned).collect::<Vec<_>>())
         });
         assert_eq!(taken(text), expected);
-        assert_eq!(parse(text).expect("valid")[0].help.as_deref(), Some("Says \\ and\nmore."));
-        assert_eq!(parse("").expect("valid"), []);
+        assert_eq!(
+            parse(text, Times::Refused).expect("valid")[0].help.as_deref(),
+            Some("Says \\ and\nmore.")
+        );
+        assert_eq!(parse("", Times::Refused).expect("valid"), []);
     }
 
     #[test]
@@ -327,6 +348,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn times_are_passed_over_where_that_is_wanted() {
+        let families = parse("a{x=\"1\"} 2 1700000000000\nb 3\n", Times::Ignored).expect("valid");
+        assert_eq!(families.iter().map(|family| family.samples[0].1).collect::<Vec<_>>(), [2.0, 3.0]);
+        assert!(parse("a 2 soon\n", Times::Ignored).is_err());
+        assert!(parse("a 2 3 4\n", Times::Ignored).is_err());
+    }
+
     fn piece() -> impl Strategy<Value = String> {
         let pieces = [
             "# HELP ",
@@ -361,7 +390,7 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_is_in_a_file_is_taken_or_refused(pieces in proptest::collection::vec(piece(), 0..60)) {
-            let _ = parse(&pieces.concat());
+            let _ = parse(&pieces.concat(), Times::Ignored);
         }
 
         #[test]
@@ -369,7 +398,7 @@ mod tests {
             let label = label.replace(['\r'], "");
             let escaped = label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
             let line = format!("a{{b=\"{escaped}\"}} {value}");
-            let families = parse(&format!("{line}\n")).expect("valid");
+            let families = parse(&format!("{line}\n"), Times::Refused).expect("valid");
             let (series, read) = &families[0].samples[0];
             prop_assert_eq!(series.as_str(), format!("a{{b=\"{escaped}\"}}"));
             prop_assert!(*read == value || (read.is_nan() && value.is_nan()));
