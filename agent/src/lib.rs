@@ -11,6 +11,7 @@ pub mod ledger_metrics;
 pub mod ledger_report;
 pub mod logging;
 pub mod machine;
+pub mod metrics;
 mod once;
 pub mod output;
 pub mod pipeline;

@@ -9,7 +9,7 @@ pub(super) fn for_people() -> bool {
 }
 
 /// A table: aligned for people, with tabs otherwise.
-pub(super) struct Table {
+pub(crate) struct Table {
     rows: Vec<Vec<String>>,
     /// Columns that hold numbers.
     right: Vec<bool>,
@@ -17,17 +17,17 @@ pub(super) struct Table {
 
 impl Table {
     /// With this head; names that begin with `>` are aligned to the right.
-    pub(super) fn new(head: &[&str]) -> Table {
+    pub(crate) fn new(head: &[&str]) -> Table {
         let right = head.iter().map(|name| name.starts_with('>')).collect();
         let names = head.iter().map(|name| name.trim_start_matches('>').to_owned()).collect();
         Table { rows: vec![names], right }
     }
 
-    pub(super) fn row(&mut self, cells: Vec<String>) {
+    pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
 
-    pub(super) fn render(&self, aligned: bool) -> String {
+    pub(crate) fn render(&self, aligned: bool) -> String {
         if !aligned {
             return self.rows.iter().map(|row| row.join("\t") + "\n").collect();
         }
@@ -55,7 +55,7 @@ impl Table {
 }
 
 /// `1.5 GiB` for people; the number of bytes otherwise.
-pub(super) fn size(bytes: u64, people: bool) -> String {
+pub(crate) fn size(bytes: u64, people: bool) -> String {
     if !people {
         return bytes.to_string();
     }

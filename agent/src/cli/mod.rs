@@ -3,7 +3,7 @@
 //! Exit codes: 0 all is well; 1 it went wrong while running, or the answer is no; 2 the command was not understood;
 //! 78 the configuration is bad.
 
-mod console;
+pub(crate) mod console;
 mod ledger;
 mod tap;
 
@@ -16,7 +16,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 use crate::config::{self, Config, ConfigError};
-use crate::{check, reference, run, verify};
+use crate::{check, metrics, reference, run, verify};
 
 /// Exit code for a bad configuration (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIG: u8 = 78;
@@ -67,6 +67,15 @@ enum Command {
                             read = confirmed + pending + carried + lost, counted independently. Exit code 1 when an \
                             account does not add up.")]
     Ledger(ledger::Args),
+    /// Show the metrics of containers or of this node, or how they differ from a peer's
+    #[command(after_help = "Examples:\n  taffrail metrics --once                 containers, in a table\n  \
+                            taffrail metrics --once node            this node\n  \
+                            taffrail metrics --diff http://127.0.0.1:9100/metrics node\n  \
+                            curl -sk -H \"Authorization: Bearer $TOKEN\" https://127.0.0.1:10250/metrics/cadvisor | \
+                            taffrail metrics --diff -\n\n\
+                            Figures are collected here and now; no agent need run. In a pipe they are in Prometheus' \
+                            text format. With --diff the exit code is 1 when a difference has no known reason.")]
+    Metrics(metrics::Args),
     /// Prove from the far side that nothing is missing
     #[command(
         after_help = "Examples:\n  taffrail verify                        what the agent's configuration names\n  \
@@ -156,6 +165,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Tap(args) => tap::run(&args),
         Command::Ledger(args) => ledger::run(&args),
+        Command::Metrics(args) => metrics::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Reference(args) => reference::run(&args),
         Command::Completions { shell } => {
