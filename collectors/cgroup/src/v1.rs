@@ -169,7 +169,7 @@ impl V1 {
         }
         if let Some(text) = self.procs.as_mut().and_then(|procs| procs.read(page, troubles)) {
             pids.processes = Some(parse::lines(text).count() as u64);
-            pids.first = parse::lines(text).find_map(parse::number).and_then(|pid| u32::try_from(pid).ok());
+            pids.first = first_process(text);
         }
         figures.pids = pids;
     }
@@ -318,6 +318,12 @@ fn each_operation(text: &[u8], mut take: impl FnMut((u32, u32), &'static str, u6
             take(device, operation, value);
         }
     }
+}
+
+/// A process of those in `cgroup.procs`. One that is in no PID namespace of ours is shown as 0, and cannot be asked anything.
+pub(crate) fn first_process(procs: &[u8]) -> Option<u32> {
+    let mut pids = parse::lines(procs).filter_map(|pid| u32::try_from(parse::number(pid)?).ok());
+    pids.find(|pid| *pid > 0)
 }
 
 /// `8:0`.

@@ -8,7 +8,7 @@ use crate::attribute::Attribute;
 use crate::figures::{Cpu, DeviceIo, Figures, Huge, Limits, Memory, Pids, Pressure};
 use crate::hierarchy::within;
 use crate::tree::Place;
-use crate::v1::device;
+use crate::v1::{device, first_process};
 
 /// Microseconds of a second.
 const SECOND: f64 = 1e6;
@@ -107,7 +107,7 @@ impl V2 {
         let mut pids = Pids { current: self.pids_current.number(page, troubles), ..Pids::default() };
         if let Some(text) = self.procs.read(page, troubles) {
             pids.processes = Some(parse::lines(text).count() as u64);
-            pids.first = parse::lines(text).find_map(parse::number).and_then(|pid| u32::try_from(pid).ok());
+            pids.first = first_process(text);
         }
         figures.pids = pids;
     }
