@@ -56,7 +56,7 @@ fn measure(count: usize, rounds: u32) -> Result<()> {
     let before = kept()?.len();
     let config = ContainersConfig { descriptors_seconds: 0, ..ContainersConfig::default() };
     let containers = Containers::new(config, Roots::default(), Names::new());
-    let mut text = String::new();
+    let mut text = Vec::new();
     let (mut floor, mut scrape, mut render) = (Duration::MAX, Duration::MAX, Duration::MAX);
     // The first one opens everything.
     let _ = containers.ask(&mut Exposition::new());
@@ -68,11 +68,12 @@ fn measure(count: usize, rounds: u32) -> Result<()> {
         let mut exposition = Exposition::new();
         scrape = scrape.min(spent(|| containers.ask(&mut exposition).map_err(Into::into))?);
         render = render.min(spent(|| {
-            text = exposition.render(Format::Text);
+            text = exposition.into_pieces(Format::Text);
             Ok(())
         })?);
     }
-    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    let series =
+        text.iter().flat_map(|piece: &String| piece.lines()).filter(|line| !line.starts_with('#')).count();
     let ms = |time: Duration| time.as_secs_f64() * 1e3;
     println!(
         "{count:>7} {:>7} {:>9.2} {:>9.2} {:>7.2} {:>11.1} {:>9.2} {series:>9} {:>9}",
@@ -82,7 +83,7 @@ fn measure(count: usize, rounds: u32) -> Result<()> {
         ms(scrape) / ms(floor),
         ms(scrape) * 1e3 / count as f64,
         ms(render),
-        text.len() / 1024,
+        text.iter().map(String::len).sum::<usize>() / 1024,
     );
     Ok(())
 }

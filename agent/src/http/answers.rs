@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
+use axum::body::Bytes;
 use axum::http::HeaderValue;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -111,16 +112,17 @@ pub(super) fn takes_gzip(accept: &str) -> bool {
     })
 }
 
-/// The body compressed, when the client takes it and it is worth it.
-pub(super) fn compressed(body: Vec<u8>, gzip: bool) -> (Vec<u8>, Option<HeaderValue>) {
-    if !gzip || body.len() < WORTH_COMPRESSING {
-        return (body, None);
+/// The pieces of a body compressed, when the client takes it and it is worth it.
+pub(super) fn compressed(pieces: Vec<String>, gzip: bool) -> (Vec<Bytes>, Option<HeaderValue>) {
+    let size: usize = pieces.iter().map(String::len).sum();
+    if gzip && size >= WORTH_COMPRESSING {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(size / 8), Compression::fast());
+        let written = pieces.iter().try_for_each(|piece| encoder.write_all(piece.as_bytes()));
+        if let Ok(small) = written.and_then(|()| encoder.finish()) {
+            return (vec![small.into()], Some(HeaderValue::from_static("gzip")));
+        }
     }
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
-    match encoder.write_all(&body).and_then(|()| encoder.finish()) {
-        Ok(small) => (small, Some(HeaderValue::from_static("gzip"))),
-        Err(_) => (body, None),
-    }
+    (pieces.into_iter().map(Bytes::from).collect(), None)
 }
 
 /// The page for people who come with a browser.

@@ -3,12 +3,14 @@
 //! Figures of a whole machine cost something to collect. So who asks for the same within a second of another gets the same answer,
 //! and who asks meanwhile waits for it: a thousand scrapers at once cost as much as one.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use taffrail_prometheus::{Format, Scraper};
 use taffrail_record::{Ask, Family};
 use tokio::sync::Mutex;
@@ -59,7 +61,7 @@ pub(super) struct Wish {
 pub(super) struct Answer {
     format: Format,
     encoding: Option<HeaderValue>,
-    body: Bytes,
+    body: Vec<Bytes>,
 }
 
 impl Wish {
@@ -80,15 +82,21 @@ impl Wish {
 
     /// Blocks while collectors are asked.
     pub(super) fn answer(&self, scraper: &Scraper) -> Answer {
-        let text = scraper.scrape(self.format, |name| self.choice.wants(name));
-        let (body, encoding) = answers::compressed(text.into_bytes(), self.gzip);
-        Answer { format: self.format, encoding, body: body.into() }
+        let pieces = scraper.scrape(self.format, |name| self.choice.wants(name));
+        let (body, encoding) = answers::compressed(pieces, self.gzip);
+        Answer { format: self.format, encoding, body }
     }
 }
 
 impl IntoResponse for Answer {
     fn into_response(self) -> Response {
-        let mut response = ([(header::CONTENT_TYPE, self.format.content_type())], self.body).into_response();
+        let length: usize = self.body.iter().map(Bytes::len).sum();
+        let pieces = stream::iter(self.body.into_iter().map(Ok::<Bytes, Infallible>));
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(self.format.content_type())),
+            (header::CONTENT_LENGTH, HeaderValue::from(length)),
+        ];
+        let mut response = (headers, Body::from_stream(pieces)).into_response();
         if let Some(encoding) = self.encoding {
             response.headers_mut().insert(header::CONTENT_ENCODING, encoding);
         }

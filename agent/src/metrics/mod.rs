@@ -103,6 +103,7 @@ fn scrape(config: &Config, what: What) -> String {
         Scraper::new(page.asks, config.http.collector_timeout.0)
             .saying(page.said)
             .scrape(Format::Text, |_| true)
+            .concat()
     })
 }
 

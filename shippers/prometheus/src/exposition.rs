@@ -101,19 +101,26 @@ impl Exposition {
         self.current = None;
     }
 
-    /// The text. A family without samples is left out.
+    /// The text, in pieces that need only be put one behind the other: megabytes are not copied. A family without samples is
+    /// left out.
     #[must_use]
-    pub fn render(&self, format: Format) -> String {
-        let size: usize = self.sections.iter().map(|section| section.lines.len() + 200).sum();
-        let mut text = String::with_capacity(size);
-        for section in self.sections.iter().filter(|section| !section.lines.is_empty()) {
-            section.header.write(&mut text, format);
-            text.push_str(&section.lines);
+    pub fn into_pieces(self, format: Format) -> Vec<String> {
+        let mut pieces = Vec::with_capacity(self.sections.len() * 2 + 1);
+        for section in self.sections.into_iter().filter(|section| !section.lines.is_empty()) {
+            let mut header = String::new();
+            section.header.write(&mut header, format);
+            pieces.extend([header, section.lines]);
         }
         if format == Format::OpenMetrics {
-            text.push_str("# EOF\n");
+            pieces.push("# EOF\n".to_owned());
         }
-        text
+        pieces
+    }
+
+    /// The text in one piece.
+    #[must_use]
+    pub fn render(self, format: Format) -> String {
+        self.into_pieces(format).concat()
     }
 
     fn begin(&mut self, name: &str, header: impl FnOnce() -> Header) {
@@ -296,6 +303,10 @@ mod tests {
                     node_vmstat_pgfault 7\n# HELP x_level Level.\n# TYPE x_level gauge\n\
                     x_level{device=\"sda\",pod=\"a\\\"b\",id=\"/\"} 1\nx_level 2\n";
         assert_eq!(exposition.render(Format::Text), text);
+
+        let mut exposition = Exposition::new();
+        exposition.named("node_vmstat_pgfault", Kind::Untyped, "/proc/vmstat.");
+        exposition.sample(&[], 7.0);
         assert!(exposition.render(Format::OpenMetrics).contains("# TYPE node_vmstat_pgfault unknown\n"));
     }
 

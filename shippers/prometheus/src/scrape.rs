@@ -84,9 +84,9 @@ impl Scraper {
         self.collectors.iter().map(|asked| asked.ask.name())
     }
 
-    /// Asks those whose name is `wanted`, and writes their samples. Blocks.
+    /// Asks those whose name is `wanted`, and writes their samples, in pieces as [`Exposition::into_pieces`] does. Blocks.
     #[must_use]
-    pub fn scrape(&self, format: Format, wanted: impl Fn(&str) -> bool) -> String {
+    pub fn scrape(&self, format: Format, wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let chosen = |asked: &&Arc<Asked>| wanted(asked.ask.name());
         let chosen: Vec<Arc<Asked>> = self.collectors.iter().filter(chosen).cloned().collect();
         let mut text = Exposition::new();
@@ -102,7 +102,7 @@ impl Scraper {
         results.iter().for_each(|(name, success, _)| text.sample(&[name], *success));
         text.family(&self.said[1]);
         results.iter().for_each(|(name, _, took)| text.sample(&[name], took.as_secs_f64()));
-        text.render(format)
+        text.into_pieces(format)
     }
 
     fn ask_all(&self, chosen: &[Arc<Asked>]) -> Vec<Answer> {
@@ -283,7 +283,8 @@ mod tests {
     fn a_collector_that_fails_or_panics_does_not_spoil_the_others() {
         let fakes = [("a", Does::Fails), ("b", Does::Panics), ("c", Does::Well), ("d", Does::Absent)];
         let fakes = fakes.map(|(name, does)| Arc::new(Fake(name, does)) as Arc<dyn Ask>);
-        let text = Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, |_| true);
+        let text =
+            Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, |_| true).concat();
         let successes = ["a", "b", "c", "d"].map(|name| success(&text, name));
         assert_eq!(successes, [Some(false), Some(false), Some(true), Some(true)], "{text}");
         assert!(text.contains("x_up{of=\"a\"} 1\nx_up{of=\"c\"} 1\nx_up{of=\"d\"} 1\n"), "{text}");
@@ -293,8 +294,9 @@ mod tests {
     #[test]
     fn only_the_wanted_collectors_are_asked() {
         let fakes = ["a", "b"].map(|name| Arc::new(Fake(name, Does::Well)) as Arc<dyn Ask>);
-        let text =
-            Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, |name| name == "b");
+        let text = Scraper::new(fakes.into(), Duration::from_secs(60))
+            .scrape(Format::Text, |name| name == "b")
+            .concat();
         assert_eq!((success(&text, "a"), success(&text, "b")), (None, Some(true)));
     }
 
@@ -305,7 +307,7 @@ mod tests {
         let hangs = Arc::new(Fake("a", Does::Hangs(Arc::clone(&gate), back))) as Arc<dyn Ask>;
         let scraper = Scraper::new(vec![hangs, Arc::new(Fake("b", Does::Well))], Duration::from_millis(20));
         for _ in 0..3 {
-            let text = scraper.scrape(Format::Text, |_| true);
+            let text = scraper.scrape(Format::Text, |_| true).concat();
             assert_eq!((success(&text, "a"), success(&text, "b")), (Some(false), Some(true)), "{text}");
         }
         gate.open();
@@ -314,6 +316,6 @@ mod tests {
             thread::yield_now();
         }
         let scraper = Scraper { patience: Duration::from_secs(60), ..scraper };
-        assert_eq!(success(&scraper.scrape(Format::Text, |_| true), "a"), Some(true));
+        assert_eq!(success(&scraper.scrape(Format::Text, |_| true).concat(), "a"), Some(true));
     }
 }
