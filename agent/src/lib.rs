@@ -22,3 +22,4 @@ pub mod supervise;
 pub mod tap;
 pub mod targets;
 pub mod verify;
+pub mod web;
