@@ -159,6 +159,8 @@ fn make_reload(
     let started = current.load_full();
     Reload::new(move || {
         let mut config = args.load().map_err(|e| e.to_string())?;
+        // Also when it names another file than at the start, which a restart would read.
+        Web::open(&config).map_err(|e| e.to_string())?;
         let fixed = keep_as_started(&started, &mut config);
         web.as_ref().map_or(Ok(()), |web| web.reload()).map_err(|e| e.to_string())?;
         logging::start(&config.log).map_err(|e| e.to_string())?;

@@ -226,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn an_open_address_with_passwords_and_no_encryption_is_still_a_warning() {
+        let folder = tempfile::tempdir().expect("directory");
+        let path = folder.path().join("web.yml");
+        let users = format!("basic_auth_users: {{a: {}}}", bcrypt::hash("right", 4).expect("hashed"));
+        for (text, says) in [("", "no authentication"), (users.as_str(), "passwords come over the network")] {
+            File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+            let mut config = Config::default();
+            config.http.web_config = Some(path.clone());
+            let web = Web::open(&config).expect("good");
+            let finding = exposed("x", web.as_deref());
+            assert_eq!(finding.status, Status::Warning);
+            assert!(finding.detail.contains(says), "{finding:?}");
+        }
+    }
+
+    #[test]
     fn an_address_in_use_is_bad_and_an_open_one_a_warning() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
         let mut config = Config::default();

@@ -114,11 +114,14 @@ impl Web {
         if !stands || seen.last == seen.taken {
             return;
         }
+        let path = self.path.display();
         match self.take_anew(&mut seen) {
             Ok(()) => {
-                tracing::info!(path = %self.path.display(), "the web configuration or a file that it names has changed and is in force")
+                tracing::info!(%path, "the web configuration or a file that it names has changed and is in force");
             }
-            Err(error) => tracing::error!("web configuration refused, the old one stays in force: {error}"),
+            Err(error) => {
+                tracing::error!("web configuration refused, the old one stays in force: {error}");
+            }
         }
     }
 

@@ -163,3 +163,55 @@ fn refused(user: &str, hash: &str) -> Option<Wrong> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users() -> Users {
+        let hash = |cost| bcrypt::hash("right", cost).expect("hashed");
+        let users = [("ann", 4), ("bob", 5)].map(|(user, cost)| (user.to_owned(), hash(cost)));
+        Users::new(&BTreeMap::from(users)).ok().flatten().expect("good")
+    }
+
+    #[test]
+    fn who_is_not_known_is_checked_against_the_same_hash_each_time() {
+        let users = users();
+        assert_eq!((users.find(b"ann"), users.find(b"bob")), ((true, 0), (true, 1)));
+        let strangers: Vec<(bool, usize)> =
+            (0..64).map(|number| users.find(format!("eve{number}").as_bytes())).collect();
+        assert!(strangers.iter().all(|(known, _)| !known));
+        assert!(
+            (0..2).all(|index| strangers.contains(&(false, index))),
+            "no cost is that of strangers alone"
+        );
+        assert_eq!(strangers[7], users.find(b"eve7"));
+    }
+
+    #[tokio::test]
+    async fn only_a_right_password_is_remembered_and_only_for_its_user() {
+        let (users, checks) = (users(), Checks::new());
+        for (user, password, verdict, known) in [
+            ("ann", "wrong", Verdict::Wrong, 0),
+            ("eve", "right", Verdict::Wrong, 0),
+            ("ann", "right", Verdict::Right, 1),
+            ("ann", "right", Verdict::Right, 1),
+            ("ann", "wrong", Verdict::Wrong, 1),
+            ("bob", "wrong", Verdict::Wrong, 1),
+        ] {
+            let header = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+            let header = HeaderValue::from_str(&header).expect("a header");
+            assert_eq!(users.judge(&checks, Some(&header)).await, verdict, "{user} {password}");
+            assert_eq!(users.remembered.lock().len(), known, "{user} {password}");
+        }
+    }
+
+    #[tokio::test]
+    async fn beyond_the_queue_nobody_waits() {
+        let (users, checks) = (users(), Checks::new());
+        let _all = checks.queue.acquire_many(QUEUE as u32).await.expect("free");
+        let header = HeaderValue::from_static("Basic YW5uOnJpZ2h0");
+        assert_eq!(users.judge(&checks, Some(&header)).await, Verdict::Busy);
+        assert_eq!(users.judge(&checks, None).await, Verdict::Wrong, "nothing to check");
+    }
+}
