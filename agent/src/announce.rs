@@ -4,7 +4,6 @@
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,14 +25,14 @@ struct Facts {
     state: String,
 }
 
-/// Says it. `address` is where HTTP is served, if anywhere.
-pub(crate) fn announce(config: &Config, engine: &Engine, address: Option<SocketAddr>) {
+/// Says it. `metrics` is where they are served, if anywhere.
+pub(crate) fn announce(config: &Config, engine: &Engine, metrics: Option<String>) {
     let facts = Facts {
         kubernetes: kubernetes(config),
         docker: docker(config, engine),
         files: files_named(config),
         output: output(&config.output),
-        http: address.map_or_else(|| "off".to_owned(), |a| format!("http://{a}/metrics")),
+        http: metrics.unwrap_or_else(|| "off".to_owned()),
         state: config.state_directory().display().to_string(),
     };
     if logging::for_people(&config.log) {

@@ -23,3 +23,4 @@ pub mod supervise;
 pub mod tap;
 pub mod targets;
 pub mod verify;
+pub mod web;

@@ -29,6 +29,7 @@ use crate::pipeline::{Pipeline, Shared};
 use crate::reload::Reload;
 use crate::tap::TapHub;
 use crate::targets::{self, Engine};
+use crate::web::Web;
 
 /// Signals that come this soon after the first are the same one: a terminal, a shell and `timeout` each pass it on.
 const ECHO: Duration = Duration::from_millis(500);
@@ -71,6 +72,7 @@ impl Args {
 /// A bad configuration, a state directory that cannot be used, an output that cannot be started.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.load()?;
+    let web = Web::open(&config)?;
     logging::start(&config.log)?;
     raise_descriptor_limit();
     // Logs are sensitive: what is written here is no more open than container logs are.
@@ -95,10 +97,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let pipeline = Arc::new(Pipeline::start(&config, &node, store, &shared)?);
     let (engine, finder) = targets::start(&config, &node, &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
-    let reload = Arc::new(make_reload(args.clone(), &current, &pipeline));
-    let served = serve(&current, &reload, &pipeline, &engine, &shared)?;
+    let reload = Arc::new(make_reload(args.clone(), &current, &pipeline, web.clone()));
+    let served = serve(&current, &reload, &pipeline, &engine, &shared, web)?;
     engine.await_first(ENGINE_PATIENCE);
-    announce(&current.load(), &engine, served.address());
+    announce(&current.load(), &engine, served.metrics_url());
 
     let once = args.once.then(|| Once::new(Arc::clone(&shared.ledger), pipeline.asks.clone()));
     runtime.block_on(wait(&shared, &reload, once, signals));
@@ -147,12 +149,20 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn make_reload(args: Args, current: &Arc<ArcSwap<Config>>, pipeline: &Arc<Pipeline>) -> Reload {
+fn make_reload(
+    args: Args,
+    current: &Arc<ArcSwap<Config>>,
+    pipeline: &Arc<Pipeline>,
+    web: Option<Arc<Web>>,
+) -> Reload {
     let (current, pipeline) = (Arc::clone(current), Arc::clone(pipeline));
     let started = current.load_full();
     Reload::new(move || {
         let mut config = args.load().map_err(|e| e.to_string())?;
+        // Also when it names another file than at the start, which a restart would read.
+        Web::open(&config).map_err(|e| e.to_string())?;
         let fixed = keep_as_started(&started, &mut config);
+        web.as_ref().map_or(Ok(()), |web| web.reload()).map_err(|e| e.to_string())?;
         logging::start(&config.log).map_err(|e| e.to_string())?;
         pipeline.reload(&config);
         current.store(Arc::new(config));
@@ -190,6 +200,7 @@ fn serve(
     pipeline: &Arc<Pipeline>,
     engine: &Arc<Engine>,
     shared: &Shared,
+    web: Option<Arc<Web>>,
 ) -> anyhow::Result<http::Handle> {
     let config = current.load();
     let shipper = Arc::clone(&pipeline.shipper);
@@ -208,6 +219,7 @@ fn serve(
         tap: Arc::clone(&shared.tap),
         config: Arc::clone(current),
         reload: Arc::clone(reload),
+        web,
     };
     let listen = config.http.enabled.then_some(config.http.listen);
     Ok(http::serve(surface, listen, Some(&config.tap_socket()))?)

@@ -67,6 +67,7 @@ fn served(directory: &Path) -> Served {
         tap: Arc::clone(&tap),
         config: Arc::default(),
         reload: Arc::new(Reload::new(|| Ok(String::new()))),
+        web: None,
     };
     let handle = serve(surface, None, Some(&directory.join("state/tap.sock"))).expect("served");
     Served { ledger, tap, _handle: handle }

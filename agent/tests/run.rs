@@ -241,6 +241,33 @@ fn a_bad_configuration_ends_run_with_78() {
 }
 
 #[test]
+fn a_web_configuration_guards_what_runs_and_a_broken_one_is_refused_by_run_check_and_a_reload() {
+    let directory = prepared();
+    let web = directory.path().join("web.yml");
+    let write = |path: &Path, text: &str| {
+        File::create(path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+    };
+    let main = directory.path().join("t.yaml");
+    let text = std::fs::read_to_string(&main).expect("there");
+    write(&main, &text.replace("127.0.0.1:0'", &format!("127.0.0.1:0', web_config: '{}'", web.display())));
+    let hash = bcrypt::hash("right", 4).expect("hashed");
+    write(&web, &format!("basic_auth_users: {{ann: {hash}}}\n"));
+    let agent = start(directory);
+    assert!(agent.get("/healthz").starts_with("HTTP/1.0 401 "), "{}", agent.get("/healthz"));
+    write(&web, "basic_auth_users: {ann: hunter2}\n");
+    agent.signal(Signal::SIGHUP);
+    let refused = agent.logged("configuration refused").to_string();
+    assert!(refused.contains("this is no bcrypt hash") && !refused.contains("hunter2"), "{refused}");
+    assert!(agent.get("/healthz").starts_with("HTTP/1.0 401 "), "the old one stays");
+    for arguments in [&["check", "--offline"][..], &["run"]] {
+        let output = command(agent.directory.path(), arguments).output().expect("runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(78), "{said}");
+        assert!(said.contains("web.yml:1:20: `basic_auth_users.ann`: this is no bcrypt hash"), "{said}");
+    }
+}
+
+#[test]
 fn an_output_that_cannot_work_ends_check_and_run_with_78_and_says_why_once() {
     let directory = prepared();
     let output = "output:\n  kafka:\n    brokers: ['127.0.0.1:1']\n    tls: {ca_file: /none/ca.pem}\n";

@@ -57,6 +57,7 @@ fn agent() -> Agent {
             true => Ok("nothing changed".to_owned()),
             false => Err("t.yaml:1:1: unknown key `x`".to_owned()),
         })),
+        web: None,
     };
     let (ledger, components, tap) =
         (Arc::clone(&surface.ledger), Arc::clone(&surface.components), Arc::clone(&surface.tap));
@@ -283,6 +284,7 @@ fn a_second_agent_on_the_same_socket_is_refused() {
         tap: TapHub::new(),
         config: Arc::default(),
         reload: Arc::new(Reload::new(|| Ok(String::new()))),
+        web: None,
     };
     let error = serve(surface, None, Some(&agent.socket)).err().expect("taken");
     assert!(error.to_string().starts_with("another agent listens on"), "{error}");

@@ -17,6 +17,7 @@ pub use findings::{Finding, Status};
 use crate::cli::ConfigArg;
 use crate::config::Config;
 use crate::logging;
+use crate::web::Web;
 
 /// More variables than this are counted and not named.
 const NAMED: usize = 3;
@@ -40,8 +41,9 @@ pub struct Args {
 /// [`crate::config::ConfigError`] when the configuration is bad, or an I/O error of standard output.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config.load()?;
+    let web = Web::open(&config)?;
     let mut findings = vec![configuration(&args.config)];
-    findings.extend(machine(&config));
+    findings.extend(machine(&config, web.as_deref()));
     if !args.offline {
         findings.extend(far::output(&config.output));
     }
@@ -75,10 +77,10 @@ fn overrides(names: impl Iterator<Item = String>) -> String {
     }
 }
 
-fn machine(config: &Config) -> Vec<Finding> {
+fn machine(config: &Config, web: Option<&Web>) -> Vec<Finding> {
     let mut findings = sources::all(config);
     findings.extend(limits::all());
-    findings.extend(places::all(config));
+    findings.extend(places::all(config, web));
     findings
 }
 

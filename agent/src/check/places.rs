@@ -11,11 +11,12 @@ use nix::sys::statfs::statfs;
 use super::{Finding, Status};
 use crate::config::{Config, Output};
 use crate::http;
+use crate::web::Web;
 
 /// With less free space than this the checkpoint may soon not be written any more.
 const SPACE: u64 = 256 << 20;
 
-pub(super) fn all(config: &Config) -> Vec<Finding> {
+pub(super) fn all(config: &Config, web: Option<&Web>) -> Vec<Finding> {
     let running = UnixStream::connect(config.tap_socket()).is_ok();
     let mut findings = vec![state(&config.state_directory())];
     if let Output::File(file) = &config.output {
@@ -26,7 +27,7 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
         findings.extend(socket(&config.tap_socket()));
     }
     if config.http.enabled && !running {
-        findings.push(listener(config));
+        findings.push(listener(config, web));
     }
     findings
 }
@@ -136,7 +137,7 @@ fn agent(socket: &Path, running: bool) -> Finding {
     Finding::note("running agent", detail)
 }
 
-fn listener(config: &Config) -> Finding {
+fn listener(config: &Config, web: Option<&Web>) -> Finding {
     const SUBJECT: &str = "http";
     let listen = config.http.listen;
     match TcpListener::bind(listen) {
@@ -145,12 +146,27 @@ fn listener(config: &Config) -> Finding {
             format!("cannot listen on {listen}: {error}"),
             "set http.listen to a free address, or http.enabled to false",
         ),
-        Ok(_) if !listen.ip().is_loopback() => Finding::warning(
+        Ok(_) if listen.ip().is_loopback() => Finding::good(SUBJECT, format!("{listen} is free")),
+        Ok(_) => exposed(&format!("{listen} is open to other machines"), web),
+    }
+}
+
+/// A listener that others reach: who could come in, and who could read along.
+fn exposed(open: &str, web: Option<&Web>) -> Finding {
+    const SUBJECT: &str = "http";
+    let (tls, authenticates) = web.map_or((false, false), |web| (web.has_tls(), web.authenticates()));
+    match (tls, authenticates) {
+        (true, true) => Finding::good(SUBJECT, format!("{open}, with TLS and authentication")),
+        (false, true) => Finding::warning(
             SUBJECT,
-            format!("{listen} is open to other machines, and there is no authentication"),
-            "keep others out by a firewall or a network policy",
+            format!("{open}, and passwords come over the network as they are"),
+            "set tls_server_config in the file of http.web_config",
         ),
-        Ok(_) => Finding::good(SUBJECT, format!("{listen} is free")),
+        (_, false) => Finding::warning(
+            SUBJECT,
+            format!("{open}, and there is no authentication"),
+            "keep others out by a firewall or a network policy, or set http.web_config",
+        ),
     }
 }
 
@@ -210,14 +226,30 @@ mod tests {
     }
 
     #[test]
+    fn an_open_address_with_passwords_and_no_encryption_is_still_a_warning() {
+        let folder = tempfile::tempdir().expect("directory");
+        let path = folder.path().join("web.yml");
+        let users = format!("basic_auth_users: {{a: {}}}", bcrypt::hash("right", 4).expect("hashed"));
+        for (text, says) in [("", "no authentication"), (users.as_str(), "passwords come over the network")] {
+            File::create(&path).and_then(|mut file| file.write_all(text.as_bytes())).expect("written");
+            let mut config = Config::default();
+            config.http.web_config = Some(path.clone());
+            let web = Web::open(&config).expect("good");
+            let finding = exposed("x", web.as_deref());
+            assert_eq!(finding.status, Status::Warning);
+            assert!(finding.detail.contains(says), "{finding:?}");
+        }
+    }
+
+    #[test]
     fn an_address_in_use_is_bad_and_an_open_one_a_warning() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("bound");
         let mut config = Config::default();
         config.http.listen = taken.local_addr().expect("bound");
-        assert_eq!(listener(&config).status, Status::Bad);
+        assert_eq!(listener(&config, None).status, Status::Bad);
         config.http.listen = "0.0.0.0:0".parse().expect("address");
-        assert_eq!(listener(&config).status, Status::Warning);
+        assert_eq!(listener(&config, None).status, Status::Warning);
         config.http.listen = "127.0.0.1:0".parse().expect("address");
-        assert_eq!(listener(&config).status, Status::Good);
+        assert_eq!(listener(&config, None).status, Status::Good);
     }
 }

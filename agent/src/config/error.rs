@@ -19,20 +19,31 @@ pub struct Place {
 }
 
 impl Place {
-    /// `keys_only` leaves every value out of the text: nobody knows what stands behind a misspelt key.
-    pub(super) fn new(path: PathBuf, source: &str, (line, column): (u64, u64), keys_only: bool) -> Place {
+    /// A place in the text `source`, of which `shows` says how much may be seen.
+    pub(super) fn new(path: PathBuf, source: &str, (line, column): (u64, u64), shows: Shows) -> Place {
         let index = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
-        let text = source.lines().nth(index).map(|text| shown(text, keys_only)).unwrap_or_default();
+        let text = source.lines().nth(index).map(|text| shown(text, shows)).unwrap_or_default();
         Place { path, line, column, text }
     }
 }
 
-/// A line as it may be shown: without the value of a key that could be a secret.
-fn shown(line: &str, keys_only: bool) -> String {
+/// How much of a line an error may show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// All but the value of a key that could be a secret.
+    Line,
+    /// No value behind a key: nobody knows what stands behind a misspelt one.
+    Keys,
+    /// The key at the line's beginning and nothing else: any value could be a secret.
+    KeysAlone,
+}
+
+/// A line as it may be shown.
+fn shown(line: &str, shows: Shows) -> String {
+    let hidden = |key: &str| shows != Shows::Line || line.contains('{') && is_secret(line) || is_secret(key);
     match line.split_once(": ") {
-        Some((key, _)) if keys_only || line.contains('{') && is_secret(line) || is_secret(key) => {
-            format!("{key}: ...")
-        }
+        Some((key, _)) if hidden(key) => format!("{key}: ..."),
+        None if shows == Shows::KeysAlone && !line.ends_with(':') => "...".to_owned(),
         _ => line.chars().take(160).collect(),
     }
 }

@@ -176,6 +176,8 @@ impl<'de> Visitor<'de> for Guide<'_> {
             Shape::Form(form) => self.form(*form, text),
             Shape::Choice(words) => self.choice(words, text),
             Shape::Integer { unit, .. } => self.with_unit(*unit, text),
+            // It stands where names and secrets belong together: it may be one of the secrets.
+            Shape::Table { .. } => Err(self.wrong("text")),
             _ => Err(self.wrong(&format!("the text `{text}`"))),
         }
     }

@@ -28,6 +28,7 @@ pub use error::{ConfigError, Given, Place, Problem};
 pub use fields::Fields;
 pub use nearest::nearest;
 pub use output::{Discard, Output};
+pub(crate) use read::Strict;
 pub use read::{load, parse};
 pub use redact::{MASK, is_secret};
 pub use sections::{

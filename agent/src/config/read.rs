@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use serde::de::DeserializeSeed;
+use schemars::JsonSchema;
+use serde::de::{DeserializeOwned, DeserializeSeed};
 use serde_json::{Map, Value};
 
 use super::Config;
 use super::env::{Override, overrides};
-use super::error::{ConfigError, Given, Place, Problem};
+use super::error::{ConfigError, Given, Place, Problem, Shows};
 use super::guide::{Guide, TRIPPED};
 use super::shape::Shape;
 use super::validate::validate;
@@ -16,6 +17,41 @@ use super::validate::validate;
 struct File<'a> {
     path: &'a Path,
     text: String,
+    /// Whether any value in it could be a secret.
+    secret: bool,
+}
+
+/// Another file that is read as strictly as the configuration itself. None of its values is ever shown.
+pub(crate) struct Strict<'a> {
+    file: File<'a>,
+    shape: Shape,
+}
+
+impl<'a> Strict<'a> {
+    /// The file at `path` with the text `text`, and what it says as a `T`.
+    ///
+    /// # Errors
+    /// The first mistake, with its place.
+    pub(crate) fn read<T: JsonSchema + DeserializeOwned>(
+        path: &'a Path,
+        text: String,
+    ) -> Result<(Strict<'a>, T), Problem> {
+        let strict = Strict { file: File { path, text, secret: true }, shape: Shape::of::<T>() };
+        let value = read(&strict.file, &strict.shape, None)?;
+        match serde_json::from_value(value) {
+            Ok(value) => Ok((strict, value)),
+            Err(error) => Err(strict.problem("", error.to_string())),
+        }
+    }
+
+    /// A mistake in the value of the dotted `key`, found later.
+    pub(crate) fn problem(&self, key: &str, message: String) -> Problem {
+        let given = match given(key, Some(&self.file), &self.shape, &[]) {
+            Given::File(place) => Given::File(place),
+            _ => Given::File(Place::new(self.file.path.to_owned(), "", (1, 1), Shows::KeysAlone)),
+        };
+        Problem { given, message }
+    }
 }
 
 /// Reads the configuration: defaults, over them the file at `path`, over that the overrides among `variables`.
@@ -39,7 +75,7 @@ pub fn parse(
     text: &str,
     variables: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Config, ConfigError> {
-    build(Some(&File { path, text: text.to_owned() }), variables)
+    build(Some(&File { path, text: text.to_owned(), secret: false }), variables)
 }
 
 fn build(
@@ -75,7 +111,7 @@ fn build(
 fn read_file(path: &Path) -> Result<File<'_>, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
-    Ok(File { path, text })
+    Ok(File { path, text, secret: false })
 }
 
 fn read(file: &File<'_>, shape: &Shape, trip: Option<&str>) -> Result<Value, Problem> {
@@ -88,8 +124,12 @@ impl File<'_> {
     fn problem(&self, error: &serde_saphyr::Error) -> Problem {
         let message = message(error);
         let at = error.location().map_or((1, 1), |at| (at.line().max(1), at.column().max(1)));
-        let keys_only = message.starts_with("unknown key");
-        Problem { given: Given::File(Place::new(self.path.to_owned(), &self.text, at, keys_only)), message }
+        let shows = match self.secret {
+            true => Shows::KeysAlone,
+            false if message.starts_with("unknown key") => Shows::Keys,
+            false => Shows::Line,
+        };
+        Problem { given: Given::File(Place::new(self.path.to_owned(), &self.text, at, shows)), message }
     }
 }
 

@@ -78,9 +78,13 @@ pub struct HttpConfig {
     /// Whether to listen at all.
     pub enabled: bool,
     /// Address and port of `/metrics`, `/healthz`, `/readyz`, `/-/config` and `/-/reload`. Loopback unless
-    /// changed: there is no authentication.
+    /// changed: without `http.web_config` there is neither TLS nor authentication.
     #[schemars(extend("format" = "address"))]
     pub listen: SocketAddr,
+    /// File with certificate, client authentication and users, in the form that the exporters of Prometheus share.
+    /// Not set: plain HTTP for everybody. The file, certificates and users are taken anew when they change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub web_config: Option<PathBuf>,
     /// How many containers have metrics of their own; further ones are summed under `other`.
     pub container_series: u32,
     /// How long one collector may take to answer a scrape before the answer goes out without it.
@@ -92,6 +96,7 @@ impl Default for HttpConfig {
         HttpConfig {
             enabled: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 9126)),
+            web_config: None,
             container_series: 200,
             collector_timeout: Period(std::time::Duration::from_secs(5)),
         }

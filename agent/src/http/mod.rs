@@ -1,10 +1,13 @@
 //! What the agent shows: metrics and health over TCP, records and the ledger over a Unix socket.
 //!
 //! One thread serves both. Nothing here can hold up the pipeline: scrapes run on threads of their own, and
-//! listeners that are too slow miss records. TCP listens on loopback unless configured otherwise; what is
-//! sensitive, the records themselves, is only on the socket, which its owner alone can open.
+//! listeners that are too slow miss records. TCP listens on loopback unless configured otherwise, and under TLS and
+//! passwords when a web configuration asks for them; what is sensitive, the records themselves, is only on the
+//! socket, which its owner alone can open.
 
 mod answers;
+mod doors;
+mod guard;
 mod pages;
 mod requests;
 mod routes;
@@ -29,7 +32,9 @@ use crate::config::Config;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::reload::Reload;
 use crate::tap::TapHub;
+use crate::web::{PERIOD, Web};
 pub use answers::{Readiness, Shipper};
+use doors::Doors;
 pub use pages::Page;
 use pages::Served;
 pub use requests::FAMILIES as REQUEST_FAMILIES;
@@ -56,6 +61,8 @@ pub struct Surface {
     pub config: Arc<ArcSwap<Config>>,
     /// The way to reload.
     pub reload: Arc<Reload>,
+    /// TLS and users of the TCP side; without it, plain HTTP for everybody.
+    pub web: Option<Arc<Web>>,
 }
 
 /// Why the agent cannot be seen.
@@ -82,6 +89,7 @@ pub enum ServeError {
 /// A served surface; dropping it ends the serving.
 pub struct Handle {
     address: Option<SocketAddr>,
+    scheme: &'static str,
     socket: Option<PathBuf>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
@@ -106,6 +114,7 @@ pub fn serve(
     socket: Option<&Path>,
 ) -> Result<Handle, ServeError> {
     let tcp = listen.map(bind).transpose()?;
+    let scheme = if surface.web.as_ref().is_some_and(|web| web.has_tls()) { "https" } else { "http" };
     let address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
     let unix = socket.map(socket::bind).transpose()?;
     let runtime =
@@ -115,7 +124,7 @@ pub fn serve(
     let run = move || run(&runtime, &shared, tcp, unix);
     let thread =
         std::thread::Builder::new().name("http".to_owned()).spawn(run).map_err(ServeError::Thread)?;
-    Ok(Handle { address, socket: socket.map(Path::to_owned), stop, thread: Some(thread) })
+    Ok(Handle { address, scheme, socket: socket.map(Path::to_owned), stop, thread: Some(thread) })
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
@@ -149,26 +158,9 @@ fn shared(surface: Surface, stop: watch::Receiver<bool>) -> Shared {
 
 fn run(runtime: &Runtime, shared: &Arc<Shared>, tcp: Option<TcpListener>, unix: Option<UnixListener>) {
     runtime.block_on(async {
-        let tcp = tcp.map(tokio::net::TcpListener::from_std);
-        let unix = unix.map(tokio::net::UnixListener::from_std);
-        let over_tcp = async {
-            if let Some(Ok(listener)) = tcp {
-                listen(
-                    axum::serve(listener, routes::public(shared)).with_graceful_shutdown(until(shared)),
-                    "TCP",
-                )
-                .await;
-            }
-        };
-        let over_unix = async {
-            if let Some(Ok(listener)) = unix {
-                listen(
-                    axum::serve(listener, routes::private(shared)).with_graceful_shutdown(until(shared)),
-                    "socket",
-                )
-                .await;
-            }
-        };
+        let watched = shared.surface.web.clone().map(|web| tokio::spawn(watch(web)));
+        let over_tcp = over_tcp(shared, tcp);
+        let over_unix = over_unix(shared, unix);
         // A client that keeps its connection open must not keep the agent from ending.
         let both = futures_util::future::join(over_tcp, over_unix);
         let late = async {
@@ -176,7 +168,37 @@ fn run(runtime: &Runtime, shared: &Arc<Shared>, tcp: Option<TcpListener>, unix: 
             tokio::time::sleep(GRACE).await;
         };
         futures_util::future::select(std::pin::pin!(both), std::pin::pin!(late)).await;
+        watched.inspect(tokio::task::JoinHandle::abort);
     });
+}
+
+async fn over_tcp(shared: &Arc<Shared>, tcp: Option<TcpListener>) {
+    let Some(Ok(listener)) = tcp.map(tokio::net::TcpListener::from_std) else { return };
+    let routes = routes::public(shared);
+    match shared.surface.web.clone() {
+        None => listen(axum::serve(listener, routes).with_graceful_shutdown(until(shared)), "TCP").await,
+        Some(web) => {
+            let doors = Doors::open(listener, web);
+            listen(axum::serve(doors, routes).with_graceful_shutdown(until(shared)), "TCP").await;
+        }
+    }
+}
+
+async fn over_unix(shared: &Arc<Shared>, unix: Option<UnixListener>) {
+    let Some(Ok(listener)) = unix.map(tokio::net::UnixListener::from_std) else { return };
+    let routes = routes::private(shared);
+    listen(axum::serve(listener, routes).with_graceful_shutdown(until(shared)), "socket").await;
+}
+
+/// Looks at the files of the web configuration from time to time.
+async fn watch(web: Arc<Web>) {
+    let mut tick = tokio::time::interval(PERIOD);
+    loop {
+        tick.tick().await;
+        let web = Arc::clone(&web);
+        // On a thread of its own: the files may lie where reading takes long.
+        let _ = tokio::task::spawn_blocking(move || web.look()).await;
+    }
 }
 
 /// How long open requests may take to end.
@@ -203,6 +225,11 @@ impl Handle {
         self.address
     }
 
+    /// Where the metrics are, for people.
+    pub(crate) fn metrics_url(&self) -> Option<String> {
+        Some(format!("{}://{}/metrics", self.scheme, self.address?))
+    }
+
     /// Ends the serving: requests under way may finish within half a second, the socket is removed.
     pub fn stop(mut self) {
         self.end();
@@ -226,6 +253,11 @@ impl Drop for Handle {
 }
 
 impl Shared {
+    /// Under the rules of the web configuration.
+    fn guarded(self: &Arc<Self>, router: Router<Arc<Shared>>) -> Router<Arc<Shared>> {
+        router.layer(axum::middleware::from_fn_with_state(Arc::clone(self), guard::admit))
+    }
+
     fn counted(self: &Arc<Self>, router: Router<Arc<Shared>>) -> Router {
         let layer = axum::middleware::from_fn_with_state(Arc::clone(self), requests::count);
         router.layer(layer).with_state(Arc::clone(self))

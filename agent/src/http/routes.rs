@@ -18,7 +18,7 @@ use futures_util::{StreamExt as _, stream};
 
 type Here = State<Arc<Shared>>;
 
-/// What anybody who reaches the address may see.
+/// What anybody may see who reaches the address and whom the web configuration lets in.
 pub(super) fn public(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new().route("/", get(index)).route("/metrics", get(metrics));
     for (number, page) in shared.pages.iter().enumerate() {
@@ -31,7 +31,7 @@ pub(super) fn public(shared: &Arc<Shared>) -> Router {
         .route("/readyz", get(readyz))
         .route("/-/config", get(config))
         .route("/-/reload", post(reload));
-    shared.counted(router.fallback(not_found))
+    shared.counted(shared.guarded(router.fallback(not_found)))
 }
 
 /// What only the socket's owner may see.
