@@ -109,7 +109,8 @@ fn image(container: &Container, images: &Images) -> String {
     let tags = images.get(id).map(|image| image.repo_tags.as_slice()).unwrap_or_default();
     let digests = images.get(id).map(|image| image.repo_digests.as_slice()).unwrap_or_default();
     let full = tags.iter().chain(digests).find(|name| says_the_same(name, &asked));
-    let any = || if asked.is_empty() { tags.first().or(digests.first()).cloned() } else { Some(asked.clone()) };
+    let any =
+        || if asked.is_empty() { tags.first().or(digests.first()).cloned() } else { Some(asked.clone()) };
     let known = full.cloned().or_else(any);
     known.unwrap_or_else(|| if image.is_empty() { container.image_ref.clone() } else { image })
 }
@@ -199,7 +200,12 @@ mod tests {
         };
         let bare = Container { id: "c".to_owned(), pod_sandbox_id: "s".to_owned(), ..Container::default() };
         let told = Container {
-            labels: labels(&[(POD_NAME, "web"), (POD_NAMESPACE, "net"), (POD_UID, "u-2"), (CONTAINER_NAME, "app")]),
+            labels: labels(&[
+                (POD_NAME, "web"),
+                (POD_NAMESPACE, "net"),
+                (POD_UID, "u-2"),
+                (CONTAINER_NAME, "app"),
+            ]),
             created_at: 7,
             ..bare.clone()
         };

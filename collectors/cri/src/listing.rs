@@ -49,7 +49,8 @@ impl Listing {
     ) -> Result<(), RuntimeError> {
         let needed: BTreeSet<String> =
             containers.iter().filter_map(nameless_image).map(str::to_owned).collect();
-        let unknown = |images: &Images| needed.iter().filter(|id| !images.contains_key(*id)).cloned().collect();
+        let unknown =
+            |images: &Images| needed.iter().filter(|id| !images.contains_key(*id)).cloned().collect();
         let unnamed: BTreeSet<String> = unknown(&self.images);
         if !unnamed.is_subset(&self.unnamed) {
             let images = runtime.images().await?;

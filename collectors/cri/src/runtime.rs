@@ -192,8 +192,7 @@ impl Runtime {
 
 async fn open(path: &Path) -> Result<Channel, RuntimeError> {
     const CALL: &str = "connecting";
-    let broken =
-        |error| RuntimeError::Broken { path: path.to_owned(), call: CALL, cause: innermost(&error) };
+    let broken = |error| RuntimeError::Broken { path: path.to_owned(), call: CALL, cause: innermost(&error) };
     let endpoint = Endpoint::from_shared(format!("unix://{}", path.display())).map_err(broken)?;
     let connected = timeout(PATIENCE, endpoint.connect()).await;
     connected.map_err(|_| RuntimeError::Slow { path: path.to_owned(), call: CALL })?.map_err(broken)
