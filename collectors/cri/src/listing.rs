@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::ContainerInfo;
 use crate::info::{Images, image_id, nameless_image};
-use crate::messages::{Container, Sandbox};
+use crate::messages::{Container, Sandbox, VersionResponse};
 use crate::runtime::{Runtime, RuntimeError};
 
 /// What was learned on one connection and does not change.
@@ -18,15 +18,19 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// All containers and sandboxes by id.
+    /// Who answers, and all containers and sandboxes by id.
     pub(crate) async fn take(
         &mut self,
         runtime: &Runtime,
-    ) -> Result<BTreeMap<String, ContainerInfo>, RuntimeError> {
+    ) -> Result<(VersionResponse, BTreeMap<String, ContainerInfo>), RuntimeError> {
+        let version = runtime.version().await?;
         let sandboxes = runtime.sandboxes().await?;
         let containers = runtime.containers().await?;
         self.look_up_images(runtime, &containers).await?;
-        self.look_up_sandboxes(runtime, &sandboxes).await?;
+        // Sandboxes of others have no image in metrics.
+        if version.runtime_name == "containerd" {
+            self.look_up_sandboxes(runtime, &sandboxes).await?;
+        }
         let pods: HashMap<String, _> =
             sandboxes.iter().filter_map(|s| Some((s.id.clone(), s.metadata.clone()?))).collect();
         let of_container = |container: Container| {
@@ -38,7 +42,7 @@ impl Listing {
             ContainerInfo::of_sandbox(sandbox, image)
         };
         let all = sandboxes.into_iter().map(of_sandbox).chain(containers.into_iter().map(of_container));
-        Ok(all.map(|info| (info.id.clone(), info)).collect())
+        Ok((version, all.map(|info| (info.id.clone(), info)).collect()))
     }
 
     /// Asks for the images when one is listed by id that was not asked for before.
@@ -61,7 +65,7 @@ impl Listing {
         Ok(())
     }
 
-    /// Asks once for each sandbox of a runtime whose sandboxes have an image in metrics.
+    /// Asks once for the image of each sandbox.
     async fn look_up_sandboxes(
         &mut self,
         runtime: &Runtime,
@@ -69,9 +73,6 @@ impl Listing {
     ) -> Result<(), RuntimeError> {
         let listed: BTreeSet<&str> = sandboxes.iter().map(|sandbox| &*sandbox.id).collect();
         self.of_sandboxes.retain(|id, _| listed.contains(id.as_str()));
-        if runtime.name != "containerd" {
-            return Ok(());
-        }
         for id in listed {
             if !self.of_sandboxes.contains_key(id) {
                 let image = match runtime.sandbox_image(id).await {

@@ -88,10 +88,6 @@ impl RuntimeError {
 pub(crate) struct Runtime {
     channel: Channel,
     path: PathBuf,
-    /// `containerd`, `cri-o`, `docker`.
-    pub(crate) name: String,
-    /// Its version.
-    pub(crate) version: String,
 }
 
 impl Runtime {
@@ -120,16 +116,19 @@ impl Runtime {
         // The library's own error does not tell a runtime that is not there from one that is locked.
         drop(UnixStream::connect(path).await.map_err(|cause| refused(path, cause))?);
         let channel = open(path).await?;
-        let mut runtime =
-            Runtime { channel, path: path.to_owned(), name: String::new(), version: String::new() };
-        let VersionResponse { runtime_name, runtime_version } = runtime.call(VERSION, Everything {}).await?;
-        (runtime.name, runtime.version) = (runtime_name, runtime_version);
+        let runtime = Runtime { channel, path: path.to_owned() };
+        runtime.version().await?;
         Ok(runtime)
     }
 
     /// The socket.
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Who answers now: behind the channel a runtime may end and another begin.
+    pub(crate) async fn version(&self) -> Result<VersionResponse, RuntimeError> {
+        self.call(VERSION, Everything {}).await
     }
 
     /// All sandboxes, also those that have ended.

@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use crate::listing::Listing;
+use crate::messages::VersionResponse;
 use crate::runtime::{Runtime, RuntimeError};
 use crate::{ContainerInfo, CriConfig, Enabled};
 
@@ -111,24 +112,26 @@ impl<F: FnMut(Snapshot) + Send> Watcher<F> {
         let mut listing = Listing::default();
         loop {
             match listing.take(runtime).await {
-                Ok(containers) => self.containers = containers,
+                Ok((version, containers)) => {
+                    self.containers = containers;
+                    self.connected(runtime, version);
+                }
                 Err(error) => return error,
             }
-            self.connected(runtime);
             sleep(REST).await;
             // Nudged or not, it is time to list again.
             let _ = timeout(RELIST.saturating_sub(REST), self.nudge.notified()).await;
         }
     }
 
-    fn connected(&mut self, runtime: &Runtime) {
-        let (name, version) = (&runtime.name, &runtime.version);
+    fn connected(&mut self, runtime: &Runtime, version: VersionResponse) {
+        let VersionResponse { runtime_name: name, runtime_version: version } = version;
         if !self.is_connected() {
             let (path, containers) = (runtime.path().display(), self.containers.len());
             tracing::info!(%path, runtime = name, version, containers, "connected to the CRI runtime");
         }
         self.warned = false;
-        self.publish(Connection::Connected { runtime: name.clone(), version: version.clone() });
+        self.publish(Connection::Connected { runtime: name, version });
     }
 
     /// Returns whether there was a connection.

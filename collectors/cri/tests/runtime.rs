@@ -140,7 +140,10 @@ async fn what_the_runtime_lists_is_published_with_pods_and_images_by_name() {
     assert_eq!((&*side.container, &*side.image), ("side", "reg/side:2"));
     fake.answer("ListContainers", messages(&two[1..]));
     watching.until("a removal without a nudge", |s| with_id(s, "c1").is_none().then_some(())).await;
-    assert_eq!((fake.calls("ListImages"), fake.calls("PodSandboxStatus"), fake.calls("Version")), (1, 1, 1));
+    assert_eq!((fake.calls("ListImages"), fake.calls("PodSandboxStatus")), (1, 1));
+    fake.answer("Version", version("containerd", "1.7.2"));
+    watching.nudge.notify_one();
+    watching.until("the new version", |s| is_connected(s).filter(|(_, version)| version == "1.7.2")).await;
     watching.stop().await;
 }
 
