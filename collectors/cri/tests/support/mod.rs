@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::combinators::BoxBody;
-use http_body_util::{BodyExt as _, Empty, Full};
+use http_body_util::{BodyExt as _, Collected, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -101,7 +101,7 @@ async fn answer(
         script.answers.get(call).cloned().filter(|_| service == right).unwrap_or(Answer::Status(12))
     };
     // Its length comes first, its end when the client has said all.
-    let asked = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let asked = request.into_body().collect().await.map(Collected::to_bytes).unwrap_or_default();
     assert!(asked.len() >= 5 && asked[0] == 0, "a request is one message that is not compressed");
     Ok(match answer {
         Answer::Hang => std::future::pending().await,
