@@ -6,6 +6,7 @@ pub mod cli;
 pub mod client;
 pub mod components;
 pub mod config;
+pub mod cri;
 pub mod http;
 pub mod ledger_metrics;
 pub mod ledger_report;

@@ -59,6 +59,20 @@ pub struct Shared {
     pub stop: Stop,
 }
 
+impl Shared {
+    /// For what runs under supervision and sends no batches: its outlet leads nowhere.
+    pub(crate) fn context_without_records(&self) -> Context {
+        Context {
+            outlet: Outlet::channel(1).0,
+            stop: self.stop.clone(),
+            beat: Beat::new(),
+            budget: Arc::clone(&self.budget),
+            pool: BufferPool::new(0, 0),
+            ledger: Arc::clone(&self.ledger),
+        }
+    }
+}
+
 /// A running pipeline.
 pub struct Pipeline {
     /// The shipper of the moment: what troubles it, and its counters.

@@ -21,6 +21,7 @@ use crate::announce::announce;
 use crate::cli::ConfigArg;
 use crate::components::Components;
 use crate::config::{Config, ConfigError, LogFormat};
+use crate::cri;
 use crate::http::{self, Shipper, Surface};
 use crate::logging;
 use crate::machine;
@@ -28,7 +29,7 @@ use crate::once::{self, Once};
 use crate::pipeline::{Pipeline, Shared};
 use crate::reload::Reload;
 use crate::tap::TapHub;
-use crate::targets::{self, Engine};
+use crate::targets;
 use crate::web::Web;
 
 /// Signals that come this soon after the first are the same one: a terminal, a shell and `timeout` each pass it on.
@@ -96,9 +97,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let signals = runtime.block_on(async { Signals::listen() })?;
     let pipeline = Arc::new(Pipeline::start(&config, &node, store, &shared)?);
     let (engine, finder) = targets::start(&config, &node, &shared)?;
+    let (runtime_names, namer) = cri::start(&config.cri, &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
     let reload = Arc::new(make_reload(args.clone(), &current, &pipeline, web.clone()));
-    let served = serve(&current, &reload, &pipeline, &engine, &shared, web)?;
+    let served = serve(&current, &reload, &pipeline, [engine.clone(), runtime_names], &shared, web)?;
     engine.await_first(ENGINE_PATIENCE);
     announce(&current.load(), &engine, served.metrics_url());
 
@@ -109,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let pipeline = Arc::clone(&pipeline);
     let ended = std::thread::spawn(move || {
         pipeline.stop();
-        finder.map(std::thread::JoinHandle::join)
+        [finder, namer].map(|thread| thread.map(std::thread::JoinHandle::join))
     });
     let forced = runtime.block_on(drained(&ended));
     served.stop();
@@ -183,6 +185,7 @@ fn keep_as_started(started: &Config, new: &mut Config) -> Vec<&'static str> {
     }
     let keys = [
         keep("node", &started.node, &mut new.node),
+        keep("cri", &started.cri, &mut new.cri),
         keep("docker", &started.docker, &mut new.docker),
         keep("state", &started.state, &mut new.state),
         keep("pipeline", &started.pipeline, &mut new.pipeline),
@@ -198,13 +201,14 @@ fn serve(
     current: &Arc<ArcSwap<Config>>,
     reload: &Arc<Reload>,
     pipeline: &Arc<Pipeline>,
-    engine: &Arc<Engine>,
+    runtimes: [Arc<dyn Ask>; 2],
     shared: &Shared,
     web: Option<Arc<Web>>,
 ) -> anyhow::Result<http::Handle> {
     let config = current.load();
     let shipper = Arc::clone(&pipeline.shipper);
-    let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess), Arc::clone(engine) as Arc<dyn Ask>];
+    let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess)];
+    asks.extend(runtimes);
     asks.extend(pipeline.asks.iter().cloned());
     let surface = Surface {
         ledger: Arc::clone(&shared.ledger),

@@ -22,9 +22,7 @@ use taffrail_docker::{
 use taffrail_logs::config::{KubernetesLogs, Start};
 use taffrail_logs::decode::Format;
 use taffrail_logs::find::{Handed, Naming, Target};
-use taffrail_record::{
-    Ask, AskError, Beat, BufferPool, Collector, Context, Family, Kind, Node, Outlet, Samples, Stop,
-};
+use taffrail_record::{Ask, AskError, Beat, Collector, Context, Family, Kind, Node, Samples, Stop};
 
 use crate::config::Config;
 use crate::pipeline::Shared;
@@ -208,15 +206,7 @@ pub fn start(
         sorter: Sorter::new(config, node),
     };
     let make: Make = Box::new(move || Box::new(finder.again()));
-    // It sends no batches: its outlet leads nowhere.
-    let context = Context {
-        outlet: Outlet::channel(1).0,
-        stop: shared.stop.clone(),
-        beat: Beat::new(),
-        budget: Arc::clone(&shared.budget),
-        pool: BufferPool::new(0, 0),
-        ledger: Arc::clone(&shared.ledger),
-    };
+    let context = shared.context_without_records();
     let thread = supervise("docker", make, context, Arc::clone(&shared.components), Patience::default())?;
     Ok((engine, Some(thread)))
 }
@@ -286,7 +276,8 @@ fn container_name(info: &ContainerInfo) -> ContainerName {
     }
 }
 
-async fn until_raised(stop: Stop, beat: Beat) {
+/// Beats until the stop is raised.
+pub(crate) async fn until_raised(stop: Stop, beat: Beat) {
     while !stop.is_raised() {
         beat.beat();
         tokio::time::sleep(TICK).await;

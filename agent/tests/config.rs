@@ -98,6 +98,10 @@ fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
             "2:12: `docker.enabled` takes one of `auto`, `always`, `never`, not `true`",
         ),
         (
+            "cri:\n  socket: cri.sock\n",
+            "2:3: `cri.socket`: `cri.sock` is not an absolute path; begin it with `/`",
+        ),
+        (
             "envelope:\n  encoding: raw\n",
             "2:3: `envelope.encoding`: `raw` has no lines for files; write `json`, or send to Kafka",
         ),

@@ -3,6 +3,7 @@
 //! Every finding says what was looked at, what is there, and when that stands in the way what to do. Nothing is
 //! changed, but for a file that is written into the state directory and removed again.
 
+mod cri;
 mod far;
 mod findings;
 mod limits;

@@ -35,6 +35,8 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
         let remedy = "name some files: taffrail run '/var/log/*.log', or logs.files in the configuration";
         findings.push(Finding::warning("sources", "nothing to read here yet", remedy));
     }
+    // After the question whether there is anything to read: it only gives names.
+    findings.push(super::cri::runtime(&config.cri));
     findings
 }
 
@@ -154,7 +156,7 @@ fn containers(version: &str, all: &[ContainerInfo]) -> Vec<Finding> {
 }
 
 /// `1 pod`, `2 pods`.
-fn counted(count: usize, what: &str) -> String {
+pub(super) fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }
 
@@ -192,6 +194,7 @@ mod tests {
         config.logs.kubernetes.root = directory.path().join("pods");
         std::fs::create_dir(&config.logs.kubernetes.root).expect("made");
         config.docker.enabled = Enabled::Never;
+        config.cri.enabled = taffrail_cri::Enabled::Never;
         let remedy = |config: &Config| all(config).into_iter().find(|f| f.subject == "sources")?.remedy;
         assert!(remedy(&config).is_some_and(|remedy| remedy.contains("taffrail run '/var/log/*.log'")));
         let paths = vec![format!("{}/*.log", directory.path().display())];

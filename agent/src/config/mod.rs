@@ -35,6 +35,7 @@ pub use sections::{
     HttpConfig, LogConfig, LogFormat, MetricsConfig, NodeConfig, PipelineConfig, StateConfig, TapConfig,
 };
 
+pub use taffrail_cri::CriConfig;
 pub use taffrail_docker::DockerConfig;
 pub use taffrail_envelope::EnvelopeConfig;
 pub use taffrail_file::FileConfig;
@@ -54,6 +55,8 @@ pub struct Config {
     pub logs: LogsConfig,
     /// Containers of a Docker engine.
     pub docker: DockerConfig,
+    /// Names of containers and pods from a CRI runtime (containerd, CRI-O), for metrics.
+    pub cri: CriConfig,
     /// Where records go.
     pub output: Output,
     /// How records are written.

@@ -142,6 +142,7 @@ fn paths(config: &Config) -> Vec<Invalid> {
     let mut found = Vec::new();
     found.extend(config.state.directory.as_deref().and_then(|path| not_absolute("state.directory", path)));
     found.extend(not_absolute("docker.socket", config.docker.path()));
+    found.extend(config.cri.paths().iter().find_map(|path| not_absolute("cri.socket", path)));
     found.extend(config.tap.socket.as_deref().and_then(|path| not_absolute("tap.socket", path)));
     found.extend(config.http.web_config.as_deref().and_then(|path| not_absolute("http.web_config", path)));
     let socket = config.tap_socket();

@@ -12,6 +12,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use taffrail_cgroup::Names;
 use taffrail_checkpoint::{Options, Store};
+use taffrail_cri::CriConfig;
 use taffrail_docker::DockerConfig;
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Rhythm};
@@ -21,6 +22,7 @@ use taffrail_record::{Ask, Budget, BufferPool, Family, Ledger};
 use super::cell;
 use crate::components::Components;
 use crate::config::{Config, Discard, FileConfig, KafkaConfig, Output};
+use crate::cri;
 use crate::http::REQUEST_FAMILIES;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::machine;
@@ -69,6 +71,7 @@ fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
         Arc::new(Reload::new(|| Ok(String::new()))),
         Arc::new(OwnProcess),
         Engine::new(&DockerConfig::default()),
+        cri::Runtime::new(&CriConfig::default()),
     ];
     asks.extend(machine::pages(&Config::default(), &Names::new()).into_iter().flat_map(|page| page.asks));
     asks.extend(sources(&scratch.0)?);

@@ -105,7 +105,7 @@ pub(crate) struct State {
     pub(crate) page: Page,
     keys: Vec<String>,
     collected: Option<Instant>,
-    asked_kubelet: Option<Instant>,
+    asked_for_names: Option<Instant>,
     errors: [u64; Reason::ALL.len()],
     left_out: usize,
     /// What was wrong in the last reading.
@@ -164,7 +164,7 @@ impl Inner {
         }
         let mut troubles = Troubles::default();
         self.find(state, now);
-        self.ask_kubelet(state, now);
+        self.ask_for_names(state, now);
         self.label(state);
         self.read(state, now, &mut troubles);
         for reason in Reason::ALL {
@@ -230,16 +230,18 @@ impl Inner {
 
     /// A sandbox has no link, and other links come a moment after their container: who has no name is looked for again
     /// after a while.
-    fn ask_kubelet(&self, state: &mut State, now: Instant) {
-        let Some(kubelet) = &self.kubelet else { return };
+    fn ask_for_names(&self, state: &mut State, now: Instant) {
         let lacks = |entry: &Entry| {
             let owner = &entry.owner;
             owner.pod.is_some() && self.names.lacks(owner.container.as_deref(), owner.pod.as_deref())
         };
-        let waited = state.asked_kubelet.is_none_or(|at| now.saturating_duration_since(at) >= NAMELESS);
+        let waited = state.asked_for_names.is_none_or(|at| now.saturating_duration_since(at) >= NAMELESS);
         if waited && state.entries.values().any(lacks) {
-            state.asked_kubelet = Some(now);
-            kubelet.tell(&self.names);
+            state.asked_for_names = Some(now);
+            self.names.lack();
+            if let Some(kubelet) = &self.kubelet {
+                kubelet.tell(&self.names);
+            }
         }
     }
 

@@ -3,6 +3,7 @@
 //! A metric never waits for a name. Whoever knows more sets it here, and series are labelled anew at the next scrape.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -37,10 +38,17 @@ pub struct PodName {
 }
 
 /// Names by id and uid.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Names {
     known: RwLock<Known>,
     version: AtomicU64,
+    lacking: RwLock<Vec<Box<dyn Fn() + Send + Sync>>>,
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Names").field("known", &self.known).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +81,17 @@ impl Names {
             known.pods = pods;
             self.version.fetch_add(1, Ordering::Release);
         }
+    }
+
+    /// Has `call` called, from a scrape, when a container of a pod has no name: now and then, as long as it has none.
+    /// It must not block.
+    pub fn when_lacking(&self, call: impl Fn() + Send + Sync + 'static) {
+        self.lacking.write().push(Box::new(call));
+    }
+
+    /// Tells those who wait for it that a name is lacking.
+    pub(crate) fn lack(&self) {
+        self.lacking.read().iter().for_each(|call| call());
     }
 
     /// Grows whenever something is told that was not known.

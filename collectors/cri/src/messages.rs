@@ -1,0 +1,123 @@
+//! The part of the CRI's messages, version `runtime.v1`, that is read or sent here. Fields that are not named are
+//! skipped while decoding and cost no memory.
+
+use std::collections::BTreeMap;
+
+/// Asks for everything: a request without fields.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Everything {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct VersionResponse {
+    /// `containerd`, `cri-o`, `docker`.
+    #[prost(string, tag = "2")]
+    pub(crate) runtime_name: String,
+    #[prost(string, tag = "3")]
+    pub(crate) runtime_version: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Sandboxes {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) items: Vec<Sandbox>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Sandbox {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(message, optional, tag = "2")]
+    pub(crate) metadata: Option<SandboxMetadata>,
+    /// Unix nanoseconds.
+    #[prost(int64, tag = "4")]
+    pub(crate) created_at: i64,
+    #[prost(btree_map = "string, string", tag = "5")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SandboxMetadata {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) uid: String,
+    #[prost(string, tag = "3")]
+    pub(crate) namespace: String,
+    #[prost(uint32, tag = "4")]
+    pub(crate) attempt: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SandboxStatusRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(bool, tag = "2")]
+    pub(crate) verbose: bool,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct SandboxStatusResponse {
+    /// JSON texts of the runtime's own, for debugging.
+    #[prost(btree_map = "string, string", tag = "2")]
+    pub(crate) info: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Containers {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) containers: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Container {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(string, tag = "2")]
+    pub(crate) pod_sandbox_id: String,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) image: Option<ImageSpec>,
+    /// Mostly the image's id.
+    #[prost(string, tag = "5")]
+    pub(crate) image_ref: String,
+    /// Unix nanoseconds.
+    #[prost(int64, tag = "7")]
+    pub(crate) created_at: i64,
+    #[prost(btree_map = "string, string", tag = "8")]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(uint32, tag = "2")]
+    pub(crate) attempt: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ImageSpec {
+    /// A name, or the image's id.
+    #[prost(string, tag = "1")]
+    pub(crate) image: String,
+    /// As the pod's author wrote it; older runtimes do not keep it.
+    #[prost(string, tag = "18")]
+    pub(crate) user_specified_image: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Images {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) images: Vec<Image>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Image {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) repo_tags: Vec<String>,
+    #[prost(string, repeated, tag = "3")]
+    pub(crate) repo_digests: Vec<String>,
+}
