@@ -97,6 +97,8 @@ impl Prometheus {
             .arg(format!("--config.file={}", config.display()))
             .arg(format!("--storage.tsdb.path={}", place.join("data").display()))
             .arg(format!("--web.listen-address=127.0.0.1:{}", port.number()))
+            // At other levels it keeps faults of a scrape to itself.
+            .arg("--log.level=debug")
             .current_dir(place.path());
         let mut process = Process::start("prometheus", command, &place.join("prometheus.log"))?;
         let address = (Ipv4Addr::LOCALHOST, port.number()).into();
