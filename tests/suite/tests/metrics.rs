@@ -5,16 +5,17 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Agent, Exposition, Series, until};
 use taffrail_parts::docker::{Docker, IMAGE};
+use taffrail_parts::node::{self, Node, NodeOptions};
 use taffrail_parts::prometheus::check_metrics;
 use taffrail_parts::{NodeExporter, Prometheus, Target, packages};
 
@@ -108,10 +109,14 @@ const ONLY_SET_HERE: [(&str, &str); 1] = [(
     "a collector of something that the machine does not have fails there only",
 )];
 
-/// A running agent; nothing is read but by who asks for metrics.
+/// A running agent without a node of Kubernetes.
 fn agent(scratch: &Path, docker: &str) -> Result<Agent> {
+    agent_with(scratch, docker, "{enabled: false}")
+}
+
+fn agent_with(scratch: &Path, docker: &str, kubernetes: &str) -> Result<Agent> {
     let mut agent = Agent::new(&format!(
-        "docker: {docker}\nlogs: {{kubernetes: {{enabled: false}}}}\noutput: {{file: {{directory: {}}}}}\n",
+        "docker: {docker}\nlogs: {{kubernetes: {kubernetes}}}\noutput: {{file: {{directory: {}}}}}\n",
         scratch.join("records").display()
     ))?;
     agent.start()?;
@@ -211,7 +216,7 @@ fn the_node_has_the_series_types_and_values_of_node_exporter() -> Result<()> {
                 None => drop(agreed.insert(series.clone())),
                 Some(_) if agreed.contains(series) => {}
                 Some(complaint) => {
-                    complaints.push(format!("{} {:?}: {complaint}", series.name, series.labels))
+                    complaints.push(format!("{} {:?}: {complaint}", series.name, series.labels));
                 }
             }
         }
@@ -523,5 +528,127 @@ fn exchange(agent: &Agent, engine: &Docker) -> Result<()> {
     let asked = of(&page, "client", "container_network_transmit_bytes_total")?;
     ensure!(asked > 0.0 && asked < MIB, "{asked} bytes sent to ask for a file");
     assert_eq!(of(&page, "client", "container_network_receive_errors_total")?, 0.0);
+    Ok(())
+}
+
+/// Families, by the beginnings of their names, that only kubelet has.
+const ONLY_KUBELET: [(&str, &str); 4] = [
+    ("container_cpu_load_average_10s", "always 0: kubelet does not read it"),
+    ("container_cpu_load_d_average_10s", "always 0: kubelet does not read it"),
+    ("container_tasks_state", "always 0: kubelet does not read it"),
+    ("machine_nvm_", "always 0 without such memory"),
+];
+
+/// Families, by the beginnings of their names, that kubelet does not have.
+const NOT_KUBELET: [(&str, &str); 5] = [
+    ("container_cpu_cfs_burst_", "newer than the cAdvisor in Kubernetes 1.34"),
+    ("container_memory_file_dirty_bytes", "newer than the cAdvisor in Kubernetes 1.34"),
+    ("container_memory_file_writeback_bytes", "newer than the cAdvisor in Kubernetes 1.34"),
+    ("container_memory_workingset_refault_", "newer than the cAdvisor in Kubernetes 1.34"),
+    ("container_ulimits_soft", "kubelet reads it for the first process that it finds, at times for none"),
+];
+
+/// Families whose values differ from kubelet's.
+const NOT_KUBELETS: [(&str, &str); 2] = [
+    ("container_last_seen", "the time of the scrape"),
+    ("container_pressure_", "0 there beside cgroup version 1, although the kernel tells it"),
+];
+
+/// What is not as it should be: nobody tells the agent the images of a pod's containers, so its label is empty.
+const GAP: &str = "image";
+
+/// What kubelet tells of the pod and of the machine, or what the agent does.
+fn of_pod(page: &str, pod: &str) -> Result<Exposition> {
+    let mut page = Exposition::parse(page)?;
+    let samples = std::mem::take(&mut page.samples).into_iter();
+    let wanted =
+        samples.filter(|(series, _)| series.label("pod") == pod || series.name.starts_with("machine_"));
+    page.samples = wanted
+        .map(|(mut series, value)| {
+            series.labels.remove(GAP);
+            (series, value)
+        })
+        .collect();
+    Ok(page)
+}
+
+/// The least and the most that the agent has told of each series.
+type Seen = BTreeMap<Series, (f64, f64)>;
+
+/// What speaks against each series of kubelet and of the agent.
+fn complaints(seen: &Seen, theirs: &Exposition) -> Vec<(Series, String)> {
+    let mut found = Vec::new();
+    for (series, value) in &theirs.samples {
+        let complaint = match seen.get(series) {
+            None if in_table(&series.name, &ONLY_KUBELET) => continue,
+            None => "only kubelet has it".to_owned(),
+            Some(_) if in_table(&series.name, &NOT_KUBELETS) => continue,
+            Some((least, most)) => {
+                // Kubelet tells whole seconds.
+                let room =
+                    if series.name == "container_start_time_seconds" { 2.0 } else { value.abs() * 1e-9 };
+                if (least - room..=most + room).contains(value) {
+                    continue;
+                }
+                format!("{value} there, {least} to {most} here")
+            }
+        };
+        found.push((series.clone(), complaint));
+    }
+    let only_here = seen
+        .keys()
+        .filter(|series| !theirs.samples.contains_key(series) && !in_table(&series.name, &NOT_KUBELET));
+    found.extend(only_here.map(|series| (series.clone(), "kubelet does not have it".to_owned())));
+    found
+}
+
+#[test]
+fn a_pod_has_the_series_types_and_values_of_kubelet() -> Result<()> {
+    const ROUNDS: usize = 60;
+    let node = Node::start(NodeOptions::default())?;
+    let scratch = tempfile::tempdir()?;
+    let (root, links) = (node.pod_logs(), node.container_logs());
+    let kubernetes = format!("{{root: {}, links: {}}}", root.display(), links.display());
+    let mut agent = agent_with(scratch.path(), "{enabled: never}", &kubernetes)?;
+    // Some work, then rest: kubelet looks every ten seconds or so.
+    let work = "dd if=/dev/zero of=/file bs=1M count=24; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 600";
+    let mut pod = node::pod("measured", work);
+    pod["spec"]["containers"][0]["resources"] = json!({ "limits": { "cpu": "500m", "memory": "64Mi" }, "requests": { "cpu": "100m", "memory": "32Mi" } });
+    node.apply(&pod)?;
+    node.wait_for_pod("default", "measured", "Running")?;
+
+    let (mut seen, mut agreed) = (Seen::new(), BTreeSet::new());
+    let (mut left, mut types) = (Vec::new(), Vec::new());
+    for round in 0..ROUNDS {
+        let ours = of_pod(&agent.page("/metrics/cadvisor")?, "measured")?;
+        for (series, value) in &ours.samples {
+            let (least, most) = seen.entry(series.clone()).or_insert((*value, *value));
+            (*least, *most) = (least.min(*value), most.max(*value));
+        }
+        let theirs = of_pod(&node.kubelet("/metrics/cadvisor")?, "measured")?;
+        left = complaints(&seen, &theirs);
+        let wrong: BTreeSet<&Series> = left.iter().map(|(series, _)| series).collect();
+        agreed.extend(theirs.samples.keys().filter(|series| !wrong.contains(series)).cloned());
+        left.retain(|(series, _)| !agreed.contains(series));
+        types = ours
+            .types
+            .iter()
+            .filter(|(name, kind)| theirs.types.get(*name).is_some_and(|there| there != *kind))
+            .map(|(name, kind)| format!("{name} is no {kind} there"))
+            .collect();
+        let whole = theirs.samples.keys().any(|series| series.label("container") == "main");
+        if round > 5 && whole && left.is_empty() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(1050));
+    }
+    agent.stop()?;
+    let left: Vec<String> = left
+        .iter()
+        .map(|(series, complaint)| format!("{} {:?}: {complaint}", series.name, series.labels))
+        .collect();
+    ensure!(left.is_empty(), "after {ROUNDS} rounds:\n{}", left.join("\n"));
+    assert_eq!(types, Vec::<String>::new());
+    assert!(agreed.len() > 100, "only {} series", agreed.len());
     Ok(())
 }
