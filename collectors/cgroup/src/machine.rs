@@ -55,8 +55,16 @@ impl MachineFacts {
                 &["/etc/machine-id", "/var/lib/dbus/machine-id"].map(|path| roots.host(Path::new(path))),
                 page,
             );
-            let system =
-                first(&[roots.sys("class/dmi/id/product_uuid"), roots.proc("device-tree/system-id")], page);
+            // A machine without firmware to tell it is known by its installation, as cAdvisor does.
+            let system = first(
+                &[
+                    roots.sys("class/dmi/id/product_uuid"),
+                    roots.proc("device-tree/system-id"),
+                    roots.proc("device-tree/vm,uuid"),
+                    roots.host(Path::new("/etc/machine-id")),
+                ],
+                page,
+            );
             Labels::new([("boot_id", boot.as_str()), ("machine_id", &machine), ("system_uuid", &system)])
         };
         known.get_or_insert_with(fresh).clone()

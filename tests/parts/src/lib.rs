@@ -6,6 +6,8 @@
 //! | [`Kafka`] | Apache Kafka in KRaft mode, one broker | a JDK, Maven |
 //! | [`Docker`] | the Docker engine of Debian, apart from the machine's own | root |
 //! | [`Node`] | a Kubernetes node: etcd, API server, kubelet, containerd | root, Go |
+//! | [`NodeExporter`] | the node_exporter of Debian | |
+//! | [`Prometheus`] | the Prometheus server of Debian, and promtool | |
 //!
 //! Guarantees, for every part:
 //! - `start` returns when the part answers, or fails within its limit with the tail of the part's own log.
@@ -20,21 +22,26 @@
 pub mod cache;
 mod cgroup;
 pub mod docker;
+mod http;
 mod image;
 mod janitor;
 pub mod kafka;
 pub mod machine;
 pub mod node;
+mod node_exporter;
 pub mod packages;
 mod pki;
 mod ports;
 mod process;
+pub mod prometheus;
 mod tools;
 
 pub use docker::Docker;
 pub use image::IMAGE;
 pub use kafka::{Kafka, KafkaOptions, Listener, Record};
 pub use node::{Node, NodeOptions};
+pub use node_exporter::NodeExporter;
+pub use prometheus::{Prometheus, Target};
 
 /// A part as `parts list` shows it.
 #[derive(Clone, Debug)]
@@ -71,5 +78,11 @@ pub fn catalogue() -> Vec<Listed> {
             state: cached(node::ENTRY.is_ready()),
         },
         Listed { name: "docker", version: docker::version(), state: installed("dockerd") },
+        Listed {
+            name: "node-exporter",
+            version: node_exporter::version(),
+            state: installed("prometheus-node-exporter"),
+        },
+        Listed { name: "prometheus", version: prometheus::version(), state: installed("prometheus") },
     ]
 }

@@ -11,7 +11,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use taffrail_parts::{Docker, Kafka, KafkaOptions, Listener, Node, NodeOptions, cache, docker, node};
+use taffrail_parts::{
+    Docker, Kafka, KafkaOptions, Listener, Node, NodeExporter, NodeOptions, Prometheus, Target, cache,
+    docker, node,
+};
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
 #[derive(Debug, Parser)]
@@ -34,6 +37,9 @@ enum Command {
         /// Kafka: users may do only what they are allowed to (implies --secure)
         #[arg(long)]
         authorize: bool,
+        /// Prometheus: also scrape this page, such as 127.0.0.1:9090/metrics/node (may be repeated)
+        #[arg(long, value_name = "ADDRESS/PATH", value_parser = target)]
+        scrape: Vec<Target>,
     },
     /// Downloads and builds what parts need, and starts nothing
     Fetch {
@@ -50,11 +56,14 @@ enum Name {
     Kafka,
     Docker,
     Node,
+    NodeExporter,
+    Prometheus,
     All,
 }
 
 impl Name {
-    const EACH: [Self; 3] = [Self::Kafka, Self::Docker, Self::Node];
+    // An exporter before the server that scrapes it.
+    const EACH: [Self; 5] = [Self::NodeExporter, Self::Prometheus, Self::Kafka, Self::Docker, Self::Node];
 
     /// The parts meant by these names, each once, in the order of starting.
     fn chosen(names: &[Self]) -> Vec<Self> {
@@ -65,9 +74,9 @@ impl Name {
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
-        Command::Up { parts, secure, authorize } => {
+        Command::Up { parts, secure, authorize, scrape } => {
             let kafka = KafkaOptions { secure: secure || authorize, authorize, ..KafkaOptions::default() };
-            up(&Name::chosen(&parts), &kafka)
+            up(&Name::chosen(&parts), &kafka, scrape)
         }
         Command::Fetch { parts } => Name::chosen(&parts).into_iter().try_for_each(fetch),
         Command::List => list(),
@@ -86,6 +95,8 @@ enum Running {
     Kafka(Kafka),
     Docker(Docker),
     Node(Node),
+    NodeExporter(NodeExporter),
+    Prometheus(Prometheus),
 }
 
 impl Running {
@@ -112,14 +123,25 @@ impl Running {
                 kubeconfig = node.kubeconfig().display(),
                 overrides = node::overrides(),
             ),
+            Running::NodeExporter(exporter) => format!(
+                "parts: node-exporter, in another shell:\n  curl http://{}/metrics\n",
+                exporter.address()
+            ),
+            Running::Prometheus(prometheus) => format!(
+                "parts: prometheus, in another shell:\n  promtool query instant http://{} up\n",
+                prometheus.address()
+            ),
         }
     }
 }
 
-fn up(parts: &[Name], kafka: &KafkaOptions) -> Result<()> {
+fn up(parts: &[Name], kafka: &KafkaOptions, mut targets: Vec<Target>) -> Result<()> {
     let mut running = Vec::new();
     for part in parts {
-        let (started, addresses) = start(*part, kafka)?;
+        let (started, addresses) = start(*part, kafka, &targets)?;
+        if let Running::NodeExporter(exporter) = &started {
+            targets.push(Target::new("node-exporter", exporter.address(), "/metrics"));
+        }
         running.push(started);
         for (name, value) in addresses {
             println!("{name}={value}");
@@ -137,8 +159,31 @@ fn up(parts: &[Name], kafka: &KafkaOptions) -> Result<()> {
 
 type Addresses = Vec<(&'static str, String)>;
 
-fn start(part: Name, kafka: &KafkaOptions) -> Result<(Running, Addresses)> {
+/// `ADDRESS/PATH` as a target whose job is called after both.
+fn target(text: &str) -> Result<Target> {
+    let (address, path) = text.split_at(text.find('/').unwrap_or(text.len()));
+    let address = address.parse().with_context(|| format!("{address} is no address and port"))?;
+    Ok(Target::new(text, address, if path.is_empty() { "/metrics" } else { path }))
+}
+
+fn start(part: Name, kafka: &KafkaOptions, targets: &[Target]) -> Result<(Running, Addresses)> {
     match part {
+        Name::NodeExporter => {
+            let exporter = NodeExporter::start(&[])?;
+            let addresses = vec![
+                ("NODE_EXPORTER", exporter.address().to_string()),
+                ("NODE_EXPORTER_LOG", exporter.log().display().to_string()),
+            ];
+            Ok((Running::NodeExporter(exporter), addresses))
+        }
+        Name::Prometheus => {
+            let prometheus = Prometheus::start(targets, &[])?;
+            let addresses = vec![
+                ("PROMETHEUS", format!("http://{}", prometheus.address())),
+                ("PROMETHEUS_LOG", prometheus.log().display().to_string()),
+            ];
+            Ok((Running::Prometheus(prometheus), addresses))
+        }
         Name::Docker => {
             let docker = Docker::start()?;
             let addresses = docker_addresses(&docker);
@@ -192,18 +237,20 @@ fn fetch(part: Name) -> Result<()> {
         Name::Kafka | Name::All => Kafka::fetch(),
         Name::Docker => Docker::fetch(),
         Name::Node => Node::fetch(),
+        Name::NodeExporter => NodeExporter::fetch(),
+        Name::Prometheus => Prometheus::fetch(),
     }
 }
 
 fn list() -> Result<()> {
     println!("cache: {}", cache::root()?.display());
     for part in taffrail_parts::catalogue() {
-        println!("{:<11}{:<34}{}", part.name, part.version, part.state);
+        println!("{:<15}{:<34}{}", part.name, part.version, part.state);
     }
     // What the benches and CI keep beside the parts, and parts of other pins, which nothing needs any more.
     for folder in taffrail_parts::kept_by_others()? {
         let part = folder.rsplit_once('-').map_or(folder.as_str(), |(part, _)| part);
-        println!("{part:<11}{folder:<34}cached");
+        println!("{part:<15}{folder:<34}cached");
     }
     Ok(())
 }

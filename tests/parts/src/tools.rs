@@ -69,6 +69,17 @@ pub(crate) fn write(path: &Path, text: impl AsRef<[u8]>) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// The version that a program of the Prometheus family says it has: `<name>, version <version> (…`.
+pub(crate) fn version_of(program: &str) -> Option<String> {
+    let mut command = Command::new(program);
+    crate::packages::with_programs_for_root(&mut command);
+    let output = command.arg("--version").output().ok()?;
+    // Older ones print it on the standard error.
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed).into_owned();
+    Some(printed.split_once(", version ")?.1.split_whitespace().next()?.to_owned())
+}
+
 /// Creates a folder and those above it.
 pub(crate) fn create_folder(path: &Path) -> Result<()> {
     std::fs::create_dir_all(path).with_context(|| format!("cannot create {}", path.display()))

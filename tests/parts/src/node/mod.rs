@@ -80,7 +80,8 @@ pub struct Node {
     // In this order: kubelet and its pods end before what they talk to, and all before the folder goes.
     kubelet: Process,
     _control: Control,
-    _ports: [Port; 2],
+    /// Kubelet's own, and that of its health.
+    ports: [Port; 2],
     installed: Installed,
     options: NodeOptions,
     place: Place,
@@ -100,7 +101,7 @@ impl Node {
         write_files(&options, &place, &installed, &group, &ports)?;
         let control = Control::start(&installed, &place, options.controllers)?;
         let kubelet = start_kubelet(&place, &installed)?;
-        let mut node = Self { kubelet, _control: control, _ports: ports, installed, options, place };
+        let mut node = Self { kubelet, _control: control, ports, installed, options, place };
         node.wait_until_ready()?;
         if !node.options.controllers {
             node.furnish("default")?;
@@ -149,6 +150,13 @@ impl Node {
     /// Runs a `kubectl` command to its end; what it printed.
     pub fn output<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<String> {
         Ok(String::from_utf8_lossy(&tools::run(&mut self.kubectl(arguments))?).into_owned())
+    }
+
+    /// What kubelet itself answers at a path such as `/metrics/cadvisor`.
+    pub fn kubelet(&self, path: &str) -> Result<String> {
+        // The API server passes nothing on to a node on loopback.
+        let server = format!("--server=https://127.0.0.1:{}", self.ports[0].number());
+        self.output(&[&server, "get", "--raw", path])
     }
 
     /// Creates or changes objects, such as [`pod`] makes.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -148,13 +148,29 @@ impl Agent {
         Ok(lines.filter(|line| line["message"] == message).collect())
     }
 
-    /// Its metrics.
-    pub(crate) fn metrics(&self) -> Result<String> {
+    /// Where it answers.
+    pub(crate) fn address(&self) -> Result<SocketAddr> {
         let said = self.said("taffrail is running")?;
         let url = said.last().and_then(|line| line["metrics"].as_str()).context("no address")?;
-        let address = url.trim_start_matches("http://").trim_end_matches("/metrics");
-        let mut stream = TcpStream::connect(address)?;
-        write!(stream, "GET /metrics HTTP/1.0\r\n\r\n")?;
+        Ok(url.trim_start_matches("http://").trim_end_matches("/metrics").parse()?)
+    }
+
+    /// Its metrics.
+    pub(crate) fn metrics(&self) -> Result<String> {
+        self.ask("/metrics")
+    }
+
+    /// What is on one of its pages.
+    pub(crate) fn page(&self, path: &str) -> Result<String> {
+        let answer = self.ask(path)?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no body")?;
+        ensure!(head.split(' ').nth(1) == Some("200"), "{path}: {answer}");
+        Ok(body.to_owned())
+    }
+
+    fn ask(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(self.address()?)?;
+        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)

@@ -6,6 +6,7 @@
 
 mod agent;
 mod arrived;
+mod exposition;
 mod printed;
 
 use std::fs::File;
@@ -18,6 +19,8 @@ use anyhow::{Result, bail, ensure};
 pub(crate) use agent::Agent;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use arrived::Arrived;
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use exposition::{Exposition, Series};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use printed::{Mix, as_containerd_keeps_it, as_docker_keeps_it, text};
 
