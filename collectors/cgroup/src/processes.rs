@@ -3,6 +3,7 @@
 //! It takes a look at each descriptor of each process, so it is done seldom.
 
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::time::Instant;
@@ -36,24 +37,37 @@ impl Processes {
         if pids.len() > MOST || pids.contains(&0) {
             return;
         }
-        let (mut descriptors, mut sockets) = (0, 0);
-        for pid in &pids {
-            // One that has ended meanwhile has none.
-            let Ok(entries) = fs::read_dir(roots.proc(&format!("{pid}/fd"))) else { continue };
-            for entry in entries.flatten() {
-                descriptors += 1;
-                let target = fs::read_link(entry.path());
-                sockets += u64::from(
-                    target.is_ok_and(|target| target.as_os_str().as_bytes().starts_with(b"socket:")),
-                );
-            }
+        if let Some((descriptors, sockets)) = count_all(roots, &pids) {
+            (self.descriptors, self.sockets) = (Some(descriptors), Some(sockets));
         }
-        (self.descriptors, self.sockets) = (Some(descriptors), Some(sockets));
         self.open_files = pids.first().and_then(|pid| {
             let limits = taffrail_kernfs::read(&roots.proc(&format!("{pid}/limits")), page).ok()?;
             soft_limit(limits)
         });
     }
+}
+
+/// Descriptors and sockets; nothing when the agent may not look at one of the processes.
+fn count_all(roots: &Roots, pids: &[u32]) -> Option<(u64, u64)> {
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let (mut descriptors, mut sockets) = (0, 0);
+    for pid in pids {
+        let entries = match fs::read_dir(roots.proc(&format!("{pid}/fd"))) {
+            Ok(entries) => entries,
+            Err(error) if denied(&error) => return None,
+            // One that has ended meanwhile has none.
+            Err(_) => continue,
+        };
+        for entry in entries.flatten() {
+            descriptors += 1;
+            match fs::read_link(entry.path()) {
+                Ok(target) => sockets += u64::from(target.as_os_str().as_bytes().starts_with(b"socket:")),
+                Err(error) if denied(&error) => return None,
+                Err(_) => {}
+            }
+        }
+    }
+    Some((descriptors, sockets))
 }
 
 fn soft_limit(limits: &[u8]) -> Option<i64> {
@@ -67,6 +81,18 @@ fn soft_limit(limits: &[u8]) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn descriptors_are_counted_of_what_is_there() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let roots = Roots::below(folder.path());
+        let open = roots.proc("7/fd");
+        fs::create_dir_all(&open).expect("made");
+        for (number, target) in [("0", "/dev/null"), ("1", "socket:[5]"), ("2", "pipe:[6]")] {
+            std::os::unix::fs::symlink(target, open.join(number)).expect("linked");
+        }
+        assert_eq!(count_all(&roots, &[7, 8]), Some((3, 1)), "8 has ended");
+    }
 
     #[test]
     fn the_soft_limit_is_the_first_number() {
