@@ -41,14 +41,14 @@ type Ready = (Box<dyn Connection>, SocketAddr);
 
 /// Connections that are ready for requests.
 pub(super) struct Doors {
-    ready: mpsc::Receiver<Ready>,
+    ready: mpsc::UnboundedReceiver<Ready>,
     address: io::Result<SocketAddr>,
 }
 
 impl Doors {
     /// Takes connections from `listener` until this is dropped.
     pub(super) fn open(listener: TcpListener, web: Arc<Web>) -> Doors {
-        let (sender, ready) = mpsc::channel(1);
+        let (sender, ready) = mpsc::unbounded_channel();
         let address = listener.local_addr();
         tokio::spawn(take(listener, web, sender));
         Doors { ready, address }
@@ -72,21 +72,23 @@ impl Listener for Doors {
     }
 }
 
-async fn take(mut listener: TcpListener, web: Arc<Web>, sender: mpsc::Sender<Ready>) {
+async fn take(mut listener: TcpListener, web: Arc<Web>, sender: mpsc::UnboundedSender<Ready>) {
     let mut under_way = UnderWay::default();
     loop {
         let (stream, address) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             () = sender.closed() => return,
         };
+        let Some(tls) = web.current().tls.clone() else {
+            let _ = sender.send((Box::new(stream), address));
+            continue;
+        };
         under_way.make_room();
-        let tls = web.current().tls.clone();
         let sender = sender.clone();
         let task = tokio::spawn(async move {
             match timeout(DEADLINE, enter(stream, tls)).await {
-                Ok(Ok(connection)) => {
-                    let _ = sender.send((connection, address)).await;
-                }
+                // It waits for nobody: what is ready must not give way to what is not.
+                Ok(Ok(connection)) => drop(sender.send((connection, address))),
                 Ok(Err(error)) => tracing::debug!(%address, "no connection: {error}"),
                 Err(_) => tracing::debug!(%address, "no connection: the handshake took too long"),
             }
@@ -113,8 +115,7 @@ impl UnderWay {
     }
 }
 
-async fn enter(stream: TcpStream, tls: Option<Arc<ServerConfig>>) -> io::Result<Box<dyn Connection>> {
-    let Some(tls) = tls else { return Ok(Box::new(stream)) };
+async fn enter(stream: TcpStream, tls: Arc<ServerConfig>) -> io::Result<Box<dyn Connection>> {
     let mut first = [0];
     if stream.peek(&mut first).await? > 0 && first[0] != HANDSHAKE {
         turn_away(stream).await?;
