@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::OFlag;
 use parking_lot::Mutex;
-use taffrail_kernfs::{Page, Reason, Roots, Troubles, parse};
+use taffrail_kernfs::{Page, Reason, Roots, Troubles};
 use taffrail_record::{Ask, AskError, Family, Kind, Labels, Samples};
 
 use crate::config::{ContainersConfig, LabelStyle};
@@ -364,11 +364,8 @@ impl State {
 impl Meminfo {
     fn read(roots: &Roots, page: &mut Page, troubles: &mut Troubles) -> Meminfo {
         let text = troubles.take(taffrail_kernfs::read(&roots.proc("meminfo"), page)).unwrap_or_default();
-        let field = |name: &[u8]| {
-            let line = parse::lines(text).find_map(|line| line.strip_prefix(name)?.strip_prefix(b":"))?;
-            Some(parse::number(parse::words(line).next()?)? * 1024)
-        };
-        Meminfo { total: field(b"MemTotal"), swap: field(b"SwapTotal"), swap_free: field(b"SwapFree") }
+        let field = |name: &[u8]| crate::machine::meminfo(text, name);
+        Meminfo { total: field(b"MemTotal:"), swap: field(b"SwapTotal:"), swap_free: field(b"SwapFree:") }
     }
 }
 

@@ -84,18 +84,14 @@ impl Ask for MachineFacts {
         let (mut page, mut troubles) = (Page::default(), Troubles::default());
         let labels = self.identity(&mut page);
         let topology = Topology::read(&self.roots, &mut page);
-        let meminfo =
+        let told =
             troubles.take(taffrail_kernfs::read(&self.roots.proc("meminfo"), &mut page)).unwrap_or_default();
-        let bytes = |name: &[u8]| {
-            let line = parse::lines(meminfo).find_map(|line| line.strip_prefix(name))?;
-            Some(parse::number(parse::words(line).next()?)? * 1024)
-        };
         let values = [
             Some(topology.cpus).filter(|n| *n > 0),
             Some(topology.cores).filter(|n| *n > 0),
             Some(topology.sockets).filter(|n| *n > 0),
-            bytes(b"MemTotal:"),
-            bytes(b"SwapTotal:"),
+            meminfo(told, b"MemTotal:"),
+            meminfo(told, b"SwapTotal:"),
         ];
         for (family, value) in FAMILIES.iter().zip(values) {
             if let Some(value) = value {
@@ -108,6 +104,12 @@ impl Ask for MachineFacts {
         samples.sample(&[], f64::from(u8::from(failed)));
         troubles.told()
     }
+}
+
+/// Bytes of a line of `/proc/meminfo`, by its name with the colon.
+pub(crate) fn meminfo(text: &[u8], name: &[u8]) -> Option<u64> {
+    let line = parse::lines(text).find_map(|line| line.strip_prefix(name))?;
+    parse::number(parse::words(line).next()?)?.checked_mul(1024)
 }
 
 struct Topology {
