@@ -4,14 +4,14 @@
 //! does not. No runtime is normal, and leaves the names that kubelet's links give. It finds no logs: kubelet's
 //! directories do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use taffrail_cgroup::{ContainerName, Names};
+use taffrail_cgroup::{AskLayers, ContainerName, Layer, Names};
 use taffrail_cri::{Connection, CriConfig, Enabled, Errors, Name, Snapshot, names, watch};
 use taffrail_record::{Ask, AskError, Collector, Context, Family, Kind, Samples};
 use tokio::sync::Notify;
@@ -107,25 +107,36 @@ impl Ask for Runtime {
     }
 }
 
+/// Asks the runtime what containers have written; each time over a connection of its own, for it is asked seldom.
+#[must_use]
+pub fn layers(config: CriConfig) -> Box<AskLayers> {
+    let told = |layer: taffrail_cri::Layer| {
+        let taffrail_cri::Layer { bytes, inodes, folder } = layer;
+        Layer { bytes, inodes, folder }
+    };
+    Box::new(move |ids| {
+        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
+            return BTreeMap::new();
+        };
+        let found = runtime.block_on(taffrail_cri::layers(&config, ids));
+        found.into_iter().map(|(id, layer)| (id, told(layer))).collect()
+    })
+}
+
 /// Starts telling `shared.names` what the runtime calls its containers, until `shared.stop` is raised. Nothing is
 /// started when the configuration says not to look.
 ///
 /// # Errors
 /// When the system grants no thread.
-pub fn start(config: &CriConfig, shared: &Shared) -> io::Result<(Arc<Runtime>, Option<JoinHandle<()>>)> {
-    let runtime = Runtime::new(config);
+pub fn start(config: CriConfig, shared: &Shared) -> io::Result<(Arc<Runtime>, Option<JoinHandle<()>>)> {
+    let runtime = Runtime::new(&config);
     if config.enabled == Enabled::Never {
         return Ok((runtime, None));
     }
     let nudge = Arc::new(Notify::new());
     let raise = Arc::clone(&nudge);
     shared.names.when_lacking(move || raise.notify_one());
-    let finder = Finder {
-        config: config.clone(),
-        runtime: Arc::clone(&runtime),
-        names: Arc::clone(&shared.names),
-        nudge,
-    };
+    let finder = Finder { config, runtime: Arc::clone(&runtime), names: Arc::clone(&shared.names), nudge };
     let make: Make = Box::new(move || Box::new(finder.clone()));
     let context = shared.context_without_records();
     let thread = supervise("cri", make, context, Arc::clone(&shared.components), Patience::default())?;
@@ -171,7 +182,7 @@ impl Collector for Finder {
 
 fn told(name: Name) -> (String, Arc<ContainerName>) {
     let Name { id, container, pod, namespace, image, name, labels, sandbox } = name;
-    (id, Arc::new(ContainerName { container, pod, namespace, image, name, labels, sandbox }))
+    (id, Arc::new(ContainerName { container, pod, namespace, image, name, labels, sandbox, logs: None }))
 }
 
 #[cfg(test)]
@@ -188,7 +199,7 @@ mod tests {
     }
 
     fn finder(enabled: Enabled) -> Finder {
-        let config = CriConfig { enabled, socket: None };
+        let config = CriConfig { enabled, ..CriConfig::default() };
         let runtime = Runtime::new(&config);
         Finder { config, runtime, names: Names::new(), nudge: Arc::default() }
     }

@@ -38,7 +38,8 @@ pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
     let mut pages = Vec::new();
     if config.metrics.containers.enabled {
         let mut containers =
-            Containers::new(config.metrics.containers.clone(), roots.clone(), Arc::clone(names));
+            Containers::new(config.metrics.containers.clone(), roots.clone(), Arc::clone(names))
+                .with_layers(crate::cri::layers(config.cri.clone()));
         let kubernetes = &config.logs.kubernetes;
         if kubernetes.enabled {
             let (pods, links) = (kubernetes.root.clone(), kubernetes.links.clone());

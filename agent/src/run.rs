@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let signals = runtime.block_on(async { Signals::listen() })?;
     let pipeline = Arc::new(Pipeline::start(&config, &node, store, &shared)?);
     let (engine, finder) = targets::start(&config, &node, &shared)?;
-    let (runtime_names, namer) = cri::start(&config.cri, &shared)?;
+    let (runtime_names, namer) = cri::start(config.cri.clone(), &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
     let reload = Arc::new(make_reload(args.clone(), &current, &pipeline, web.clone()));
     let served = serve(&current, &reload, &pipeline, [engine.clone(), runtime_names], &shared, web)?;

@@ -10,6 +10,7 @@ use std::fs::DirEntry;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -273,7 +274,14 @@ fn container_name(info: &ContainerInfo) -> ContainerName {
         name: info.name.clone(),
         labels: info.labels.clone().into_iter().collect(),
         sandbox: is_sandbox(info),
+        logs: own_folder(info),
     }
+}
+
+/// Where the engine keeps a container's log, if that is a folder of its own.
+fn own_folder(info: &ContainerInfo) -> Option<PathBuf> {
+    let folder = info.log_path.as_ref()?.parent()?;
+    (folder.file_name()? == info.id.as_str()).then(|| folder.to_owned())
 }
 
 /// Beats until the stop is raised.

@@ -68,7 +68,7 @@ mod tests {
 
     fn statuses(socket: &std::path::Path) -> [Status; 3] {
         [Enabled::Auto, Enabled::Always, Enabled::Never].map(|enabled| {
-            let config = CriConfig { enabled, socket: Some(socket.to_owned()) };
+            let config = CriConfig { enabled, socket: Some(socket.to_owned()), rootfs: None };
             runtime(&config).status
         })
     }

@@ -83,7 +83,8 @@ impl fmt::Debug for Config {
 }
 
 impl Config {
-    /// Fills in what depends on other values: the default output lies in the state directory.
+    /// Fills in what depends on other values: the default output lies in the state directory, the runtime's socket below
+    /// the host's root.
     fn resolve(&mut self) {
         let records = self.state_directory().join("records");
         if let Output::File(file) = &mut self.output
@@ -91,6 +92,7 @@ impl Config {
         {
             file.directory = records;
         }
+        self.cri.rootfs = Some(self.metrics.rootfs.clone()).filter(|root| root.as_os_str() != "/");
     }
 
     /// Every value in force, secrets masked.

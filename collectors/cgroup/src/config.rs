@@ -20,6 +20,9 @@ pub struct ContainersConfig {
     pub roots: Vec<String>,
     /// How often the descriptors and sockets of processes are counted, in seconds; 0: never. It is the most expensive figure.
     pub descriptors_seconds: u64,
+    /// How often it is looked at what containers have written to disk, in seconds, as long as somebody asks; 0: never. It is
+    /// done aside, by a walk through writable layers and logs that is slow by intent.
+    pub disk_seconds: u64,
     /// For how long the counters of a container stay after its end, in seconds, so that one that lives and dies between two
     /// scrapes is seen; 0: not at all. `taffrail_container_ended_seconds` marks them.
     pub ended_seconds: u64,
@@ -37,6 +40,7 @@ impl Default for ContainersConfig {
             per_cpu: false,
             roots: units.map(|unit| format!("/system.slice/{unit}.service")).into(),
             descriptors_seconds: 30,
+            disk_seconds: 60,
             ended_seconds: 120,
             most: 5000,
         }

@@ -1,7 +1,9 @@
 //! The collector: which cgroups there are, their figures, and the exposition of both.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::os::fd::OwnedFd;
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -15,17 +17,19 @@ use crate::devices::Devices;
 use crate::ends;
 use crate::entry::{Entry, Machine, Owner, Scene, shown};
 use crate::families::ROWS;
+use crate::filesystems::Filesystems;
 use crate::hierarchy::Hierarchy;
 use crate::kubelet::KubeletPaths;
 use crate::names::Names;
 use crate::network::{Membership, Networks};
 use crate::tree::{Place, Tree};
+use crate::written::{self, AskLayers, Unknown};
 
 /// Who asks again within this time gets the same figures.
 const SHARED: Duration = Duration::from_secs(1);
 
-/// How often names are looked for that were not found.
-const NAMELESS: Duration = Duration::from_secs(10);
+/// How often names are looked for that were not found: soon after somebody without one has come, then twice as long each time.
+const NAMELESS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// A descriptor takes kernel memory, and others need some: cgroups beyond this many descriptors' worth are opened for each reading.
 const FILES_OF_ONE: usize = 40;
@@ -59,10 +63,22 @@ static LEFT_OUT: Family = Family {
     labels: &[],
 };
 
+static UNWRITTEN: Family = Family {
+    name: "taffrail_containers_disk_unknown",
+    kind: Kind::Gauge,
+    help: "Containers of which it is not known what they have written to disk, by reason: denied, too_large (more than 500,000 \
+           files, or too deep), no_layer (not an overlay) or failed.",
+    labels: &["reason"],
+};
+
 /// Every family, for the reference.
 static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let copy = |f: &Family| Family { name: f.name, kind: f.kind, help: f.help, labels: f.labels };
-    ROWS.iter().map(|row| &row.family).chain([&ENDED, &SCRAPE_ERROR, &ERRORS, &LEFT_OUT]).map(copy).collect()
+    ROWS.iter()
+        .map(|row| &row.family)
+        .chain([&ENDED, &SCRAPE_ERROR, &ERRORS, &LEFT_OUT, &UNWRITTEN])
+        .map(copy)
+        .collect()
 });
 
 /// Answers for all cgroups of this machine.
@@ -71,16 +87,33 @@ pub struct Containers {
     inner: Arc<Inner>,
     /// Closed when this is dropped, which ends the thread that waits for ends.
     alive: Mutex<Option<OwnedFd>>,
+    walks: Mutex<Walks>,
 }
 
-/// What the collector shares with the thread that waits for ends.
-#[derive(Debug)]
+/// When the thread that looks at disks was woken, and how.
+#[derive(Debug, Default)]
+struct Walks {
+    wake: Option<SyncSender<()>>,
+    due: Option<Instant>,
+}
+
+/// What the collector shares with its threads.
 pub(crate) struct Inner {
     config: ContainersConfig,
-    names: Arc<Names>,
-    roots: Roots,
-    kubelet: Option<KubeletPaths>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) roots: Roots,
+    pub(crate) kubelet: Option<KubeletPaths>,
+    pub(crate) layers: Option<Box<AskLayers>>,
     pub(crate) state: Mutex<State>,
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("config", &self.config)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A container whose cgroup is gone.
@@ -98,6 +131,9 @@ pub(crate) struct State {
     ended: BTreeMap<Place, Ended>,
     devices: Devices,
     networks: Networks,
+    pub(crate) filesystems: Filesystems,
+    /// How many containers have no figure of what they have written.
+    pub(crate) unwritten: [usize; Unknown::ALL.len()],
     block: Option<usize>,
     huge: Vec<Labels>,
     cpus: Vec<Labels>,
@@ -105,11 +141,18 @@ pub(crate) struct State {
     pub(crate) page: Page,
     keys: Vec<String>,
     collected: Option<Instant>,
-    asked_for_names: Option<Instant>,
+    asking: Asking,
     errors: [u64; Reason::ALL.len()],
     left_out: usize,
     /// What was wrong in the last reading.
     told: Option<String>,
+}
+
+/// When names are asked for.
+#[derive(Debug)]
+struct Asking {
+    last: Option<Instant>,
+    pause: Duration,
 }
 
 /// Bytes.
@@ -124,17 +167,48 @@ impl Containers {
     /// Of the machine at `roots`, called what `names` knows. Nothing is read before somebody asks.
     #[must_use]
     pub fn new(config: ContainersConfig, roots: Roots, names: Arc<Names>) -> Containers {
-        let inner = Inner { config, names, roots, kubelet: None, state: Mutex::default() };
-        Containers { inner: Arc::new(inner), alive: Mutex::default() }
+        let inner = Inner { config, names, roots, kubelet: None, layers: None, state: Mutex::default() };
+        Containers { inner: Arc::new(inner), alive: Mutex::default(), walks: Mutex::default() }
     }
 
     /// Looks at what kubelet leaves on the disk when it meets somebody without a name.
     #[must_use]
-    pub fn with_kubelet(self, paths: KubeletPaths) -> Containers {
-        let Inner { config, names, roots, .. } = &*self.inner;
-        let (config, names, roots) = (config.clone(), Arc::clone(names), roots.clone());
-        let inner = Inner { config, names, roots, kubelet: Some(paths), state: Mutex::default() };
-        Containers { inner: Arc::new(inner), alive: Mutex::default() }
+    pub fn with_kubelet(mut self, paths: KubeletPaths) -> Containers {
+        // Nobody else has it before the first question.
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.kubelet = Some(paths);
+        }
+        self
+    }
+
+    /// Asks a runtime what containers have written where that cannot be looked at.
+    #[must_use]
+    pub fn with_layers(mut self, layers: Box<AskLayers>) -> Containers {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.layers = Some(layers);
+        }
+        self
+    }
+
+    /// Has it looked at what containers have written, if it is time to.
+    fn walk(&self, now: Instant) {
+        let every = Duration::from_secs(self.inner.config.disk_seconds);
+        let mut walks = self.walks.lock();
+        if every.is_zero() || walks.due.is_some_and(|due| now < due) {
+            return;
+        }
+        walks.due = Some(now + every);
+        if walks.wake.is_none() {
+            let (wake, told) = sync_channel(1);
+            match written::watch(&self.inner, told) {
+                Ok(()) => walks.wake = Some(wake),
+                Err(error) => tracing::warn!(%error, "cannot look at what containers write to disk"),
+            }
+        }
+        if let Some(wake) = &walks.wake {
+            // When it is still at the last time it comes to this one next.
+            let _ = wake.try_send(());
+        }
     }
 
     /// Starts to wait for the ends of containers, once: who never asks wants none.
@@ -215,6 +289,9 @@ impl Inner {
                 state.left_out += 1;
                 continue;
             }
+            if owner.pod.is_some() {
+                state.asking.soon();
+            }
             let entry = Entry::new(&place, id, owner, machine, &mut state.page);
             // The same container begins again.
             state.ended.remove(&place);
@@ -230,14 +307,13 @@ impl Inner {
 
     /// A sandbox has no link, and other links come a moment after their container: who has no name is looked for again
     /// after a while.
-    fn ask_for_names(&self, state: &mut State, now: Instant) {
+    pub(crate) fn ask_for_names(&self, state: &mut State, now: Instant) {
         let lacks = |entry: &Entry| {
             let owner = &entry.owner;
             owner.pod.is_some() && self.names.lacks(owner.container.as_deref(), owner.pod.as_deref())
         };
-        let waited = state.asked_for_names.is_none_or(|at| now.saturating_duration_since(at) >= NAMELESS);
-        if waited && state.entries.values().any(lacks) {
-            state.asked_for_names = Some(now);
+        if state.asking.is_due(now) && state.entries.values().any(lacks) {
+            state.asking.asked(now);
             self.names.lack();
             if let Some(kubelet) = &self.kubelet {
                 kubelet.tell(&self.names);
@@ -306,6 +382,7 @@ impl Inner {
         }
         let members = state.entries.values().filter_map(|entry| entry.network);
         state.networks.read(&self.roots, members, page, troubles);
+        state.filesystems.read(&self.roots, page, troubles);
     }
 
     /// Which cgroups show a network, and by which process: the machine by its first, a pod by its sandbox, a container without
@@ -338,6 +415,29 @@ impl Inner {
 fn most_kept() -> usize {
     let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE);
     limit.map_or(0, |(soft, _)| usize::try_from(soft / 2).unwrap_or(usize::MAX) / FILES_OF_ONE)
+}
+
+impl Default for Asking {
+    fn default() -> Asking {
+        Asking { last: None, pause: NAMELESS[0] }
+    }
+}
+
+impl Asking {
+    /// Somebody new has come.
+    fn soon(&mut self) {
+        self.pause = NAMELESS[0];
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.pause)
+    }
+
+    fn asked(&mut self, now: Instant) {
+        // The first time after somebody has come is often too early.
+        self.pause = if self.last.is_none() { self.pause } else { (self.pause * 2).min(NAMELESS[1]) };
+        self.last = Some(now);
+    }
 }
 
 impl State {
@@ -383,11 +483,13 @@ impl Ask for Containers {
         let mut state = inner.state.lock();
         inner.collect(&mut state, Instant::now());
         self.watch_ends();
+        self.walk(Instant::now());
         let state = &*state;
         let memory = state.memory;
         let scene = Scene {
             devices: &state.devices,
             networks: &state.networks,
+            filesystems: state.filesystems.shown(),
             huge: &state.huge,
             cpus: &state.cpus,
             machine_memory: memory.total,
@@ -418,6 +520,10 @@ impl Ask for Containers {
         }
         samples.family(&LEFT_OUT);
         samples.sample(&[], state.left_out as f64);
+        samples.family(&UNWRITTEN);
+        for (why, count) in Unknown::ALL.iter().zip(state.unwritten) {
+            samples.sample(&[why.name()], count as f64);
+        }
         match (&state.machine, &state.told) {
             (None, _) => {
                 Err(AskError::Absent(format!("no cgroups at {}", inner.roots.sys("fs/cgroup").display())))

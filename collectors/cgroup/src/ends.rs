@@ -122,6 +122,7 @@ impl Inner {
         let mut state = self.state.lock();
         let state = &mut *state;
         self.find(state, now);
+        self.ask_for_names(state, now);
         let notices = state.tree.as_ref()?.notices()?;
         let hierarchy = &state.machine.as_ref()?.hierarchy;
         let mut round = Round { notices, processes: Vec::new(), until: None };

@@ -12,6 +12,7 @@ use crate::config::Compat;
 use crate::devices::Devices;
 use crate::ends::Init;
 use crate::figures::Figures;
+use crate::filesystems::Filesystem;
 use crate::hierarchy::{Hierarchy, Layout, within};
 use crate::name::{self, Kind};
 use crate::network::{Membership, Networks};
@@ -19,11 +20,13 @@ use crate::processes::Processes;
 use crate::tree::Place;
 use crate::v1::V1;
 use crate::v2::{PressureFiles, V2};
+use crate::written::Written;
 
 /// What families are written with besides the entries.
 pub(crate) struct Scene<'a> {
     pub(crate) devices: &'a Devices,
     pub(crate) networks: &'a Networks,
+    pub(crate) filesystems: &'a [Filesystem],
     /// `pagesize="2Mi"`, by index.
     pub(crate) huge: &'a [Labels],
     /// `cpu="cpu00"`, by number.
@@ -74,6 +77,8 @@ pub(crate) struct Entry {
     /// The network it shows, if it does.
     pub(crate) network: Option<Membership>,
     pub(crate) processes: Processes,
+    /// On disk, when it was looked at last.
+    pub(crate) written: Option<Written>,
     pub(crate) started: Option<f64>,
     /// Watched for the end of the container.
     pub(crate) init: Init,
@@ -142,6 +147,7 @@ impl Entry {
             limits_stale: true,
             network: None,
             processes: Processes::default(),
+            written: None,
             init: Init::default(),
             seen: 0.0,
             reader,

@@ -74,6 +74,7 @@ mod tests {
             name: "k8s_web".into(),
             labels: vec![("app.kubernetes.io/name".into(), "a\"b".into())],
             sandbox: false,
+            logs: None,
         };
         names.set_containers("cri", HashMap::from([("5e".to_owned(), Arc::new(web))]));
         names.set_pods(HashMap::from([(

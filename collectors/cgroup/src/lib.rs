@@ -5,8 +5,8 @@
 //! ([`name`]), what it is called from [`Names`], and a metric never waits for either. A figure that cannot be read is
 //! missing and counted by its reason, never 0.
 //!
-//! One thread waits, from the first scrape on, for containers to end ([`ends`]): it wakes when the kernel says so, and never
-//! otherwise.
+//! From the first scrape on two threads wait: one for containers to end ([`ends`]), which wakes when the kernel says so; one
+//! to look at what containers have written ([`written`]), which wakes when somebody asks, at most once a minute.
 
 mod attribute;
 mod config;
@@ -16,6 +16,7 @@ mod ends;
 mod entry;
 mod families;
 mod figures;
+mod filesystems;
 mod hierarchy;
 mod kubelet;
 mod labels;
@@ -27,6 +28,7 @@ mod processes;
 mod tree;
 mod v1;
 mod v2;
+mod written;
 
 pub use config::{Compat, ContainersConfig, LabelStyle};
 pub use containers::Containers;
@@ -34,3 +36,4 @@ pub use hierarchy::{Hierarchy, Layout};
 pub use kubelet::KubeletPaths;
 pub use machine::MachineFacts;
 pub use names::{ContainerName, Names, PodName};
+pub use written::{AskLayers, Layer};

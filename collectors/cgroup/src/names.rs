@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -26,6 +27,8 @@ pub struct ContainerName {
     pub labels: Vec<(String, String)>,
     /// Whether it is the one that holds its pod's network.
     pub sandbox: bool,
+    /// The folder of its log files, as this process sees it, where the runtime tells it.
+    pub logs: Option<PathBuf>,
 }
 
 /// Namespace and name of a pod.

@@ -14,8 +14,15 @@ use taffrail_cgroup::{Compat, ContainerName, Containers, ContainersConfig, Label
 use taffrail_kernfs::Roots;
 use taffrail_record::{Ask, Gathered};
 
-/// They depend on the clock.
-const TIMES: [&str; 2] = ["container_last_seen", "container_start_time_seconds"];
+/// They depend on the clock, or on the file system that the fixture is unpacked on.
+const OF_THE_MOMENT: [&str; 6] = [
+    "container_last_seen",
+    "container_start_time_seconds",
+    "container_fs_usage_bytes",
+    "container_fs_limit_bytes",
+    "container_fs_inodes_total",
+    "container_fs_inodes_free",
+];
 
 fn fixtures() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
@@ -60,6 +67,7 @@ fn names(fixture: &Path) -> Arc<Names> {
             name: words[5].clone(),
             labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
             sandbox: words[1].is_empty() || words[1] == "POD",
+            logs: None,
         };
         (words[0].clone(), Arc::new(name))
     });
@@ -75,6 +83,8 @@ fn config(fixture: &Path) -> ContainersConfig {
         labels: if has("standalone") { LabelStyle::Cadvisor } else { LabelStyle::Kubelet },
         compat: if has("compat") { Compat::Cadvisor } else { Compat::None },
         per_cpu: has("percpu"),
+        // They would be looked at in the middle of things.
+        disk_seconds: 0,
         ..ContainersConfig::default()
     }
 }
@@ -84,7 +94,9 @@ fn exposition(asks: &[&dyn Ask]) -> String {
     for ask in asks {
         let mut gathered = Gathered::default();
         let _ = ask.ask(&mut gathered);
-        for sample in gathered.samples().iter().filter(|sample| !TIMES.contains(&sample.family.as_str())) {
+        for sample in
+            gathered.samples().iter().filter(|sample| !OF_THE_MOMENT.contains(&sample.family.as_str()))
+        {
             let _ = writeln!(text, "{}{{{}}} {}", sample.family, sample.labels, sample.value);
         }
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub const USUAL_SOCKETS: [&str; 4] = [
     "/run/containerd/containerd.sock",
     "/run/crio/crio.sock",
-    "/var/run/cri-dockerd.sock",
+    "/run/cri-dockerd.sock",
     "/run/k3s/containerd/containerd.sock",
 ];
 
@@ -22,6 +22,9 @@ pub struct CriConfig {
     /// The socket that the runtime listens on, with or without `unix://` in front. Without one the usual sockets of
     /// containerd, CRI-O, cri-dockerd and k3s are tried.
     pub socket: Option<PathBuf>,
+    /// Where the host's files are seen, if not at `/`: the usual sockets are tried below it, too.
+    #[serde(skip)]
+    pub rootfs: Option<PathBuf>,
 }
 
 /// Whether to look for a CRI runtime.
@@ -43,7 +46,15 @@ impl CriConfig {
     pub fn paths(&self) -> Vec<PathBuf> {
         match &self.socket {
             Some(socket) => vec![bare(socket).to_owned()],
-            None => USUAL_SOCKETS.iter().map(PathBuf::from).collect(),
+            None => {
+                let below =
+                    |root: &PathBuf| USUAL_SOCKETS.map(|path| root.join(path.trim_start_matches('/')));
+                USUAL_SOCKETS
+                    .map(PathBuf::from)
+                    .into_iter()
+                    .chain(self.rootfs.iter().flat_map(below))
+                    .collect()
+            }
         }
     }
 }
@@ -62,6 +73,13 @@ mod tests {
         let config: CriConfig = serde_json::from_str("{}").expect("valid");
         assert_eq!(config, CriConfig::default());
         assert_eq!(config.paths(), USUAL_SOCKETS.map(PathBuf::from));
+    }
+
+    #[test]
+    fn the_host_may_be_elsewhere() {
+        let config = CriConfig { rootfs: Some("/host/root".into()), ..CriConfig::default() };
+        assert_eq!(config.paths().len(), 2 * USUAL_SOCKETS.len());
+        assert!(config.paths().contains(&"/host/root/run/crio/crio.sock".into()));
     }
 
     #[test]

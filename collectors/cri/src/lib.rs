@@ -13,6 +13,7 @@
 
 mod config;
 mod info;
+mod layers;
 mod listing;
 mod messages;
 mod names;
@@ -21,5 +22,6 @@ mod watch;
 
 pub use config::{CriConfig, Enabled, USUAL_SOCKETS};
 pub use info::ContainerInfo;
+pub use layers::{Layer, layers};
 pub use names::{Name, names};
 pub use watch::{Connection, Errors, Snapshot, watch};

@@ -121,3 +121,45 @@ pub(crate) struct Image {
     #[prost(string, repeated, tag = "3")]
     pub(crate) repo_digests: Vec<String>,
 }
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerStatsRequest {
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerStatsResponse {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) stats: Option<ContainerStats>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerStats {
+    #[prost(message, optional, tag = "4")]
+    pub(crate) writable_layer: Option<FilesystemUsage>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct FilesystemUsage {
+    #[prost(message, optional, tag = "2")]
+    pub(crate) id: Option<FilesystemId>,
+    #[prost(message, optional, tag = "3")]
+    pub(crate) used_bytes: Option<Number>,
+    #[prost(message, optional, tag = "4")]
+    pub(crate) inodes_used: Option<Number>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct FilesystemId {
+    /// A folder on it.
+    #[prost(string, tag = "1")]
+    pub(crate) mountpoint: String,
+}
+
+/// A number that may be missing.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Number {
+    #[prost(uint64, tag = "1")]
+    pub(crate) value: u64,
+}

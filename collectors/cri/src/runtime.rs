@@ -17,8 +17,8 @@ use tonic_prost::ProstCodec;
 
 use crate::CriConfig;
 use crate::messages::{
-    Container, Containers, Everything, Image, Images, Sandbox, SandboxStatusRequest, SandboxStatusResponse,
-    Sandboxes, VersionResponse,
+    Container, ContainerStatsRequest, ContainerStatsResponse, Containers, Everything, FilesystemUsage, Image,
+    Images, Sandbox, SandboxStatusRequest, SandboxStatusResponse, Sandboxes, VersionResponse,
 };
 
 /// Longest wait for an answer, and for a connection.
@@ -30,6 +30,7 @@ const VERSION: &str = "/runtime.v1.RuntimeService/Version";
 const LIST_SANDBOXES: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 const SANDBOX_STATUS: &str = "/runtime.v1.RuntimeService/PodSandboxStatus";
 const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
+const CONTAINER_STATS: &str = "/runtime.v1.RuntimeService/ContainerStats";
 const LIST_IMAGES: &str = "/runtime.v1.ImageService/ListImages";
 
 /// Why there is no runtime to talk to, or no more.
@@ -156,6 +157,13 @@ impl Runtime {
         let answer: SandboxStatusResponse = self.call(SANDBOX_STATUS, request).await?;
         let info = answer.info.get("info").and_then(|text| serde_json::from_str::<Info>(text).ok());
         Ok(info.map(|info| info.image))
+    }
+
+    /// What a container has written, where the runtime keeps it so that it can be known.
+    pub(crate) async fn writable_layer(&self, id: &str) -> Result<Option<FilesystemUsage>, RuntimeError> {
+        let request = ContainerStatsRequest { id: id.to_owned() };
+        let answer: ContainerStatsResponse = self.call(CONTAINER_STATS, request).await?;
+        Ok(answer.stats.and_then(|stats| stats.writable_layer))
     }
 
     async fn call<Q, A>(&self, call: &'static str, request: Q) -> Result<A, RuntimeError>

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use support::{Answer, Fake, container, field, image, map, sandbox, version};
-use taffrail_cri::{Connection, ContainerInfo, CriConfig, Enabled, Snapshot, names, watch};
+use taffrail_cri::{Connection, ContainerInfo, CriConfig, Enabled, Layer, Snapshot, layers, names, watch};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::UnixListener;
@@ -28,7 +28,7 @@ impl Watching {
     fn start(enabled: Enabled, socket: &Path) -> Watching {
         let (sender, latest) = channel::channel(None);
         let (stop, stopped) = oneshot::channel();
-        let config = CriConfig { enabled, socket: Some(socket.to_owned()) };
+        let config = CriConfig { enabled, socket: Some(socket.to_owned()), rootfs: None };
         let stopped = async { drop(stopped.await) };
         let nudge = Arc::new(Notify::new());
         let said = move |snapshot| drop(sender.send(Some(snapshot)));
@@ -301,4 +301,26 @@ async fn a_runtime_that_is_not_to_be_looked_for_is_not() {
     watching.until("that it is off", off).await;
     assert_eq!(fake.calls("Version"), 0);
     watching.stop().await;
+}
+
+#[tokio::test]
+async fn what_containers_have_written_is_told_of_those_that_the_runtime_knows() {
+    let (_directory, path) = socket();
+    let fake = Fake::listen(&path, &one_pod());
+    let number = |value: u8| field(3, [&[8][..], &[value]].concat());
+    let inodes = field(4, [8, 7]);
+    let usage = [field(2, field(1, "/var/lib/layers")), number(100), inodes].concat();
+    fake.answer("ContainerStats", messages(&[field(1, field(4, usage))]));
+    let config = |enabled| CriConfig { enabled, socket: Some(path.clone()), rootfs: None };
+    let ids = ["c1".to_owned(), "c2".to_owned()];
+    let layer = Layer { bytes: 100, inodes: 7, folder: "/var/lib/layers".into() };
+    let found = layers(&config(Enabled::Auto), &ids).await;
+    assert_eq!(found, [("c1".to_owned(), layer.clone()), ("c2".to_owned(), layer)].into());
+
+    for answer in [Answer::Status(5), messages(&[]), messages(&[field(1, field(4, Vec::new()))])] {
+        fake.answer("ContainerStats", answer);
+        assert_eq!(layers(&config(Enabled::Auto), &ids).await, [].into(), "nothing is made up");
+    }
+    assert_eq!(fake.calls("ContainerStats"), 8, "one that is refused does not speak for the others");
+    assert_eq!(layers(&config(Enabled::Never), &ids).await, [].into());
 }

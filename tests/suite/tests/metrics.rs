@@ -111,12 +111,12 @@ const ONLY_SET_HERE: [(&str, &str); 1] = [(
 
 /// A running agent without a node of Kubernetes.
 fn agent(scratch: &Path, docker: &str) -> Result<Agent> {
-    agent_with(scratch, docker, "{enabled: false}")
+    agent_with(scratch, docker, "{enabled: false}", "metrics: {containers: {disk_seconds: 1}}")
 }
 
-fn agent_with(scratch: &Path, docker: &str, kubernetes: &str) -> Result<Agent> {
+fn agent_with(scratch: &Path, docker: &str, kubernetes: &str, more: &str) -> Result<Agent> {
     let mut agent = Agent::new(&format!(
-        "docker: {docker}\nlogs: {{kubernetes: {kubernetes}}}\noutput: {{file: {{directory: {}}}}}\n",
+        "docker: {docker}\nlogs: {{kubernetes: {kubernetes}}}\noutput: {{file: {{directory: {}}}}}\n{more}\n",
         scratch.join("records").display()
     ))?;
     agent.start()?;
@@ -430,6 +430,7 @@ fn what_containers_do_is_what_is_told_of_them() -> Result<()> {
     has_a_cache(&agent, &engine, &scratch.path().join("done"))?;
     is_killed_three_times(&agent)?;
     exchange(&agent, &engine)?;
+    has_written(&agent, &engine, scratch.path())?;
 
     let page = containers(&agent)?;
     let server: Vec<&Series> =
@@ -531,6 +532,32 @@ fn exchange(agent: &Agent, engine: &Docker) -> Result<()> {
     Ok(())
 }
 
+/// The server has a file of 16 MiB in its own layer; what the other has on a volume is not the container's.
+fn has_written(agent: &Agent, engine: &Docker, scratch: &Path) -> Result<()> {
+    until("what the server has written", || {
+        Ok(of(&containers(agent)?, "server", "container_fs_usage_bytes")? >= 16.0 * MIB)
+    })?;
+    engine.output(&["exec", "server", "rm", "/www/file"])?;
+    until("the file's removal", || {
+        Ok((1.0..MIB).contains(&of(&containers(agent)?, "server", "container_fs_usage_bytes")?))
+    })?;
+    let page = containers(agent)?;
+    assert!(of(&page, "caching", "container_fs_usage_bytes")? < MIB);
+    let known = nix::sys::statvfs::statvfs(scratch)?;
+    let size = known.blocks() as f64 * known.fragment_size() as f64;
+    for labels in [[("name", "server")], [("id", "/")]] {
+        let limits = page.samples.iter().filter(|(series, _)| {
+            series.name == "container_fs_limit_bytes" && labels.iter().all(|(l, v)| series.label(l) == *v)
+        });
+        let devices: Vec<(&str, f64)> = limits.map(|(series, v)| (series.label("device"), *v)).collect();
+        ensure!(
+            devices.iter().any(|(device, v)| device.starts_with('/') && *v == size),
+            "{devices:?}, not {size}"
+        );
+    }
+    Ok(())
+}
+
 /// Families, by the beginnings of their names, that only kubelet has.
 const ONLY_KUBELET: [(&str, &str); 4] = [
     ("container_cpu_load_average_10s", "always 0: kubelet does not read it"),
@@ -540,7 +567,10 @@ const ONLY_KUBELET: [(&str, &str); 4] = [
 ];
 
 /// Families, by the beginnings of their names, that kubelet does not have.
-const NOT_KUBELET: [(&str, &str); 5] = [
+const NOT_KUBELET: [(&str, &str); 8] = [
+    ("container_fs_usage_bytes", "kubelet does not look at what containers of containerd have written"),
+    ("container_fs_limit_bytes", "kubelet does not look at what containers of containerd have written"),
+    ("container_fs_inodes_total", "kubelet does not look at what containers of containerd have written"),
     ("container_cpu_cfs_burst_", "newer than the cAdvisor in Kubernetes 1.34"),
     ("container_memory_file_dirty_bytes", "newer than the cAdvisor in Kubernetes 1.34"),
     ("container_memory_file_writeback_bytes", "newer than the cAdvisor in Kubernetes 1.34"),
@@ -558,21 +588,13 @@ const NOT_KUBELETS: [(&str, &str); 2] = [
 const ZERO_OF_PODS: [(&str, &str); 1] =
     [("container_memory_failures_total", "on cgroup version 1 kubelet leaves out what is in groups below")];
 
-/// What is not as it should be: nobody tells the agent the images of a pod's containers, so its label is empty.
-const GAP: &str = "image";
-
 /// What kubelet tells of the pod and of the machine, or what the agent does.
 fn of_pod(page: &str, pod: &str) -> Result<Exposition> {
     let mut page = Exposition::parse(page)?;
     let samples = std::mem::take(&mut page.samples).into_iter();
     let wanted =
         samples.filter(|(series, _)| series.label("pod") == pod || series.name.starts_with("machine_"));
-    page.samples = wanted
-        .map(|(mut series, value)| {
-            series.labels.remove(GAP);
-            (series, value)
-        })
-        .collect();
+    page.samples = wanted.collect();
     Ok(page)
 }
 
@@ -620,7 +642,12 @@ fn a_pod_has_the_series_types_and_values_of_kubelet() -> Result<()> {
     let scratch = tempfile::tempdir()?;
     let (root, links) = (node.pod_logs(), node.container_logs());
     let kubernetes = format!("{{root: {}, links: {}}}", root.display(), links.display());
-    let mut agent = agent_with(scratch.path(), "{enabled: never}", &kubernetes)?;
+    let runtime = format!(
+        "cri: {{socket: {}}}\nmetrics: {{rootfs: {}, containers: {{disk_seconds: 1}}}}",
+        node.runtime().display(),
+        node.root().display()
+    );
+    let mut agent = agent_with(scratch.path(), "{enabled: never}", &kubernetes, &runtime)?;
     // Some work, then rest: kubelet looks every ten seconds or so.
     let work = "dd if=/dev/zero of=/file bs=1M count=24; i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; sleep 600";
     let mut pod = node::pod("measured", work);
@@ -630,6 +657,11 @@ fn a_pod_has_the_series_types_and_values_of_kubelet() -> Result<()> {
 
     let (mut seen, mut agreed) = (Seen::new(), BTreeSet::new());
     let (mut left, mut types) = (Vec::new(), Vec::new());
+    let page = || containers(&agent);
+    until("what the pod has written", || {
+        let labels = [("pod", "measured"), ("container", "main")];
+        Ok(page()?.value("container_fs_usage_bytes", &labels)?.is_some_and(|bytes| bytes >= 24.0 * MIB))
+    })?;
     for round in 0..ROUNDS {
         let ours = of_pod(&agent.page("/metrics/cadvisor")?, "measured")?;
         for (series, value) in &ours.samples {

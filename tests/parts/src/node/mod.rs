@@ -124,6 +124,16 @@ impl Node {
         self.place.join("log/containers")
     }
 
+    /// The socket of the node's containerd, seen from outside.
+    pub fn runtime(&self) -> PathBuf {
+        self.place.join("run/containerd/containerd.sock")
+    }
+
+    /// The root of all files as the node sees them.
+    pub fn root(&self) -> PathBuf {
+        format!("/proc/{}/root", self.kubelet.id()).into()
+    }
+
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.place.join("pki/admin.kubeconfig")
