@@ -12,11 +12,18 @@ const ABSENT_FOR: u8 = 20;
 pub(crate) struct Attribute {
     kept: Kept,
     absent_for: u8,
+    /// Whether the descriptor is let go after each reading.
+    seldom: bool,
 }
 
 impl Attribute {
     pub(crate) fn new(path: PathBuf) -> Attribute {
-        Attribute { kept: Kept::new(path), absent_for: 0 }
+        Attribute { kept: Kept::new(path), absent_for: 0, seldom: false }
+    }
+
+    /// One that is read so seldom that its descriptor is not worth keeping.
+    pub(crate) fn seldom(path: PathBuf) -> Attribute {
+        Attribute { seldom: true, ..Attribute::new(path) }
     }
 
     /// What it says; nothing when it cannot be read, which is counted once for each time that it was tried.
@@ -28,6 +35,9 @@ impl Attribute {
         let result = self.kept.read_once(page);
         if result.as_ref().is_err_and(|error| error.reason() == Reason::Absent) {
             self.absent_for = ABSENT_FOR;
+        }
+        if self.seldom {
+            self.kept.close();
         }
         troubles.take(result)
     }

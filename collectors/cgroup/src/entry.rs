@@ -171,16 +171,16 @@ impl Entry {
         let stale = std::mem::take(&mut self.limits_stale);
         match &mut self.reader {
             Reader::V2(files) => {
-                files.read(&mut self.figures, page, troubles);
                 if stale {
                     files.read_limits(&mut self.figures.limits, page, troubles);
                 }
+                files.read(&mut self.figures, page, troubles);
             }
             Reader::V1(files, pressure) => {
-                files.read(&mut self.figures, block, page, troubles);
                 if stale {
                     files.read_limits(&mut self.figures.limits, page, troubles);
                 }
+                files.read(&mut self.figures, block, page, troubles);
                 if let Some(pressure) = pressure {
                     self.figures.pressure = pressure.read(page, troubles);
                 }

@@ -78,6 +78,7 @@ impl V1 {
     ) -> V1 {
         let controller = |name: &str| Some(within(hierarchy.controller(name)?, place)).filter(|d| d.is_dir());
         let file = |directory: &Path, name: &str| Attribute::new(directory.join(name));
+        let seldom = |directory: &Path, name: &str| Attribute::seldom(directory.join(name));
         let (cpu, accounts, memory) = (controller("cpu"), controller("cpuacct"), controller("memory"));
         let (block, huge, pids) = (controller("blkio"), controller("hugetlb"), controller("pids"));
         let procs = [&cpu, &memory, &pids, &accounts].into_iter().flatten().next();
@@ -94,9 +95,9 @@ impl V1 {
             procs: procs.map(|d| file(d, "cgroup.procs")),
             cpu: cpu.as_deref().map(|d| CpuFiles {
                 stat: file(d, "cpu.stat"),
-                period: file(d, "cpu.cfs_period_us"),
-                quota: file(d, "cpu.cfs_quota_us"),
-                shares: file(d, "cpu.shares"),
+                period: seldom(d, "cpu.cfs_period_us"),
+                quota: seldom(d, "cpu.cfs_quota_us"),
+                shares: seldom(d, "cpu.shares"),
             }),
             accounts: accounts.as_deref().map(|d| AccountFiles {
                 usage: file(d, "cpuacct.usage"),
@@ -104,22 +105,22 @@ impl V1 {
                 each: per_cpu.then(|| file(d, "cpuacct.usage_percpu")),
             }),
             memory: memory.as_deref().map(|d| MemoryFiles {
-                totals: file(d, "memory.use_hierarchy").number(page, &mut Troubles::default()) != Some(0),
+                totals: seldom(d, "memory.use_hierarchy").number(page, &mut Troubles::default()) != Some(0),
                 stat: file(d, "memory.stat"),
                 usage: file(d, "memory.usage_in_bytes"),
                 peak: file(d, "memory.max_usage_in_bytes"),
                 kernel: file(d, "memory.kmem.usage_in_bytes"),
                 failures: file(d, "memory.failcnt"),
-                limit: file(d, "memory.limit_in_bytes"),
-                swap_limit: file(d, "memory.memsw.limit_in_bytes"),
-                reservation: file(d, "memory.soft_limit_in_bytes"),
+                limit: seldom(d, "memory.limit_in_bytes"),
+                swap_limit: seldom(d, "memory.memsw.limit_in_bytes"),
+                reservation: seldom(d, "memory.soft_limit_in_bytes"),
                 oom: file(d, "memory.oom_control"),
             }),
             block: block
                 .as_deref()
                 .map_or(Vec::new(), |d| BLOCK.map(|names| names.map(|n| file(d, n))).into()),
             huge: sizes.iter().filter_map(huge_files).collect(),
-            pids: pids.as_deref().map(|d| [file(d, "pids.current"), file(d, "pids.max")]),
+            pids: pids.as_deref().map(|d| [file(d, "pids.current"), seldom(d, "pids.max")]),
             ticks: ticks.max(1) as f64,
         }
     }
@@ -142,7 +143,7 @@ impl V1 {
         }
     }
 
-    /// What was used. Overwrites `figures`, but for the limits. `block` is which of the [`BLOCK`] files are right on this
+    /// What was used. Overwrites `figures`, but for the limits, which are to be read before. `block` is which of the [`BLOCK`] files are right on this
     /// machine, once that is known.
     pub(crate) fn read(
         &mut self,
@@ -151,8 +152,10 @@ impl V1 {
         page: &mut Page,
         troubles: &mut Troubles,
     ) {
-        self.read_cpu(&mut figures.cpu, page, troubles);
-        figures.memory = self.memory.as_mut().map(|files| files.read(page, troubles)).unwrap_or_default();
+        self.read_cpu(figures, page, troubles);
+        let (limits, before) = (&figures.limits, &figures.memory);
+        let memory = self.memory.as_mut().map(|files| files.read(limits, before, page, troubles));
+        figures.memory = memory.unwrap_or_default();
         self.read_block(&mut figures.io, block, page, troubles);
         figures.hugetlb.clear();
         for (size, [usage, peak, failures]) in self.huge.iter_mut().enumerate() {
@@ -174,7 +177,8 @@ impl V1 {
         figures.pids = pids;
     }
 
-    fn read_cpu(&mut self, cpu: &mut Cpu, page: &mut Page, troubles: &mut Troubles) {
+    fn read_cpu(&mut self, figures: &mut Figures, page: &mut Page, troubles: &mut Troubles) {
+        let cpu = &mut figures.cpu;
         let mut each = std::mem::take(&mut cpu.each);
         each.clear();
         *cpu = Cpu { each, ..Cpu::default() };
@@ -192,7 +196,8 @@ impl V1 {
                 cpu.each.extend(nanos.map(|nanos| nanos as f64 / SECOND));
             }
         }
-        let Some(files) = &mut self.cpu else { return };
+        // It tells of quotas only.
+        let Some(files) = self.cpu.as_mut().filter(|_| figures.limits.quota.is_some()) else { return };
         for (key, value) in files.stat.read(page, troubles).into_iter().flat_map(parse::pairs) {
             match key {
                 b"nr_periods" => cpu.periods = Some(value),
@@ -256,12 +261,14 @@ impl V1 {
 }
 
 impl MemoryFiles {
-    fn read(&mut self, page: &mut Page, troubles: &mut Troubles) -> Memory {
+    fn read(&mut self, limits: &Limits, before: &Memory, page: &mut Page, troubles: &mut Troubles) -> Memory {
+        // Without a limit none is hit.
+        let hit = if limits.memory == Some(0) { before.failures } else { None };
         let mut memory = Memory {
             usage: self.usage.number(page, troubles),
             peak: self.peak.number(page, troubles),
             kernel: self.kernel.number(page, troubles),
-            failures: self.failures.number(page, troubles),
+            failures: hit.or_else(|| self.failures.number(page, troubles)),
             ..Memory::default()
         };
         let text = self.oom.read(page, troubles);

@@ -48,6 +48,7 @@ impl V2 {
     pub(crate) fn new(tree: &Path, place: &Place, sizes: &[String]) -> V2 {
         let directory = within(tree, place);
         let file = |name: &str| Attribute::new(directory.join(name));
+        let seldom = |name: &str| Attribute::seldom(directory.join(name));
         let huge = |size: &String| {
             let reserved = directory.join(format!("hugetlb.{size}.rsvd.current")).exists();
             let prefix = format!("hugetlb.{size}{}", if reserved { ".rsvd" } else { "" });
@@ -56,23 +57,23 @@ impl V2 {
         };
         V2 {
             cpu_stat: file("cpu.stat"),
-            cpu_max: file("cpu.max"),
-            cpu_weight: file("cpu.weight"),
+            cpu_max: seldom("cpu.max"),
+            cpu_weight: seldom("cpu.weight"),
             memory: MemoryFiles {
                 stat: file("memory.stat"),
                 events: file("memory.events"),
                 current: file("memory.current"),
                 peak: file("memory.peak"),
-                max: file("memory.max"),
-                min: file("memory.min"),
+                max: seldom("memory.max"),
+                min: seldom("memory.min"),
                 swap: file("memory.swap.current"),
-                swap_max: file("memory.swap.max"),
+                swap_max: seldom("memory.swap.max"),
             },
             io_stat: file("io.stat"),
             huge: sizes.iter().map(huge).collect(),
             pressure: PressureFiles::new(tree, place),
             pids_current: file("pids.current"),
-            pids_max: file("pids.max"),
+            pids_max: seldom("pids.max"),
             procs: file("cgroup.procs"),
         }
     }

@@ -7,11 +7,11 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
 use crate::{Exposition, Format};
@@ -55,14 +55,21 @@ struct Answer {
     took: Duration,
 }
 
-const RUNNING: u8 = 0;
-const DONE: u8 = 1;
-const GIVEN_UP: u8 = 2;
+/// Some collectors being asked on one thread, while another waits. The one that waits is woken at the end of all, or when
+/// time is up: to be woken for each would cost more than most collectors do.
+struct Round {
+    progress: Mutex<Progress>,
+    over: Condvar,
+}
 
-/// What the thread that asks sends for each collector: that it begins, then the answer.
-enum Said {
-    Begins(Arc<AtomicU8>),
-    Answers(Answer),
+struct Progress {
+    answers: Vec<Answer>,
+    /// When the collector behind the last answer was begun with.
+    began: Instant,
+    /// Nobody waits any more.
+    given_up: bool,
+    /// The thread has ended, however.
+    ended: bool,
 }
 
 impl Scraper {
@@ -108,59 +115,76 @@ impl Scraper {
     fn ask_all(&self, chosen: &[Arc<Asked>]) -> Vec<Answer> {
         let mut answers = Vec::new();
         while answers.len() < chosen.len() {
-            let (sender, receiver) = channel();
             let rest = chosen[answers.len()..].to_vec();
+            let round = Arc::new(Round::new());
+            let theirs = Arc::clone(&round);
+            let asked = rest.clone();
             let spawned =
-                thread::Builder::new().name("scrape".to_owned()).spawn(move || ask_each(&rest, &sender));
-            if let Err(error) = spawned {
-                answers.push(Answer::failed(format!("cannot start a thread: {error}"), Duration::ZERO));
-                continue;
+                thread::Builder::new().name("scrape".to_owned()).spawn(move || theirs.ask_each(&asked));
+            match spawned {
+                Ok(_) => answers.extend(round.wait(&rest, self.patience)),
+                Err(error) => {
+                    answers.push(Answer::failed(format!("cannot start a thread: {error}"), Duration::ZERO));
+                }
             }
-            self.listen(&receiver, chosen, &mut answers);
         }
         answers
     }
+}
 
-    /// Takes answers until all are there or one collector is given up.
-    fn listen(&self, receiver: &Receiver<Said>, chosen: &[Arc<Asked>], answers: &mut Vec<Answer>) {
-        while answers.len() < chosen.len() {
-            let Ok(Said::Begins(state)) = receiver.recv() else { return answers.push(Answer::gone()) };
-            let said = match receiver.recv_timeout(self.patience) {
-                Ok(said) => Ok(said),
-                Err(_) if give_up(&state) => {
-                    chosen[answers.len()].hung.fetch_add(1, Ordering::AcqRel);
-                    let failure = format!("no answer within {:?}", self.patience);
-                    return answers.push(Answer::failed(failure, self.patience));
-                }
-                // It finished in this very moment.
-                Err(_) => receiver.recv(),
-            };
-            let Ok(Said::Answers(answer)) = said else { return answers.push(Answer::gone()) };
-            answers.push(answer);
+impl Round {
+    fn new() -> Round {
+        let progress = Progress { answers: Vec::new(), began: Instant::now(), given_up: false, ended: false };
+        Round { progress: Mutex::new(progress), over: Condvar::new() }
+    }
+
+    /// Asks one after the other until nobody waits any more.
+    fn ask_each(&self, chosen: &[Arc<Asked>]) {
+        // Whoever waits learns of the end however it comes.
+        let _ended = Ended(self);
+        for asked in chosen {
+            self.progress.lock().began = Instant::now();
+            let answer = asked.call();
+            let mut progress = self.progress.lock();
+            if progress.given_up {
+                asked.hung.fetch_sub(1, Ordering::AcqRel);
+                return;
+            }
+            progress.answers.push(answer);
         }
+    }
+
+    /// Waits until all have answered, or one is given up. At least one answer, in the order of `chosen`.
+    fn wait(&self, chosen: &[Arc<Asked>], patience: Duration) -> Vec<Answer> {
+        let mut progress = self.progress.lock();
+        while !progress.ended {
+            let (count, began) = (progress.answers.len(), progress.began);
+            let in_time = !self.over.wait_until(&mut progress, began + patience).timed_out();
+            let waited_for = !in_time && (progress.answers.len(), progress.began) == (count, began);
+            if waited_for && count < chosen.len() && !progress.ended {
+                progress.given_up = true;
+                chosen[count].hung.fetch_add(1, Ordering::AcqRel);
+                let failure = format!("no answer within {patience:?}");
+                progress.answers.push(Answer::failed(failure, patience));
+                break;
+            }
+        }
+        if progress.ended && progress.answers.len() < chosen.len() {
+            progress
+                .answers
+                .push(Answer::failed("the thread that asked it ended".to_owned(), Duration::ZERO));
+        }
+        std::mem::take(&mut progress.answers)
     }
 }
 
-/// Claims the call as given up; false when it is done.
-fn give_up(state: &AtomicU8) -> bool {
-    state.compare_exchange(RUNNING, GIVEN_UP, Ordering::AcqRel, Ordering::Acquire).is_ok()
-}
+/// Tells who waits that the thread has ended.
+struct Ended<'a>(&'a Round);
 
-/// Asks one after the other until nobody listens any more.
-fn ask_each(chosen: &[Arc<Asked>], sender: &Sender<Said>) {
-    for asked in chosen {
-        let state = Arc::new(AtomicU8::new(RUNNING));
-        if sender.send(Said::Begins(Arc::clone(&state))).is_err() {
-            return;
-        }
-        let answer = asked.call();
-        if state.swap(DONE, Ordering::AcqRel) == GIVEN_UP {
-            asked.hung.fetch_sub(1, Ordering::AcqRel);
-            return;
-        }
-        if sender.send(Said::Answers(answer)).is_err() {
-            return;
-        }
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.progress.lock().ended = true;
+        self.0.over.notify_all();
     }
 }
 
@@ -192,10 +216,6 @@ impl Asked {
 }
 
 impl Answer {
-    fn gone() -> Answer {
-        Answer::failed("the thread that asked it ended".to_owned(), Duration::ZERO)
-    }
-
     fn failed(failure: String, took: Duration) -> Answer {
         Answer { samples: None, failure: Some(failure), took }
     }
