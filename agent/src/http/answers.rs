@@ -1,6 +1,5 @@
 //! What the answers say, apart from how they travel.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use axum::body::Bytes;
@@ -8,6 +7,7 @@ use axum::http::HeaderValue;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
+use taffrail_prometheus::{Exposition, Format};
 
 use crate::components::{Component, Components, State};
 
@@ -112,17 +112,18 @@ pub(super) fn takes_gzip(accept: &str) -> bool {
     })
 }
 
-/// The pieces of a body compressed, when the client takes it and it is worth it.
-pub(super) fn compressed(pieces: Vec<String>, gzip: bool) -> (Vec<Bytes>, Option<HeaderValue>) {
-    let size: usize = pieces.iter().map(String::len).sum();
-    if gzip && size >= WORTH_COMPRESSING {
-        let mut encoder = GzEncoder::new(Vec::with_capacity(size / 8), Compression::fast());
-        let written = pieces.iter().try_for_each(|piece| encoder.write_all(piece.as_bytes()));
+/// A text as a body, compressed when the client takes it and it is worth it.
+pub(super) fn body(text: Exposition, format: Format, gzip: bool) -> (Vec<Bytes>, Option<HeaderValue>) {
+    let length = text.length();
+    if gzip && length >= WORTH_COMPRESSING {
+        let mut encoder = GzEncoder::new(Vec::with_capacity(length / 16), Compression::fast());
+        let written = text.write_to(format, &mut encoder);
         if let Ok(small) = written.and_then(|()| encoder.finish()) {
+            text.give_back();
             return (vec![small.into()], Some(HeaderValue::from_static("gzip")));
         }
     }
-    (pieces.into_iter().map(Bytes::from).collect(), None)
+    (text.into_pieces(format).into_iter().map(Bytes::from).collect(), None)
 }
 
 /// The page for people who come with a browser.

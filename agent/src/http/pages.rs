@@ -82,8 +82,8 @@ impl Wish {
 
     /// Blocks while collectors are asked.
     pub(super) fn answer(&self, scraper: &Scraper) -> Answer {
-        let pieces = scraper.scrape(self.format, |name| self.choice.wants(name));
-        let (body, encoding) = answers::compressed(pieces, self.gzip);
+        let text = scraper.scrape(|name| self.choice.wants(name));
+        let (body, encoding) = answers::body(text, self.format, self.gzip);
         Answer { format: self.format, encoding, body }
     }
 }

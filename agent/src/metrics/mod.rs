@@ -102,8 +102,8 @@ fn scrape(config: &Config, what: What) -> String {
     page.map_or_else(String::new, |page| {
         Scraper::new(page.asks, config.http.collector_timeout.0)
             .saying(page.said)
-            .scrape(Format::Text, |_| true)
-            .concat()
+            .scrape(|_| true)
+            .render(Format::Text)
     })
 }
 

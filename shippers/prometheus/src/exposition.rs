@@ -6,7 +6,10 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use taffrail_record::{Family, Kind, Labels, Samples, Series};
 
 /// The two text formats that Prometheus reads.
@@ -39,6 +42,14 @@ impl Format {
         best.0
     }
 
+    /// What stands behind all samples.
+    fn end(self) -> &'static str {
+        match self {
+            Format::Text => "",
+            Format::OpenMetrics => "# EOF\n",
+        }
+    }
+
     /// The `Content-Type` of an answer in this format.
     #[must_use]
     pub fn content_type(self) -> &'static str {
@@ -55,7 +66,13 @@ pub struct Exposition {
     sections: Vec<Section>,
     by_name: HashMap<Cow<'static, str>, usize>,
     current: Option<usize>,
+    spares: Option<Arc<Spares>>,
 }
+
+/// The memory of an earlier text, by family: the next one is about as large, and megabytes of new memory cost more than what is
+/// written into them.
+#[derive(Debug, Default)]
+pub struct Spares(Mutex<HashMap<Cow<'static, str>, String>>);
 
 #[derive(Debug)]
 struct Section {
@@ -87,6 +104,46 @@ impl Exposition {
         Self::default()
     }
 
+    /// Without samples; its text is written into the memory of an earlier one.
+    #[must_use]
+    pub fn reusing(spares: &Arc<Spares>) -> Self {
+        Exposition { spares: Some(Arc::clone(spares)), ..Self::default() }
+    }
+
+    /// Gives its memory to the next one.
+    pub fn give_back(self) {
+        let Some(spares) = self.spares else { return };
+        let spare = |mut section: Section| {
+            let length = section.lines.len();
+            section.lines.shrink_to(length + length / 8);
+            section.lines.clear();
+            (section.header.name, section.lines)
+        };
+        // What was not used this time is let go.
+        *spares.0.lock() = self.sections.into_iter().map(spare).collect();
+    }
+
+    /// How long the text is in bytes, but for the headers.
+    #[must_use]
+    pub fn length(&self) -> usize {
+        self.sections.iter().map(|section| section.lines.len()).sum()
+    }
+
+    /// Writes the text.
+    ///
+    /// # Errors
+    /// Those of `to`.
+    pub fn write_to(&self, format: Format, to: &mut impl io::Write) -> io::Result<()> {
+        let mut header = String::new();
+        for section in self.sections.iter().filter(|section| !section.lines.is_empty()) {
+            header.clear();
+            section.header.write(&mut header, format);
+            to.write_all(header.as_bytes())?;
+            to.write_all(section.lines.as_bytes())?;
+        }
+        to.write_all(format.end().as_bytes())
+    }
+
     /// Adds the samples of `other`.
     pub fn append(&mut self, other: Exposition) {
         for section in other.sections {
@@ -111,9 +168,7 @@ impl Exposition {
             section.header.write(&mut header, format);
             pieces.extend([header, section.lines]);
         }
-        if format == Format::OpenMetrics {
-            pieces.push("# EOF\n".to_owned());
-        }
+        pieces.push(format.end().to_owned());
         pieces
     }
 
@@ -128,7 +183,8 @@ impl Exposition {
         self.current = known.or_else(|| {
             let header = header();
             self.by_name.insert(header.name.clone(), self.sections.len());
-            self.sections.push(Section { header, lines: String::new() });
+            let spare = self.spares.as_ref().and_then(|spares| spares.0.lock().remove(name));
+            self.sections.push(Section { header, lines: spare.unwrap_or_default() });
             Some(self.sections.len() - 1)
         });
     }
@@ -308,6 +364,28 @@ mod tests {
         exposition.named("node_vmstat_pgfault", Kind::Untyped, "/proc/vmstat.");
         exposition.sample(&[], 7.0);
         assert!(exposition.render(Format::OpenMetrics).contains("# TYPE node_vmstat_pgfault unknown\n"));
+    }
+
+    #[test]
+    fn a_text_in_used_memory_is_the_same_text() {
+        let spares = Arc::new(Spares::default());
+        for lines in [3, 500, 2, 0, 4] {
+            let fill = |mut exposition: Exposition| {
+                exposition.family(&LEVEL);
+                (0..lines).for_each(|n| exposition.sample(&[], f64::from(n)));
+                exposition
+            };
+            let mut page = Exposition::reusing(&spares);
+            page.append(fill(Exposition::reusing(&spares)));
+            let mut text = Vec::new();
+            page.write_to(Format::OpenMetrics, &mut text).expect("memory takes all");
+            let expected = fill(Exposition::new()).render(Format::OpenMetrics);
+            assert_eq!(String::from_utf8(text).expect("text"), expected);
+            assert!(page.length() <= expected.len());
+            page.give_back();
+            let kept: usize = spares.0.lock().values().map(String::capacity).sum();
+            assert!(kept <= expected.len() * 2, "{kept} kept after {}", expected.len());
+        }
     }
 
     #[test]

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
-use crate::{Exposition, Format};
+use crate::Exposition;
+use crate::exposition::Spares;
 
 /// What every scrape says about itself: success, then duration, by collector.
 pub static FAMILIES: &[Family; 2] = &[
@@ -37,6 +38,7 @@ pub struct Scraper {
     collectors: Vec<Arc<Asked>>,
     patience: Duration,
     said: &'static [Family; 2],
+    spares: Arc<Spares>,
 }
 
 struct Asked {
@@ -77,7 +79,8 @@ impl Scraper {
     #[must_use]
     pub fn new(collectors: Vec<Arc<dyn Ask>>, patience: Duration) -> Self {
         let asked = |ask| Arc::new(Asked { ask, hung: AtomicUsize::new(0), failing: AtomicBool::new(false) });
-        Scraper { collectors: collectors.into_iter().map(asked).collect(), patience, said: FAMILIES }
+        let collectors = collectors.into_iter().map(asked).collect();
+        Scraper { collectors, patience, said: FAMILIES, spares: Arc::default() }
     }
 
     /// Says of itself what it says under these names: success, then duration, by collector.
@@ -91,12 +94,12 @@ impl Scraper {
         self.collectors.iter().map(|asked| asked.ask.name())
     }
 
-    /// Asks those whose name is `wanted`, and writes their samples, in pieces as [`Exposition::into_pieces`] does. Blocks.
+    /// Asks those whose name is `wanted` for their samples. Blocks.
     #[must_use]
-    pub fn scrape(&self, format: Format, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+    pub fn scrape(&self, wanted: impl Fn(&str) -> bool) -> Exposition {
         let chosen = |asked: &&Arc<Asked>| wanted(asked.ask.name());
         let chosen: Vec<Arc<Asked>> = self.collectors.iter().filter(chosen).cloned().collect();
-        let mut text = Exposition::new();
+        let mut text = Exposition::reusing(&self.spares);
         let mut results: Vec<(&'static str, f64, Duration)> = Vec::new();
         for (asked, answer) in chosen.iter().zip(self.ask_all(&chosen)) {
             asked.note(answer.failure.as_deref());
@@ -109,7 +112,7 @@ impl Scraper {
         results.iter().for_each(|(name, success, _)| text.sample(&[name], *success));
         text.family(&self.said[1]);
         results.iter().for_each(|(name, _, took)| text.sample(&[name], took.as_secs_f64()));
-        text.into_pieces(format)
+        text
     }
 
     fn ask_all(&self, chosen: &[Arc<Asked>]) -> Vec<Answer> {
@@ -118,9 +121,9 @@ impl Scraper {
             let rest = chosen[answers.len()..].to_vec();
             let round = Arc::new(Round::new());
             let theirs = Arc::clone(&round);
-            let asked = rest.clone();
-            let spawned =
-                thread::Builder::new().name("scrape".to_owned()).spawn(move || theirs.ask_each(&asked));
+            let (asked, spares) = (rest.clone(), Arc::clone(&self.spares));
+            let ask = move || theirs.ask_each(&asked, &spares);
+            let spawned = thread::Builder::new().name("scrape".to_owned()).spawn(ask);
             match spawned {
                 Ok(_) => answers.extend(round.wait(&rest, self.patience)),
                 Err(error) => {
@@ -139,12 +142,12 @@ impl Round {
     }
 
     /// Asks one after the other until nobody waits any more.
-    fn ask_each(&self, chosen: &[Arc<Asked>]) {
+    fn ask_each(&self, chosen: &[Arc<Asked>], spares: &Arc<Spares>) {
         // Whoever waits learns of the end however it comes.
         let _ended = Ended(self);
         for asked in chosen {
             self.progress.lock().began = Instant::now();
-            let answer = asked.call();
+            let answer = asked.call(spares);
             let mut progress = self.progress.lock();
             if progress.given_up {
                 asked.hung.fetch_sub(1, Ordering::AcqRel);
@@ -189,12 +192,12 @@ impl Drop for Ended<'_> {
 }
 
 impl Asked {
-    fn call(&self) -> Answer {
+    fn call(&self, spares: &Arc<Spares>) -> Answer {
         if self.hung.load(Ordering::Acquire) > 0 {
             return Answer::failed("still busy with an earlier scrape".to_owned(), Duration::ZERO);
         }
         let start = Instant::now();
-        let mut samples = Exposition::new();
+        let mut samples = Exposition::reusing(spares);
         let result = catch_unwind(AssertUnwindSafe(|| self.ask.ask(&mut samples)));
         let took = start.elapsed();
         match result {
@@ -233,6 +236,7 @@ mod tests {
     use parking::Gate;
 
     use super::*;
+    use crate::Format;
 
     mod parking {
         //! A gate that a test opens.
@@ -303,8 +307,7 @@ mod tests {
     fn a_collector_that_fails_or_panics_does_not_spoil_the_others() {
         let fakes = [("a", Does::Fails), ("b", Does::Panics), ("c", Does::Well), ("d", Does::Absent)];
         let fakes = fakes.map(|(name, does)| Arc::new(Fake(name, does)) as Arc<dyn Ask>);
-        let text =
-            Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(Format::Text, |_| true).concat();
+        let text = Scraper::new(fakes.into(), Duration::from_secs(60)).scrape(|_| true).render(Format::Text);
         let successes = ["a", "b", "c", "d"].map(|name| success(&text, name));
         assert_eq!(successes, [Some(false), Some(false), Some(true), Some(true)], "{text}");
         assert!(text.contains("x_up{of=\"a\"} 1\nx_up{of=\"c\"} 1\nx_up{of=\"d\"} 1\n"), "{text}");
@@ -315,8 +318,8 @@ mod tests {
     fn only_the_wanted_collectors_are_asked() {
         let fakes = ["a", "b"].map(|name| Arc::new(Fake(name, Does::Well)) as Arc<dyn Ask>);
         let text = Scraper::new(fakes.into(), Duration::from_secs(60))
-            .scrape(Format::Text, |name| name == "b")
-            .concat();
+            .scrape(|name| name == "b")
+            .render(Format::Text);
         assert_eq!((success(&text, "a"), success(&text, "b")), (None, Some(true)));
     }
 
@@ -327,7 +330,7 @@ mod tests {
         let hangs = Arc::new(Fake("a", Does::Hangs(Arc::clone(&gate), back))) as Arc<dyn Ask>;
         let scraper = Scraper::new(vec![hangs, Arc::new(Fake("b", Does::Well))], Duration::from_millis(20));
         for _ in 0..3 {
-            let text = scraper.scrape(Format::Text, |_| true).concat();
+            let text = scraper.scrape(|_| true).render(Format::Text);
             assert_eq!((success(&text, "a"), success(&text, "b")), (Some(false), Some(true)), "{text}");
         }
         gate.open();
@@ -336,6 +339,6 @@ mod tests {
             thread::yield_now();
         }
         let scraper = Scraper { patience: Duration::from_secs(60), ..scraper };
-        assert_eq!(success(&scraper.scrape(Format::Text, |_| true).concat(), "a"), Some(true));
+        assert_eq!(success(&scraper.scrape(|_| true).render(Format::Text), "a"), Some(true));
     }
 }
