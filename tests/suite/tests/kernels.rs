@@ -451,3 +451,138 @@ fn ensure_node(guest: &Guest) -> Result<()> {
     }
     guest.ensure_none(&complaints)
 }
+
+/// What the deep container of `faults.sh` is called: bytes that are no text are shown by their numbers.
+fn deep() -> String {
+    let levels: String = (2..20).map(|level| format!("/level-{level}")).collect();
+    format!("/qu\"o\\te \t\u{fc}\\xff\\xfe{levels}/docker-{:064}.scope", 2)
+}
+
+/// Cgroups that lack something have all the rest.
+fn lacking() -> Vec<Row> {
+    let some = |who, family| from(who, family, f64::MIN_POSITIVE..=f64::MAX);
+    vec![
+        is("threaded", "container_processes", 1.0),
+        is("frozen", "container_processes", 1.0),
+        some("frozen", "container_cpu_usage_seconds_total"),
+        is("uncounted", "container_processes", 1.0),
+        some("uncounted", "container_memory_usage_bytes"),
+        missing("uncounted", "container_pressure_cpu_waiting_seconds_total"),
+        missing("uncounted", "container_pressure_memory_waiting_seconds_total"),
+        missing("uncounted", "container_pressure_io_stalled_seconds_total"),
+        some("bare", "container_cpu_usage_seconds_total"),
+        is("bare", "container_processes", 1.0),
+        missing("bare", "container_threads"),
+        missing("bare", "container_memory_usage_bytes"),
+        missing("bare", "container_memory_working_set_bytes"),
+        missing("bare", "container_oom_events_total"),
+        missing("bare", "container_spec_memory_limit_bytes"),
+        missing("bare", "container_fs_reads_bytes_total"),
+    ]
+}
+
+/// What every page has to be, whatever happens to the cgroups that it tells of.
+fn sound(page: &Page) -> Vec<String> {
+    let fault = |series: &Series, value: f64| match series.name.as_str() {
+        "container_scrape_error" | "machine_scrape_error" => value != 0.0,
+        "taffrail_scrape_collector_success" => value != 1.0,
+        "taffrail_containers_read_errors_total" => {
+            !["absent", "gone"].contains(&series.label("reason")) && value != 0.0
+        }
+        _ => value < 0.0 && !series.name.starts_with("container_ulimits"),
+    };
+    let faults = page.read.samples.iter().filter(|(series, value)| fault(series, **value));
+    faults
+        .map(|(series, value)| format!("{}: {} {:?} is {value}", page.name, series.name, series.labels))
+        .collect()
+}
+
+/// The steady container's counters from one page to the next.
+fn steady_falls(guest: &Guest, pages: &[Page]) -> Result<Vec<String>> {
+    let path = guest.path("steady")?;
+    let only = |page: &Page| {
+        let samples = page.of(path).map(|(series, value)| (series.clone(), value)).collect();
+        Page { name: page.name.clone(), read: Exposition { samples, types: page.read.types.clone() } }
+    };
+    let steady: Vec<Page> = pages.iter().map(only).collect();
+    ensure!(steady.iter().all(|page| page.read.samples.len() > 20), "the steady one is not everywhere");
+    Ok(steady.windows(2).flat_map(|pair| not_monotonic(&pair[0], &pair[1])).collect())
+}
+
+/// Containers of the churn that are shown as if they were there.
+fn undead(page: &Page) -> Vec<String> {
+    let id =
+        |series: &Series| series.label("id").strip_prefix("/docker/").and_then(|id| id.parse::<u64>().ok());
+    let gauges = page.read.samples.keys().filter(|series| series.name == "container_threads");
+    let undead = gauges.filter(|series| id(series).is_some_and(|number| number >= 100));
+    undead.map(|series| format!("{}: {} is shown as alive", page.name, series.label("id"))).collect()
+}
+
+/// Times of containers that began after somebody set the clock, and of the node.
+fn clock_faults(guest: &Guest, name: &str, number: u64) -> Result<Vec<String>> {
+    let (page, node) = (guest.page(name)?, guest.page(&format!("node-{name}"))?);
+    let clock: f64 = guest.fact(&format!("clock-{name}"))?.parse()?;
+    let path = format!("/docker/{number:064}");
+    let of = |family: &str, id: &str| -> Result<f64> {
+        page.read.value(family, &[("id", id)])?.with_context(|| format!("no {family} of {id} in {name}"))
+    };
+    let node = |family: &str| node.read.value(family, &[])?.with_context(|| format!("no {family}"));
+    let up = node("node_time_seconds")? - node("node_boot_time_seconds")?;
+    let known = [
+        ("start", of("container_start_time_seconds", &path)?, clock - 30.0..=clock + 1.0),
+        ("last look", of("container_last_seen", guest.path("steady")?)?, clock..=clock + 30.0),
+        ("node's clock", node("node_time_seconds")?, clock..=clock + 30.0),
+        (
+            "node's age",
+            up,
+            guest.time(&format!("before-node-{name}"))? - 1.5
+                ..=guest.time(&format!("after-node-{name}"))? + 1.5,
+        ),
+    ];
+    let wrong = known.iter().filter(|(_, value, range)| !range.contains(value));
+    Ok(wrong.map(|(what, value, range)| format!("{name}: the {what} is {value}, not {range:?}")).collect())
+}
+
+#[test]
+fn vanishing_and_odd_cgroups_and_a_jumping_clock_leave_every_page_sound() -> Result<()> {
+    const PAGES: [&str; 9] =
+        ["first", "churn-1", "churn-2", "churn-3", "churn-4", "calm", "swift", "ahead", "back"];
+    for kernel in Kernel::EACH {
+        let guest = Guest::run(kernel, include_str!("../guest/faults.sh"))?;
+        let pages = PAGES.map(|name| guest.page(name)).into_iter().collect::<Result<Vec<_>>>()?;
+        let every = guest.page("every")?;
+        let mut complaints: Vec<String> = pages.iter().chain([&every]).flat_map(sound).collect();
+        complaints.extend(guest.complaints(&pages[0], &lacking())?);
+        complaints.extend(steady_falls(&guest, &pages)?);
+        complaints.extend(undead(&pages[5]));
+        complaints.extend(clock_faults(&guest, "ahead", 31)?);
+        complaints.extend(clock_faults(&guest, "back", 32)?);
+
+        let deep = deep();
+        let processes = |page: &Page, id: &str| page.read.value("container_processes", &[("id", id)]);
+        ensure!(processes(&pages[0], &deep)? == Some(1.0), "{deep} is not on the first page");
+        ensure!(processes(&every, &deep)? == Some(1.0), "{deep} is not on the page of all");
+        let threads = format!("{}/threads", guest.path("threaded")?);
+        ensure!(processes(&every, &threads)?.is_none(), "nobody can list the processes of {threads}");
+        let usage = every.read.value("container_cpu_usage_seconds_total", &[("id", &threads)])?;
+        ensure!(usage.is_some(), "{threads} is not shown");
+
+        let descriptors = guest.time("descriptors-after")? - guest.time("descriptors-before")?;
+        ensure!(guest.time("churned")? >= 5.0, "only {} came and went", guest.fact("churned")?);
+        if descriptors > 12.0 {
+            complaints.push(format!("{descriptors} more descriptors are open after the churn"));
+        }
+        // Who removes a cgroup may be faster than who reads it, now and then.
+        let total = |number| {
+            pages[6]
+                .read
+                .value("container_cpu_usage_seconds_total", &[("id", &format!("/docker/{number:064}"))])
+        };
+        let totals = (11..=20).map(total).collect::<Result<Vec<_>>>()?;
+        if totals.iter().filter(|total| total.is_some_and(|seconds| seconds >= 0.9)).count() < 8 {
+            complaints.push(format!("last totals of a second each are lost: {totals:?}"));
+        }
+        guest.ensure_none(&complaints)?;
+    }
+    Ok(())
+}
