@@ -249,8 +249,12 @@ impl Inner {
 
     /// Takes up which cgroups are new and gone.
     pub(crate) fn find(&self, state: &mut State, now: Instant) {
-        let (Some(machine), Some(tree)) = (&state.machine, &mut state.tree) else { return };
+        let (Some(machine), Some(tree)) = (&mut state.machine, &mut state.tree) else { return };
         let changes = tree.changes(now);
+        if !changes.added.is_empty() {
+            // It changes when somebody sets the clock, and is compared with times of files.
+            machine.booted = crate::machine::booted(&self.roots, &mut state.page);
+        }
         for place in changes.populated {
             if let Some(entry) = state.entries.get_mut(&place).filter(|entry| entry.owner.container.is_some())
             {
@@ -258,10 +262,12 @@ impl Inner {
             }
         }
         for place in changes.removed {
-            let Some(entry) = state.entries.remove(&place) else { continue };
+            let Some(mut entry) = state.entries.remove(&place) else { continue };
             // Of one that was never read there is nothing to tell.
             let is_known = entry.owner.container.is_some() && entry.figures.cpu.usage.is_some();
             if is_known && self.config.ended_seconds > 0 && state.ended.len() < self.config.most as usize {
+                // Its files are gone, but the kernel keeps the cgroup for as long as they are open.
+                entry.end();
                 state.ended.insert(place, Ended { entry, at: now });
             }
         }

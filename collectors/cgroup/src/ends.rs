@@ -127,8 +127,9 @@ impl Inner {
         let hierarchy = &state.machine.as_ref()?.hierarchy;
         let mut round = Round { notices, processes: Vec::new(), until: None };
         for (place, entry) in &mut state.entries {
-            // In version 2 the cgroup itself tells when it is empty.
-            if entry.owner.container.is_none() || entry.tells_when_empty() {
+            // In version 2 the cgroup itself tells when it is empty, but later, and to others at the same time: systemd removes
+            // it then.
+            if entry.owner.container.is_none() {
                 continue;
             }
             let again = entry.init.look(hierarchy, place, &mut state.page, now);

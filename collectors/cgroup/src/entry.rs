@@ -112,7 +112,7 @@ impl Owner {
     }
 }
 
-/// The path as series have it: bytes that are no text are written as `\xff`, so that no two cgroups become one.
+/// The path as series have it: bytes that are no text are written as `\xff`, so that cgroups that differ in them stay apart.
 pub(crate) fn shown(place: &Place) -> String {
     let mut path = String::from("/");
     for chunk in place.as_bytes().utf8_chunks() {
@@ -188,19 +188,18 @@ impl Entry {
         }
     }
 
-    /// Whether the kernel tells when its last process has ended.
-    pub(crate) fn tells_when_empty(&self) -> bool {
-        matches!(self.reader, Reader::V2(_))
-    }
-
     /// Reads it when its container has ended. What cannot be read any more stays as it was read last.
     pub(crate) fn read_last(&mut self, page: &mut Page) {
         let before = self.figures.clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
         self.read(now, &mut None, page, &mut Troubles::default());
-        if self.figures.cpu.usage.is_none() {
-            self.figures = before;
-        }
+        self.figures.keep_of(before);
+    }
+
+    /// Lets everything go that the kernel has to keep for it: its cgroup is gone.
+    pub(crate) fn end(&mut self) {
+        self.close();
+        self.init = Init::default();
     }
 
     /// Lets all descriptors go until the next reading.

@@ -12,6 +12,31 @@ pub(crate) struct Figures {
     pub(crate) pids: Pids,
 }
 
+impl Figures {
+    /// Takes from an earlier reading what this one lacks because the cgroup went away meanwhile.
+    pub(crate) fn keep_of(&mut self, before: Figures) {
+        if self.cpu.usage.is_none() || (self.cpu.periods.is_none() && before.cpu.periods.is_some()) {
+            self.cpu = before.cpu;
+        }
+        // The last of its counters.
+        if self.memory.oom_kills.is_none() && before.memory.oom_kills.is_some() {
+            self.memory = before.memory;
+        }
+        if self.io.is_empty() {
+            self.io = before.io;
+        }
+        if self.hugetlb.iter().all(|huge| huge.failures.is_none()) {
+            self.hugetlb = before.hugetlb;
+        }
+        for (now, before) in self.pressure.iter_mut().zip(before.pressure) {
+            *now = now.or(before);
+        }
+        if self.limits == Limits::default() {
+            self.limits = before.limits;
+        }
+    }
+}
+
 /// What was configured. Memory in bytes; 0: none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Limits {
@@ -114,4 +139,37 @@ pub(crate) struct Pids {
     pub(crate) processes: Option<u64>,
     /// One of them, for what is told of processes only.
     pub(crate) first: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(cpu: Option<f64>, kills: Option<u64>, quota: Option<u64>, stalled: Option<f64>) -> Figures {
+        let stalled = stalled.map(|some| Pressure { some, full: None });
+        Figures {
+            limits: Limits { quota, ..Limits::default() },
+            cpu: Cpu { usage: cpu, ..Cpu::default() },
+            memory: Memory { oom_kills: kills, usage: kills, ..Memory::default() },
+            pressure: [stalled; 3],
+            ..Figures::default()
+        }
+    }
+
+    #[test]
+    fn what_a_vanishing_cgroup_said_last_is_kept_part_by_part() {
+        let before = || read(Some(1.0), Some(1), Some(1000), Some(0.5));
+        for (after, expected) in [
+            (read(None, None, None, None), before()),
+            (read(Some(2.0), None, Some(1000), None), read(Some(2.0), Some(1), Some(1000), Some(0.5))),
+            (
+                read(Some(2.0), Some(3), Some(1000), Some(0.7)),
+                read(Some(2.0), Some(3), Some(1000), Some(0.7)),
+            ),
+        ] {
+            let mut kept = after;
+            kept.keep_of(before());
+            assert_eq!(kept, expected);
+        }
+    }
 }

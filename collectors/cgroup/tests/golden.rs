@@ -123,6 +123,35 @@ fn every_machine_is_shown_as_it_is() {
     }
 }
 
+#[test]
+fn a_container_begins_by_the_clock_as_it_is_set_then() {
+    const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let root = tempfile::tempdir().expect("a folder");
+    let (groups, stat) = (root.path().join("sys/fs/cgroup"), root.path().join("proc/stat"));
+    fs::create_dir_all(&groups).expect("made");
+    fs::create_dir_all(root.path().join("proc")).expect("made");
+    write(&groups.join("cgroup.controllers"), "");
+    // The machine came up with a clock that was years ahead.
+    write(&stat, "btime 4000000000\n");
+    let containers = Containers::new(ContainersConfig::default(), Roots::below(root.path()), Names::new());
+    let start = |path: &str| {
+        let mut gathered = Gathered::default();
+        let _ = containers.ask(&mut gathered);
+        let id = format!("id=\"{path}\"");
+        let samples = gathered.samples().iter();
+        let found =
+            samples.filter(|s| s.family == "container_start_time_seconds").find(|s| s.labels.contains(&id));
+        found.map(|sample| sample.value)
+    };
+    assert_eq!(start("/"), Some(4e9), "nothing is older than the machine");
+    write(&stat, "btime 1000000000\n");
+    fs::create_dir_all(groups.join("docker").join(ID)).expect("made");
+    // Longer than an answer is shared.
+    std::thread::sleep(std::time::Duration::from_millis(1050));
+    let begun = start(&format!("/docker/{ID}")).expect("a start");
+    assert!(begun > 1.7e9 && begun < 3.9e9, "{begun}");
+}
+
 /// Files that are empty, cut, or say what no kernel says.
 #[test]
 fn whatever_files_say_no_figure_is_made_up() {

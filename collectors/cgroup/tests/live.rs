@@ -190,3 +190,26 @@ fn hundreds_of_containers_that_come_and_go_leave_nothing_open() {
     // Other tests of this file open some, too.
     assert!(open() < before + 200, "{before} before, {} after", open());
 }
+
+#[test]
+fn containers_whose_counters_stay_hold_nothing_open() {
+    let Some(parent) = Parent::make("ended") else { return };
+    let containers = containers(600);
+    ask(&containers);
+    for number in 0..30 {
+        let job = id(2000 + number);
+        let mut child = parent.run(&job, "sleep 0.05");
+        child.wait().expect("ended");
+        sleep(Duration::from_millis(20));
+        parent.remove(&job);
+    }
+    sleep(FRESH);
+    let after = ask(&containers);
+    let ended = (0..30).filter(|n| parent.value(&after, &id(2000 + n), "container_last_seen").is_some());
+    assert!(ended.count() > 20, "too few were seen");
+    let name = format!("/{}/", parent.name);
+    let open = fs::read_dir("/proc/self/fd").expect("listed").flatten();
+    let open = open.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
+    let left: Vec<PathBuf> = open.filter(|path| path.to_string_lossy().contains(&name)).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
+}

@@ -12,7 +12,8 @@ use crate::{packages, tools};
 /// An image with a shell and the usual commands, which engines and nodes have from the start.
 pub const IMAGE: &str = "taffrail/busybox:parts";
 
-const BUSYBOX: &str = "/bin/busybox";
+/// Debian's busybox that needs no libraries.
+pub(crate) const BUSYBOX: &str = "/bin/busybox";
 
 /// Writes the archive of [`IMAGE`]; `work` is a folder to build it in.
 pub(crate) fn busybox(work: &Path, archive: &Path) -> Result<()> {

@@ -8,6 +8,7 @@
 //! | [`Node`] | a Kubernetes node: etcd, API server, kubelet, containerd | root, Go |
 //! | [`NodeExporter`] | the node_exporter of Debian | |
 //! | [`Prometheus`] | the Prometheus server of Debian, and promtool | |
+//! | [`Vm`] | a virtual machine with a kernel of its own, which runs a script to its end | x86-64 |
 //!
 //! Guarantees, for every part:
 //! - `start` returns when the part answers, or fails within its limit with the tail of the part's own log.
@@ -35,6 +36,7 @@ mod ports;
 mod process;
 pub mod prometheus;
 mod tools;
+pub mod vm;
 
 pub use docker::Docker;
 pub use image::IMAGE;
@@ -42,6 +44,7 @@ pub use kafka::{Kafka, KafkaOptions, Listener, Record};
 pub use node::{Node, NodeOptions};
 pub use node_exporter::NodeExporter;
 pub use prometheus::{Prometheus, Target};
+pub use vm::{Kernel, Vm};
 
 /// A part as `parts list` shows it.
 #[derive(Clone, Debug)]
@@ -59,7 +62,8 @@ pub struct Listed {
 /// # Errors
 /// When there is no folder for the cache, or it cannot be read.
 pub fn kept_by_others() -> anyhow::Result<Vec<String>> {
-    cache::folders_but(&[kafka::ENTRY, node::ENTRY])
+    let [older, newer] = Kernel::EACH.map(Kernel::entry);
+    cache::folders_but(&[kafka::ENTRY, node::ENTRY, older, newer])
 }
 
 /// All parts, with what is known of them without fetching anything.
@@ -84,5 +88,6 @@ pub fn catalogue() -> Vec<Listed> {
             state: installed("prometheus-node-exporter"),
         },
         Listed { name: "prometheus", version: prometheus::version(), state: installed("prometheus") },
+        Listed { name: "vm", version: vm::version(), state: cached(vm::is_ready()) },
     ]
 }

@@ -4,16 +4,17 @@
 //! or a test can read; `parts fetch all` fills the cache; `parts list` tells what there is.
 
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use taffrail_parts::{
-    Docker, Kafka, KafkaOptions, Listener, Node, NodeExporter, NodeOptions, Prometheus, Target, cache,
-    docker, node,
+    Docker, Kafka, KafkaOptions, Kernel, Listener, Node, NodeExporter, NodeOptions, Prometheus, Target, Vm,
+    cache, docker, node,
 };
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
@@ -47,6 +48,16 @@ enum Command {
         #[arg(required = true)]
         parts: Vec<Name>,
     },
+    /// Boots a virtual machine with a kernel of its own, runs a script in it as root, and prints its console
+    Boot {
+        /// The series of the kernel
+        kernel: Series,
+        /// The script, for busybox's shell
+        script: PathBuf,
+        /// A program of this machine to have in /bin there (may be repeated)
+        #[arg(long, value_name = "PATH")]
+        program: Vec<PathBuf>,
+    },
     /// Lists the parts, their versions, and whether the cache has them
     List,
 }
@@ -58,27 +69,43 @@ enum Name {
     Node,
     NodeExporter,
     Prometheus,
+    Vm,
     All,
 }
 
 impl Name {
     // An exporter before the server that scrapes it.
-    const EACH: [Self; 5] = [Self::NodeExporter, Self::Prometheus, Self::Kafka, Self::Docker, Self::Node];
+    const EACH: [Self; 6] =
+        [Self::NodeExporter, Self::Prometheus, Self::Kafka, Self::Docker, Self::Node, Self::Vm];
 
     /// The parts meant by these names, each once, in the order of starting.
     fn chosen(names: &[Self]) -> Vec<Self> {
         let all = names.contains(&Self::All);
         Self::EACH.into_iter().filter(|name| all || names.contains(name)).collect()
     }
+
+    /// Of these, what can be kept running: `all` leaves out the machine that needs a script.
+    fn kept(names: &[Self]) -> Vec<Self> {
+        Self::chosen(names).into_iter().filter(|name| *name != Self::Vm || names.contains(name)).collect()
+    }
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Series {
+    #[value(name = "6.1")]
+    V6_1,
+    #[value(name = "6.12")]
+    V6_12,
 }
 
 fn main() -> ExitCode {
     let done = match Arguments::parse().command {
         Command::Up { parts, secure, authorize, scrape } => {
             let kafka = KafkaOptions { secure: secure || authorize, authorize, ..KafkaOptions::default() };
-            up(&Name::chosen(&parts), &kafka, scrape)
+            up(&Name::kept(&parts), &kafka, scrape)
         }
         Command::Fetch { parts } => Name::chosen(&parts).into_iter().try_for_each(fetch),
+        Command::Boot { kernel, script, program } => boot(kernel, &script, &program),
         Command::List => list(),
     };
     match done {
@@ -194,6 +221,7 @@ fn start(part: Name, kafka: &KafkaOptions, targets: &[Target]) -> Result<(Runnin
             let addresses = node_addresses(&node);
             Ok((Running::Node(node), addresses))
         }
+        Name::Vm => bail!("vm is no part that goes on: parts boot runs a script in one"),
         Name::Kafka | Name::All => {
             let kafka = Kafka::start(kafka.clone())?;
             let addresses = kafka_addresses(&kafka);
@@ -224,7 +252,7 @@ fn docker_addresses(docker: &Docker) -> Addresses {
 }
 
 fn node_addresses(node: &Node) -> Addresses {
-    let path = |path: std::path::PathBuf| path.display().to_string();
+    let path = |path: PathBuf| path.display().to_string();
     vec![
         ("KUBECONFIG", path(node.kubeconfig())),
         ("POD_LOGS", path(node.pod_logs())),
@@ -239,7 +267,20 @@ fn fetch(part: Name) -> Result<()> {
         Name::Node => Node::fetch(),
         Name::NodeExporter => NodeExporter::fetch(),
         Name::Prometheus => Prometheus::fetch(),
+        Name::Vm => Vm::fetch(),
     }
+}
+
+fn boot(kernel: Series, script: &Path, programs: &[PathBuf]) -> Result<()> {
+    let kernel = match kernel {
+        Series::V6_1 => Kernel::V6_1,
+        Series::V6_12 => Kernel::V6_12,
+    };
+    let text =
+        std::fs::read_to_string(script).with_context(|| format!("cannot read {}", script.display()))?;
+    let vm = programs.iter().fold(Vm::new(kernel, &text), |vm, program| vm.program(program));
+    print!("{}", vm.run()?.console);
+    Ok(())
 }
 
 fn list() -> Result<()> {
