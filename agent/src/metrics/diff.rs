@@ -33,7 +33,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Kind::OnlyTheirs => "only theirs",
             Kind::OnlyOurs => "only ours",

@@ -19,6 +19,7 @@ use crate::cli::ConfigArg;
 use crate::config::Config;
 use crate::machine;
 pub use diff::{Difference, Kind, Report, compare};
+pub(crate) use reasons::all as reasons;
 
 /// A peer that does not answer for this long does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -74,6 +74,12 @@ static REASONS: &[Reason] = &[
         "cAdvisor counts lines of the kernel's log from its own start on; here the cgroup's own counter counts from its beginning",
     ),
     reason("container_spec_cpu_period", Kind::OnlyTheirs, "0 for a cgroup that has no period"),
+    reason(
+        "container_memory_failures_total",
+        Kind::Value,
+        "on cgroup version 1 cAdvisor leaves out what is in cgroups below, as metrics.containers.compat: cadvisor does; else it \
+         moves, and was read at another moment",
+    ),
     reason("container_memory_", Kind::Value, MOMENT),
     reason("container_threads", Kind::Value, MOMENT),
     reason("container_processes", Kind::Value, MOMENT),
@@ -96,6 +102,11 @@ static REASONS: &[Reason] = &[
         "a Go program and a Rust program add the clock's ticks at different moments",
     ),
 ];
+
+/// Every reason: the beginning of the names, what else a series contains, the kind of difference, why.
+pub(crate) fn all() -> impl Iterator<Item = [&'static str; 4]> {
+    REASONS.iter().map(|reason| [reason.prefix, reason.within, reason.kind.name(), reason.why])
+}
 
 /// Why a series of `family` differs so. `known` says whether the peer has the family at all.
 pub(super) fn of(family: &str, kind: Kind, series: &str, known: bool) -> Option<&'static str> {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use taffrail_cgroup::Names;
+use taffrail_cgroup::{Names, SWITCHED_BACK};
 use taffrail_checkpoint::{Options, Store};
 use taffrail_cri::CriConfig;
 use taffrail_docker::DockerConfig;
@@ -40,6 +40,23 @@ node on `/metrics/node` (there `node_scrape_collector_success`); in the text for
 collectors only. What cannot be read is missing, never 0; `taffrail_scrape_collector_success` then says so.
 ";
 
+const SWITCHED: &str = "
+## What `metrics.containers.compat: cadvisor` switches back
+
+| series | what cAdvisor shows | why it is not shown by default |
+|---|---|---|
+";
+
+const DIFFERENT: &str = "
+## Differences to peers
+
+`taffrail metrics --diff` compares with a running cAdvisor, kubelet or node_exporter, and explains differences by the first of these
+that fits; one that none fits is an unexplained difference.
+
+| series | difference | why |
+|---|---|---|
+";
+
 /// The page.
 pub(super) fn page() -> anyhow::Result<String> {
     let mut text = HEAD.to_owned();
@@ -56,6 +73,15 @@ pub(super) fn page() -> anyhow::Result<String> {
                 cell(family.help)
             );
         }
+    }
+    text += SWITCHED;
+    for [series, shown, why] in SWITCHED_BACK {
+        let _ = writeln!(text, "| {series} | {shown} | {why} |");
+    }
+    text += DIFFERENT;
+    for [prefix, within, kind, why] in crate::metrics::reasons() {
+        let within = if within.is_empty() { String::new() } else { format!(" with `{within}`") };
+        let _ = writeln!(text, "| `{prefix}*`{within} | {kind} | {} |", cell(why));
     }
     Ok(text)
 }

@@ -68,3 +68,36 @@ pub enum Compat {
     /// What cAdvisor shows.
     Cadvisor,
 }
+
+/// Every place that [`Compat::Cadvisor`] switches back: the series, what cAdvisor shows, and why that is wrong.
+pub static SWITCHED_BACK: &[[&str; 3]] = &[
+    [
+        "`container_memory_max_usage_bytes`, `container_memory_failcnt`, `container_memory_kernel_usage`, \
+         `container_memory_swap`, `container_memory_events_*`, `container_memory_file_*`, `container_memory_pgscan_total`, \
+         `container_memory_pgsteal_total`, `container_memory_workingset_refault_*`, \
+         `container_spec_memory_reservation_limit_bytes`",
+        "0 where the kernel or its cgroup version does not tell the figure",
+        "a panel cannot tell \"none\" from \"not known\"; here such a series is missing",
+    ],
+    [
+        "`container_memory_failures_total` of cgroups that have others below them, on cgroup version 1",
+        "the faults of processes in the cgroup itself, which for a pod is 0, in both scopes",
+        "all its other figures of memory are those of the whole pod; here these are, too",
+    ],
+    [
+        "`container_cpu_usage_seconds_total`",
+        "no series while the figure is 0",
+        "a counter that begins with its first value loses that value to every rate; here it begins with 0",
+    ],
+    [
+        "`container_fs_read_seconds_total`, `container_fs_write_seconds_total`, `container_fs_io_time_seconds_total`, \
+         `container_fs_io_time_weighted_seconds_total` of `/`",
+        "a millionth of the time",
+        "the kernel counts milliseconds, and they are divided as if they were nanoseconds",
+    ],
+    [
+        "`container_fs_*` of `/` that come from `/proc/diskstats`",
+        "0 for devices whose names do not begin with `sd`, `vd`, `xvd` or `dm-`, such as NVMe disks",
+        "a disk that is busy looks idle; here every device has its figures",
+    ],
+];

@@ -388,11 +388,13 @@ pub(crate) static ROWS: &[Row] = &[
         Counter,
         "Page faults; both scopes have the same number.",
         &["failure_type", "scope"],
-        |entry, _, emit| {
+        |entry, scene, emit| {
             let memory = &entry.figures.memory;
+            let [own, own_major] =
+                memory.own_faults.map(|own| own.filter(|_| scene.compat == Compat::Cadvisor));
             for (value, labels) in [
-                (memory.faults, [&FAULT_CONTAINER, &FAULT_HIERARCHY]),
-                (memory.major_faults, [&MAJOR_CONTAINER, &MAJOR_HIERARCHY]),
+                (own.or(memory.faults), [&FAULT_CONTAINER, &FAULT_HIERARCHY]),
+                (own_major.or(memory.major_faults), [&MAJOR_CONTAINER, &MAJOR_HIERARCHY]),
             ] {
                 if let Some(value) = value {
                     labels.into_iter().for_each(|labels| emit(labels, value as f64));

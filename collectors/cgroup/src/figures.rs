@@ -86,6 +86,8 @@ pub(crate) struct Memory {
     pub(crate) writeback: Option<u64>,
     pub(crate) faults: Option<u64>,
     pub(crate) major_faults: Option<u64>,
+    /// Faults and major faults of processes in the cgroup itself, where those below it are counted apart.
+    pub(crate) own_faults: [Option<u64>; 2],
     pub(crate) scanned: Option<u64>,
     pub(crate) stolen: Option<u64>,
     pub(crate) refault_file: Option<u64>,

@@ -30,7 +30,7 @@ mod v1;
 mod v2;
 mod written;
 
-pub use config::{Compat, ContainersConfig, LabelStyle};
+pub use config::{Compat, ContainersConfig, LabelStyle, SWITCHED_BACK};
 pub use containers::Containers;
 pub use hierarchy::{Hierarchy, Layout};
 pub use kubelet::KubeletPaths;

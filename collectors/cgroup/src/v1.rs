@@ -275,6 +275,11 @@ impl MemoryFiles {
         memory.oom_kills =
             text.and_then(|text| parse::pairs(text).find(|(key, _)| *key == b"oom_kill")).map(|(_, n)| n);
         for (key, value) in self.stat.read(page, troubles).into_iter().flat_map(parse::pairs) {
+            match (self.totals, key) {
+                (true, b"pgfault") => memory.own_faults[0] = Some(value),
+                (true, b"pgmajfault") => memory.own_faults[1] = Some(value),
+                _ => {}
+            }
             let key = match (self.totals, key.strip_prefix(b"total_")) {
                 (true, Some(key)) => key,
                 (false, None) => key,
