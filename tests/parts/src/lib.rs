@@ -6,6 +6,7 @@
 //! | [`Kafka`] | Apache Kafka in KRaft mode, one broker | a JDK, Maven |
 //! | [`Docker`] | the Docker engine of Debian, apart from the machine's own | root |
 //! | [`Node`] | a Kubernetes node: etcd, API server, kubelet, containerd | root, Go |
+//! | [`Cadvisor`] | cAdvisor by itself | root, Go |
 //! | [`NodeExporter`] | the node_exporter of Debian | |
 //! | [`Prometheus`] | the Prometheus server of Debian, and promtool | |
 //!
@@ -20,8 +21,10 @@
 //! The same parts at the shell: `cargo run -p taffrail-parts -- up kafka docker`.
 
 pub mod cache;
+mod cadvisor;
 mod cgroup;
 pub mod docker;
+mod go;
 mod http;
 mod image;
 mod janitor;
@@ -36,6 +39,7 @@ mod process;
 pub mod prometheus;
 mod tools;
 
+pub use cadvisor::{Cadvisor, CadvisorOptions, LabelSet, MetricSet};
 pub use docker::Docker;
 pub use image::IMAGE;
 pub use kafka::{Kafka, KafkaOptions, Listener, Record};
@@ -59,7 +63,7 @@ pub struct Listed {
 /// # Errors
 /// When there is no folder for the cache, or it cannot be read.
 pub fn kept_by_others() -> anyhow::Result<Vec<String>> {
-    cache::folders_but(&[kafka::ENTRY, node::ENTRY])
+    cache::folders_but(&[kafka::ENTRY, node::ENTRY, cadvisor::ENTRY])
 }
 
 /// All parts, with what is known of them without fetching anything.
@@ -76,6 +80,11 @@ pub fn catalogue() -> Vec<Listed> {
             name: "node",
             version: format!("Kubernetes {}", node::version()),
             state: cached(node::ENTRY.is_ready()),
+        },
+        Listed {
+            name: "cadvisor",
+            version: format!("cAdvisor {}", cadvisor::version()),
+            state: cached(cadvisor::ENTRY.is_ready()),
         },
         Listed { name: "docker", version: docker::version(), state: installed("dockerd") },
         Listed {
