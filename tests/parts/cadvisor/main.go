@@ -48,7 +48,7 @@ var (
 	storeLabels   = flag.Bool("store_container_labels", true, "have a label for each label of a container")
 	kubeletLabels = flag.Bool("kubelet_labels", false, "have the six labels that kubelet's endpoint has")
 	storage       = flag.Duration("storage_duration", 2*time.Minute, "how long figures are kept")
-	prefixes      = flag.String("raw_cgroup_prefix_whitelist", "", "read these cgroups only, beside the root; separated by commas")
+	prefixes      = flag.String("raw_cgroup_prefix_whitelist", "", "read cgroups whose paths begin so, beside the root and containers; separated by commas")
 )
 
 func main() {
@@ -56,7 +56,7 @@ func main() {
 	flag.Parse()
 	included := chosen(*set)
 	cadvisor, err := manager.New(memory.New(*storage, nil), sysfs.NewRealSysFs(), manager.HousekeepingConfigFlags,
-		included, http.DefaultClient, list(*prefixes), nil, "", 0)
+		included, http.DefaultClient, strings.Split(*prefixes, ","), nil, "", 0)
 	if err != nil {
 		klog.Exitf("no manager: %v", err)
 	}
@@ -91,13 +91,6 @@ func chosen(name string) container.MetricSet {
 		delete(chosen, kind)
 	}
 	return chosen
-}
-
-func list(text string) []string {
-	if text == "" {
-		return nil
-	}
-	return strings.Split(text, ",")
 }
 
 func labels() metrics.ContainerLabelsFunc {
