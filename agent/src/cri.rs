@@ -9,6 +9,7 @@ use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use taffrail_cgroup::{AskLayers, ContainerName, Layer, Names};
@@ -155,14 +156,7 @@ struct Finder {
 impl Finder {
     fn take(&self, snapshot: &Snapshot) {
         self.runtime.note(snapshot);
-        // Without a connection nothing is known that was not known before.
-        let Connection::Connected { runtime, .. } = &snapshot.connection else { return };
-        let told: HashMap<_, _> = names(runtime, &snapshot.containers).into_iter().map(told).collect();
-        let [first, behind_docker] = SOURCES;
-        let (source, other) =
-            if runtime == "docker" { (behind_docker, first) } else { (first, behind_docker) };
-        self.names.set_containers(source, told);
-        self.names.set_containers(other, HashMap::new());
+        tell(&self.names, snapshot);
     }
 }
 
@@ -178,6 +172,30 @@ impl Collector for Finder {
         runtime.block_on(watch(self.config.clone(), told, nudge, |snapshot| self.take(&snapshot)));
         Ok(())
     }
+}
+
+/// Tells `names` once what the runtime calls its containers; nothing when none answers within `patience`.
+pub(crate) async fn tell_once(config: &CriConfig, known: &Names, patience: Duration) {
+    let heard = Notify::new();
+    let enough = async {
+        // Who is not there has told all that it will.
+        let _ = tokio::time::timeout(patience, heard.notified()).await;
+    };
+    watch(config.clone(), enough, Arc::default(), |snapshot| {
+        tell(known, &snapshot);
+        heard.notify_one();
+    })
+    .await;
+}
+
+fn tell(known: &Names, snapshot: &Snapshot) {
+    // Without a connection nothing is known that was not known before.
+    let Connection::Connected { runtime, .. } = &snapshot.connection else { return };
+    let told: HashMap<_, _> = names(runtime, &snapshot.containers).into_iter().map(told).collect();
+    let [first, behind_docker] = SOURCES;
+    let (source, other) = if runtime == "docker" { (behind_docker, first) } else { (first, behind_docker) };
+    known.set_containers(source, told);
+    known.set_containers(other, HashMap::new());
 }
 
 fn told(name: Name) -> (String, Arc<ContainerName>) {

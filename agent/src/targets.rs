@@ -24,6 +24,7 @@ use taffrail_logs::config::{KubernetesLogs, Start};
 use taffrail_logs::decode::Format;
 use taffrail_logs::find::{Handed, Naming, Target};
 use taffrail_record::{Ask, AskError, Beat, Collector, Context, Family, Kind, Node, Samples, Stop};
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::pipeline::Shared;
@@ -242,7 +243,6 @@ impl Finder {
         let sorted = self.sorter.sort(&snapshot.containers);
         self.sorter.report(&sorted.unread);
         self.engine.note(snapshot.connection, Some(&sorted));
-        let named = |info: &ContainerInfo| (info.id.clone(), Arc::new(container_name(info)));
         self.names.set_containers("docker", snapshot.containers.iter().map(named).collect());
         self.handed.set(sorted.targets);
     }
@@ -259,6 +259,24 @@ impl Collector for Finder {
         runtime.block_on(watch(self.config.clone(), told, |snapshot| self.take(snapshot)));
         Ok(())
     }
+}
+
+/// Tells `names` once what the engine calls its containers; nothing when none answers within `patience`.
+pub(crate) async fn tell_once(config: &DockerConfig, names: &Names, patience: Duration) {
+    let told = Notify::new();
+    let enough = async {
+        // Who is not there has told all that it will.
+        let _ = tokio::time::timeout(patience, told.notified()).await;
+    };
+    watch(config.clone(), enough, |snapshot| {
+        names.set_containers("docker", snapshot.containers.iter().map(named).collect());
+        told.notify_one();
+    })
+    .await;
+}
+
+fn named(info: &ContainerInfo) -> (String, Arc<ContainerName>) {
+    (info.id.clone(), Arc::new(container_name(info)))
 }
 
 /// What metrics call a container. Below kubelet the engine's labels say whose it is.

@@ -6,6 +6,8 @@
 //!   Only the shipper's own processor time counts, not the broker's. `-- --help` tells what can be chosen.
 //! - `cargo bench -p taffrail-benches --bench scale`: the agent at a steady rate, with many files, idle, and starting
 //!   anew; each figure with its goal.
+//! - `cargo bench -p taffrail-benches --bench scrapes`: the agent's pages beside node_exporter and cAdvisor, for crowds of
+//!   cgroups, each figure with its goal; `--bench metrics`: the collector by itself, against the bare system calls.
 //! - `cargo bench -p taffrail-benches --bench decode` and `--bench envelope`: micro-benches.
 //!
 //! Figures are ratios within one run on one machine: the machine's other work changes all of them alike.
@@ -14,5 +16,6 @@ pub mod agent;
 pub mod build;
 pub mod crowd;
 pub mod lines;
+pub mod meter;
 pub mod peers;
 pub mod process;

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 use taffrail_text::Parsed;
 
-use super::reasons;
+use super::reasons::{self, Case};
 
 /// A counter that a peer read up to so many seconds ago is the same counter.
 const STALE: f64 = 0.05;
@@ -68,68 +68,92 @@ pub struct Report {
     pub differences: Vec<Difference>,
 }
 
-/// Compares `theirs` with ours, read before and after it.
+/// Compares `theirs` with ours, read before and after it. `older` says that some of theirs may be older than both.
 #[must_use]
-pub fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed]) -> Report {
+pub fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed], older: bool) -> Report {
     let known: BTreeSet<&str> = theirs.iter().map(|family| family.name.as_str()).collect();
     let mut found: BTreeMap<(String, Kind, Option<&'static str>), (usize, String)> = BTreeMap::new();
-    let mut note = |family: &str, kind: Kind, series: &str, more: String| {
-        let reason = reasons::of(family, kind, series, known.contains(family));
-        let example = format!("{series}{more}");
-        found.entry((family.to_owned(), kind, reason)).or_insert((0, example)).0 += 1;
+    let mut note = |case: Case<'_>, more: String| {
+        let (family, reason) = (case.family.to_owned(), reasons::of(&case));
+        let example = format!("{}{more}", case.series);
+        found.entry((family, case.kind, reason)).or_insert((0, example)).0 += 1;
     };
     let (mut ours, earlier, peers) = (series(after), series(before), series(theirs));
+    let cgroups: BTreeSet<&str> = peers.keys().filter_map(|name| cgroup(name)).collect();
+    let listed: BTreeSet<String> = ours.keys().filter_map(|name| cgroup(name)).map(str::to_owned).collect();
     let mut same = 0;
     for (name, (family, value)) in &peers {
+        let case = |kind, series| Case { theirs: Some(*value), ..Case::new(&family.name, kind, series) };
         let exact = ours.remove_entry(name);
         let Some((our_name, (our_family, our_value))) = exact.or_else(|| with_more_labels(&mut ours, name))
         else {
-            note(&family.name, Kind::OnlyTheirs, name, format!(" {value}"));
+            let unlisted = cgroup(name).is_some_and(|id| !listed.contains(id));
+            note(Case { unlisted, ..case(Kind::OnlyTheirs, name) }, format!(" {value}"));
             continue;
         };
-        let moved_from = earlier.get(our_name).map_or(our_value, |(_, value)| *value);
+        let moved_from = earlier.get(&our_name).map_or(our_value, |(_, value)| *value);
         if family.kind != our_family.kind {
             let kinds = format!(": {} here, {} there", our_family.kind.name(), family.kind.name());
-            note(&family.name, Kind::Type, name, kinds);
+            note(case(Kind::Type, name), kinds);
         } else if !is_same(moved_from, our_value, *value) {
-            note(&family.name, Kind::Value, name, format!(": {our_value} here, {value} there"));
+            let grown = older && family.kind == taffrail_record::Kind::Counter && *value <= our_value;
+            let values = format!(": {our_value} here, {value} there");
+            note(Case { grown, ..case(Kind::Value, name) }, values);
         } else if our_name == *name {
             same += 1;
         } else {
-            note(&family.name, Kind::Labels, our_name, String::new());
+            note(case(Kind::Labels, &our_name), String::new());
         }
     }
     for (name, (family, value)) in &ours {
-        note(&family.name, Kind::OnlyOurs, name, format!(" {value}"));
+        let unknown_family = !known.contains(family.name.as_str());
+        let unknown_cgroup = cgroup(name).is_some_and(|id| !cgroups.contains(id));
+        let case = Case::new(&family.name, Kind::OnlyOurs, name);
+        note(Case { unknown_family, unknown_cgroup, ..case }, format!(" {value}"));
     }
     let difference =
         |((family, kind, reason), (series, example))| Difference { family, kind, series, example, reason };
     Report { same, differences: found.into_iter().map(difference).collect() }
 }
 
-type All<'p> = BTreeMap<&'p str, (&'p Parsed, f64)>;
+/// The cgroup of a series, as its label has it.
+fn cgroup(series: &str) -> Option<&str> {
+    split(series).1.into_iter().find_map(|label| label.strip_prefix("id=\"")?.strip_suffix('"'))
+}
+
+type All<'p> = BTreeMap<String, (&'p Parsed, f64)>;
 
 fn series(families: &[Parsed]) -> All<'_> {
     let all = families.iter().flat_map(|family| family.samples.iter().map(move |sample| (family, sample)));
-    all.map(|(family, (series, value))| (series.as_str(), (family, *value))).collect()
+    all.map(|(family, (series, value))| (without_empty(series.as_str()), (family, *value))).collect()
+}
+
+/// To Prometheus a label without a value is no label.
+fn without_empty(series: &str) -> String {
+    if !series.contains("=\"\"") {
+        return series.to_owned();
+    }
+    let (name, labels) = split(series);
+    let kept: Vec<&str> = labels.into_iter().filter(|label| !label.ends_with("=\"\"")).collect();
+    if kept.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", kept.join(",")) }
 }
 
 /// Takes out the one series of ours that has all labels of `wanted`, and more.
-fn with_more_labels<'p>(ours: &mut All<'p>, wanted: &str) -> Option<(&'p str, (&'p Parsed, f64))> {
+fn with_more_labels<'p>(ours: &mut All<'p>, wanted: &str) -> Option<(String, (&'p Parsed, f64))> {
     let (family, labels) = split(wanted);
     let has_all = |name: &str| {
         let (other, all) = split(name);
         other == family && all.len() > labels.len() && labels.iter().all(|label| all.contains(label))
     };
     let mut fitting = ours
-        .range(family..)
+        .range(family.to_owned()..)
         .take_while(|(name, _)| name.starts_with(family))
         .filter(|(name, _)| has_all(name));
-    let name = fitting.next().map(|(name, _)| *name);
+    let name = fitting.next().map(|(name, _)| name.clone())?;
     if fitting.next().is_some() {
         return None;
     }
-    ours.remove_entry(name?)
+    ours.remove_entry(&name)
 }
 
 /// The name, and each label with its value. A comma in a value cuts that in two, on both sides alike.
@@ -197,7 +221,7 @@ mod tests {
         let report = |value: &str| {
             let theirs =
                 format!("# TYPE a_total counter\na_total{{y=\"2\",x=\"1\"}} {value} 1700000000000\n");
-            compare(&before, &after, &parsed(&theirs))
+            compare(&before, &after, &parsed(&theirs), false)
         };
         assert_eq!(report("150"), Report { same: 1, differences: vec![] });
         assert_eq!(report("95").same, 1, "a little older");
@@ -207,10 +231,42 @@ mod tests {
     }
 
     #[test]
+    fn a_cgroup_of_one_side_is_explained_and_a_container_that_we_lack_is_not() {
+        let both = parsed("container_threads{id=\"/a\"} 1\ncontainer_threads{id=\"/b\"} 1\n");
+        let one = parsed("container_threads{id=\"/a\"} 1\n");
+        let ours = compare(&both, &both, &one, false);
+        assert_eq!((ours.same, ours.is_explained()), (1, true), "{}", ours.render());
+        let theirs = compare(&one, &one, &both, false);
+        assert_eq!((theirs.same, theirs.is_explained()), (1, true), "no container: {}", theirs.render());
+        let container = parsed("container_threads{id=\"/a\"} 1\ncontainer_threads{id=\"/b\",name=\"b\"} 1\n");
+        let theirs = compare(&one, &one, &container, false);
+        assert_eq!((theirs.same, theirs.is_explained()), (1, false), "{}", theirs.render());
+    }
+
+    #[test]
+    fn a_label_without_a_value_is_none() {
+        let ours = parsed("a{x=\"1\",y=\"\"} 1\nb{y=\"\"} 1\nc{v=\"p,q=\\\"\\\"\",w=\"\"} 1\n");
+        let theirs = parsed("a{x=\"1\"} 1\nb 1\nc{v=\"p,q=\\\"\\\"\"} 1\n");
+        assert_eq!(compare(&ours, &ours, &theirs, false), Report { same: 3, differences: vec![] });
+    }
+
+    #[test]
+    fn only_a_counter_that_has_grown_since_an_older_reading_is_explained_by_it() {
+        let told = |kind: &str, theirs: &str, older: bool| {
+            let page = |value: &str| parsed(&format!("# TYPE a {kind}\na {value}\n"));
+            compare(&page("200"), &page("200"), &page(theirs), older).is_explained()
+        };
+        assert!(told("counter", "100", true));
+        assert!(!told("counter", "300", true), "it cannot have been more");
+        assert!(!told("counter", "100", false));
+        assert!(!told("gauge", "100", true));
+    }
+
+    #[test]
     fn what_one_side_alone_has_or_types_otherwise_is_told_once_for_a_family() {
         let ours = parsed("# TYPE a gauge\na 1\n# TYPE b gauge\nb{n=\"1\"} 1\nb{n=\"2\"} 1\n");
         let theirs = parsed("# TYPE a counter\na 1\n# TYPE go_threads gauge\ngo_threads 7\n");
-        let report = compare(&ours, &ours, &theirs);
+        let report = compare(&ours, &ours, &theirs, false);
         let told: Vec<_> = report.differences.iter().map(|d| (d.family.as_str(), d.kind, d.series)).collect();
         assert_eq!(
             told,
@@ -225,7 +281,7 @@ mod tests {
         let ours = parsed(
             "a{more=\"m\",x=\"1\"} 1\na{more=\"m\",x=\"2\"} 1\na{more=\"n\",x=\"2\"} 1\nab{x=\"1\",y=\"\"} 1\n",
         );
-        let told: Vec<_> = compare(&ours, &ours, &theirs)
+        let told: Vec<_> = compare(&ours, &ours, &theirs, false)
             .differences
             .iter()
             .map(|d| (d.family.clone(), d.kind, d.series))

@@ -1,13 +1,16 @@
 //! `taffrail metrics`: a scrape for people, and how it differs from what a peer says.
 
 mod diff;
+mod names;
 mod reasons;
 mod table;
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
 use clap::ValueEnum;
@@ -19,10 +22,13 @@ use crate::cli::ConfigArg;
 use crate::config::Config;
 use crate::machine;
 pub use diff::{Difference, Kind, Report, compare};
-pub(crate) use reasons::all as reasons;
+pub(crate) use reasons::listed as known_differences;
 
 /// A peer that does not answer for this long does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a peer may take to read everything once more: kubelet does so every 15 seconds at least.
+const NEXT_READING: Duration = Duration::from_secs(20);
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -68,37 +74,53 @@ impl What {
 /// # Errors
 /// When the configuration is bad, or the peer cannot be read.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let mut config = args.config.load()?;
-    let Some(peer) = &args.diff else {
-        let text = scrape(&config, args.what);
-        let families = taffrail_text::parse(&text, Times::Ignored)?;
-        let shown = if args.json {
-            serde_json::to_string_pretty(&table::json(&families))? + "\n"
-        } else if io::stdout().is_terminal() {
-            table::for_people(&families, args.what)
-        } else {
-            text
-        };
-        io::stdout().write_all(shown.as_bytes())?;
-        return Ok(ExitCode::SUCCESS);
+    let config = args.config.load()?;
+    let names = names::learn(&config).context("cannot ask for the names of containers")?;
+    match &args.diff {
+        Some(peer) => differ(args, config, &names, peer),
+        None => show(args, &config, &names),
+    }
+}
+
+fn show(args: &Args, config: &Config, names: &Arc<Names>) -> anyhow::Result<ExitCode> {
+    let text = scrape(config, args.what, names);
+    let families = taffrail_text::parse(&text, Times::Ignored)?;
+    let shown = if args.json {
+        serde_json::to_string_pretty(&table::json(&families))? + "\n"
+    } else if io::stdout().is_terminal() {
+        table::for_people(&families, args.what)
+    } else {
+        text
     };
+    io::stdout().write_all(shown.as_bytes())?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn differ(args: &Args, mut config: Config, names: &Arc<Names>, peer: &str) -> anyhow::Result<ExitCode> {
+    let read = |text: &str| {
+        taffrail_text::parse(text, Times::Ignored)
+            .with_context(|| format!("{peer} does not speak the text format"))
+    };
+    let mut text = fetch(peer)?;
     config.metrics.containers.descriptors_seconds = 1;
-    let before = taffrail_text::parse(&scrape(&config, args.what), Times::Ignored)?;
-    let theirs = taffrail_text::parse(&fetch(peer)?, Times::Ignored)
-        .with_context(|| format!("{peer} does not speak the text format"))?;
-    if !labels_like_kubelet(&theirs) {
+    if !labels_like_kubelet(&read(&text)?) {
         config.metrics.containers.labels = LabelStyle::Cadvisor;
     }
-    let ours = taffrail_text::parse(&scrape(&config, args.what), Times::Ignored)?;
-    let report = compare(&before, &ours, &theirs);
+    let began = SystemTime::now();
+    let before = taffrail_text::parse(&scrape(&config, args.what, names), Times::Ignored)?;
+    if peer.starts_with("http://") {
+        text = fetch_since(peer, began)?;
+    }
+    let ours = taffrail_text::parse(&scrape(&config, args.what, names), Times::Ignored)?;
+    let report = compare(&before, &ours, &read(&text)?, is_older(&text, began));
     let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.render() };
     io::stdout().write_all(text.as_bytes())?;
     Ok(if report.is_explained() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Collects here and now: no agent need run.
-fn scrape(config: &Config, what: What) -> String {
-    let pages = machine::pages(config, &Names::new());
+fn scrape(config: &Config, what: What, names: &Arc<Names>) -> String {
+    let pages = machine::pages(config, names);
     let page = pages.into_iter().find(|page| page.path == what.path());
     page.map_or_else(String::new, |page| {
         Scraper::new(page.asks, config.http.collector_timeout.0)
@@ -106,6 +128,26 @@ fn scrape(config: &Config, what: What) -> String {
             .scrape(|_| true)
             .render(Format::Text)
     })
+}
+
+/// What a peer says once all that it says was read since then: cAdvisor reads on its own, every second to every minute.
+fn fetch_since(peer: &str, began: SystemTime) -> anyhow::Result<String> {
+    let start = Instant::now();
+    loop {
+        let text = fetch(peer)?;
+        if !is_older(&text, began) || start.elapsed() >= NEXT_READING {
+            return Ok(text);
+        }
+        thread::sleep(Duration::from_secs(1));
+    }
+}
+
+/// Whether a figure of a container says that it was read before then.
+fn is_older(text: &str, then: SystemTime) -> bool {
+    let then = then.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let figures = text.lines().filter(|line| line.starts_with("container_"));
+    let time = |line: &str| line.rsplit_once('}')?.1.split_whitespace().nth(1)?.parse::<u128>().ok();
+    figures.filter_map(time).any(|time| time < then)
 }
 
 /// Whether containers have kubelet's labels; without any container nothing speaks against it.

@@ -7,6 +7,8 @@ struct Reason {
     prefix: &'static str,
     within: &'static str,
     kind: Kind,
+    /// Only where the peer shows 0.
+    zero: bool,
     why: &'static str,
 }
 
@@ -15,16 +17,33 @@ const fn reason(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
 }
 
 const fn reason_in(prefix: &'static str, within: &'static str, kind: Kind, why: &'static str) -> Reason {
-    Reason { prefix, within, kind, why }
+    Reason { prefix, within, kind, zero: false, why }
+}
+
+const fn zero(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
+    Reason { prefix, within: "", kind, zero: true, why }
 }
 
 const OWN_PROCESS: &str = "the peer's own process; the agent's is on /metrics";
 const LOAD: &str = "always 0 in cAdvisor unless its load reader is on";
 const ZERO: &str =
     "cAdvisor shows 0 for what it does not read; metrics.containers.compat: cadvisor does so, too";
+const ABSENT: &str = "cAdvisor shows 0 for what the kernel does not tell of a cgroup; here it is missing";
+const PRESSURE: &str = "cAdvisor reads pressure on cgroup v2 only, and shows 0 on v1";
+const DISK: &str = "cAdvisor shows figures of the whole disk, those of a container too; node_disk_* on the node's page has them";
+const UNSEEN: &str =
+    "missing here when one of the processes may not be seen; cAdvisor counts the others and calls it all";
+const STORED: &str = "the peer was told not to store the labels of containers";
 const MOMENT: &str = "it moves, and was read at another moment";
 const LABEL: &str = "a label that newer releases have";
 const NEWER: &str = "newer than the peer's release, or switched off there";
+
+/// Of a counter that a peer has read before us.
+const OLDER: &str = "the peer read it earlier, and counters only grow";
+const FOREIGN: &str =
+    "a cgroup that the peer has not found yet, or is in hierarchies only at which it does not look";
+const UNLISTED: &str = "no container, pod or class of pods: metrics.containers.roots names such cgroups, labels: cadvisor shows all";
+const UNNAMED: &str = "a container of a runtime that the peer does not ask: there it has no name and no network, here its id is its name";
 
 /// The first that fits is taken.
 static REASONS: &[Reason] = &[
@@ -62,24 +81,53 @@ static REASONS: &[Reason] = &[
         Kind::Value,
         "cAdvisor takes the directory's time, which the kernel may make up; here the first process counts, too",
     ),
-    reason("container_memory_", Kind::OnlyTheirs, ZERO),
-    reason("container_memory_failcnt", Kind::Value, ZERO),
-    reason("container_memory_kernel_usage", Kind::Value, ZERO),
-    reason("container_memory_file_", Kind::Value, ZERO),
-    reason("container_memory_events_", Kind::Value, ZERO),
-    reason("container_memory_workingset_", Kind::Value, ZERO),
+    reason_in("container_", "container_label_", Kind::Labels, STORED),
+    zero("container_cpu_", Kind::OnlyTheirs, ABSENT),
+    zero("container_memory_", Kind::OnlyTheirs, ABSENT),
+    zero("container_oom_events_total", Kind::OnlyTheirs, ABSENT),
+    zero("container_pressure_", Kind::OnlyTheirs, ABSENT),
+    zero("container_threads", Kind::OnlyTheirs, ABSENT),
+    zero("container_processes", Kind::OnlyTheirs, ABSENT),
+    zero("container_pressure_", Kind::Value, PRESSURE),
+    zero("container_memory_failcnt", Kind::Value, ZERO),
+    zero("container_memory_kernel_usage", Kind::Value, ZERO),
+    zero("container_memory_file_", Kind::Value, ZERO),
+    zero("container_memory_events_", Kind::Value, ZERO),
+    zero("container_memory_workingset_", Kind::Value, ZERO),
+    reason(
+        "container_memory_failures_total",
+        Kind::Value,
+        "on cgroup v1 cAdvisor leaves out the page faults of the cgroups below; metrics.containers.compat: cadvisor does so, too",
+    ),
+    zero("container_processes", Kind::Value, "cAdvisor looks for processes in the hierarchy of cpu only"),
+    zero(
+        "container_file_descriptors",
+        Kind::Value,
+        "cAdvisor looks for processes in the hierarchy of cpu only",
+    ),
+    zero("container_sockets", Kind::Value, "cAdvisor looks for processes in the hierarchy of cpu only"),
+    reason("container_file_descriptors", Kind::OnlyTheirs, UNSEEN),
+    reason("container_sockets", Kind::OnlyTheirs, UNSEEN),
+    reason(
+        "container_ulimits_soft",
+        Kind::OnlyOurs,
+        "cAdvisor reads it of the first process that it finds, at times of none",
+    ),
+    reason("container_fs_io_", Kind::OnlyTheirs, DISK),
+    reason("container_fs_read_seconds_total", Kind::OnlyTheirs, DISK),
+    reason("container_fs_write_seconds_total", Kind::OnlyTheirs, DISK),
+    reason("container_fs_reads_merged_total", Kind::OnlyTheirs, DISK),
+    reason("container_fs_writes_merged_total", Kind::OnlyTheirs, DISK),
+    reason("container_fs_reads_total", Kind::OnlyTheirs, DISK),
+    reason("container_fs_writes_total", Kind::OnlyTheirs, DISK),
+    reason("container_fs_sector_", Kind::OnlyTheirs, DISK),
+    zero("machine_nvm_", Kind::OnlyTheirs, "always 0 on a machine without persistent memory"),
     reason(
         "container_oom_events_total",
         Kind::Value,
         "cAdvisor counts lines of the kernel's log from its own start on; here the cgroup's own counter counts from its beginning",
     ),
-    reason("container_spec_cpu_period", Kind::OnlyTheirs, "0 for a cgroup that has no period"),
-    reason(
-        "container_memory_failures_total",
-        Kind::Value,
-        "on cgroup version 1 cAdvisor leaves out what is in cgroups below, as metrics.containers.compat: cadvisor does; else it \
-         moves, and was read at another moment",
-    ),
+    zero("container_spec_cpu_period", Kind::OnlyTheirs, "0 for a cgroup that has no period"),
     reason("container_memory_", Kind::Value, MOMENT),
     reason("container_threads", Kind::Value, MOMENT),
     reason("container_processes", Kind::Value, MOMENT),
@@ -103,16 +151,126 @@ static REASONS: &[Reason] = &[
     ),
 ];
 
-/// Every reason: the beginning of the names, what else a series contains, the kind of difference, why.
-pub(crate) fn all() -> impl Iterator<Item = [&'static str; 4]> {
-    REASONS.iter().map(|reason| [reason.prefix, reason.within, reason.kind.name(), reason.why])
+/// A difference that wants a reason.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Case<'a> {
+    pub(super) family: &'a str,
+    pub(super) kind: Kind,
+    pub(super) series: &'a str,
+    /// What the peer shows.
+    pub(super) theirs: Option<f64>,
+    /// The peer has no such family.
+    pub(super) unknown_family: bool,
+    /// The peer has no series of this cgroup.
+    pub(super) unknown_cgroup: bool,
+    /// Here there is no series of this cgroup.
+    pub(super) unlisted: bool,
+    /// A counter that the peer has read before us, and that was less then.
+    pub(super) grown: bool,
 }
 
-/// Why a series of `family` differs so. `known` says whether the peer has the family at all.
-pub(super) fn of(family: &str, kind: Kind, series: &str, known: bool) -> Option<&'static str> {
+impl<'a> Case<'a> {
+    pub(super) fn new(family: &'a str, kind: Kind, series: &'a str) -> Self {
+        Case {
+            family,
+            kind,
+            series,
+            theirs: None,
+            unknown_family: false,
+            unknown_cgroup: false,
+            unlisted: false,
+            grown: false,
+        }
+    }
+
+    /// Of a cgroup that is neither a container nor a pod, as far as the peer knows.
+    fn is_plain(&self) -> bool {
+        !self.series.contains(",name=\"") && !self.series.contains("pod=\"")
+    }
+
+    /// Of a container that no runtime has named: it is called by its id, and its image is unknown.
+    fn is_unnamed(&self) -> bool {
+        let name = self.series.split_once(",name=\"").and_then(|(_, rest)| rest.split_once('"'));
+        let is_id = |name: &str| !name.is_empty() && self.series.contains(&format!("/{name}\","));
+        !self.series.contains("image=\"") && name.is_some_and(|(name, _)| is_id(name))
+    }
+}
+
+/// Why it differs; nothing when nobody knows.
+pub(super) fn of(case: &Case<'_>) -> Option<&'static str> {
     let fits = |reason: &&Reason| {
-        reason.kind == kind && family.starts_with(reason.prefix) && series.contains(reason.within)
+        reason.kind == case.kind
+            && case.family.starts_with(reason.prefix)
+            && case.series.contains(reason.within)
+            && (!reason.zero || case.theirs == Some(0.0))
     };
+    if case.unknown_cgroup {
+        return Some(FOREIGN);
+    }
+    if case.unlisted && case.is_plain() {
+        return Some(UNLISTED);
+    }
     let listed = REASONS.iter().find(fits).map(|reason| reason.why);
-    listed.or_else(|| (kind == Kind::OnlyOurs && !known).then_some(NEWER))
+    let unnamed = case.is_unnamed()
+        && (case.kind == Kind::Labels
+            || case.kind == Kind::OnlyOurs && case.family.starts_with("container_network_"));
+    listed
+        .or_else(|| unnamed.then_some(UNNAMED))
+        .or_else(|| case.unknown_family.then_some(NEWER))
+        .or_else(|| case.grown.then_some(OLDER))
+}
+
+/// Each reason, and the families that it concerns with how they differ; as people read them.
+pub(crate) fn listed() -> Vec<(&'static str, Vec<String>)> {
+    let mut all: Vec<(&str, Vec<String>)> = Vec::new();
+    for reason in REASONS {
+        let text = format!("`{}`: {}", families(reason), reason.kind.name());
+        match all.iter_mut().find(|(why, _)| *why == reason.why) {
+            Some((_, concerned)) => concerned.push(text),
+            None => all.push((reason.why, vec![text])),
+        }
+    }
+    let by_cgroup = |what: &str, kind: Kind| vec![format!("{what}: {}", kind.name())];
+    all.push((FOREIGN, by_cgroup("series of a cgroup", Kind::OnlyOurs)));
+    all.push((UNLISTED, by_cgroup("series of a cgroup", Kind::OnlyTheirs)));
+    all.push((UNNAMED, by_cgroup("`name`, `container_network_*`", Kind::OnlyOurs)));
+    all.push((OLDER, vec![format!("counters: {}", Kind::Value.name())]));
+    all.push((NEWER, vec![format!("any other family: {}", Kind::OnlyOurs.name())]));
+    all
+}
+
+fn families(reason: &Reason) -> String {
+    let within = if reason.within.is_empty() { String::new() } else { format!(" with {}", reason.within) };
+    let zero = if reason.zero { " = 0" } else { "" };
+    format!("{}*{within}{zero}", reason.prefix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peers_zero_is_explained_and_a_peers_figure_is_not() {
+        let case = Case::new("container_memory_rss", Kind::OnlyTheirs, "container_memory_rss");
+        assert_eq!(of(&Case { theirs: Some(0.0), ..case }), Some(ABSENT));
+        assert_eq!(of(&Case { theirs: Some(4096.0), ..case }), None);
+    }
+
+    #[test]
+    fn a_container_is_unnamed_when_its_id_is_its_name() {
+        let family = "container_network_receive_bytes_total";
+        let of = |series| of(&Case::new(family, Kind::OnlyOurs, series));
+        assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="5e"}"#), Some(UNNAMED));
+        assert_eq!(of(r#"x{id="/docker/5e",image="nginx",interface="eth0",name="5e"}"#), None);
+        assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="web"}"#), None);
+        assert_eq!(of(r#"x{id="/docker/5e",interface="eth0"}"#), None);
+    }
+
+    #[test]
+    fn every_reason_is_listed_once() {
+        let listed = listed();
+        for reason in REASONS {
+            assert_eq!(listed.iter().filter(|(why, _)| *why == reason.why).count(), 1, "{}", reason.why);
+        }
+    }
 }

@@ -26,6 +26,7 @@ use crate::cri;
 use crate::http::REQUEST_FAMILIES;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::machine;
+use crate::metrics::known_differences;
 use crate::output::make_shipper;
 use crate::reload::Reload;
 use crate::tap::TapHub;
@@ -47,14 +48,14 @@ const SWITCHED: &str = "
 |---|---|---|
 ";
 
-const DIFFERENT: &str = "
-## Differences to peers
+const DIFFERENCES: &str = "
+## Differences to cAdvisor, kubelet and node_exporter
 
-`taffrail metrics --diff` compares with a running cAdvisor, kubelet or node_exporter, and explains differences by the first of these
-that fits; one that none fits is an unexplained difference.
+What `taffrail metrics --diff` explains: each reason, with the families (`*`: and whatever the name goes on with) and
+what differs. `only theirs`: the peer alone has it; `only ours`: the agent alone; `= 0`: where the peer shows 0.
 
-| series | difference | why |
-|---|---|---|
+| reason | families |
+|---|---|
 ";
 
 /// The page.
@@ -78,10 +79,9 @@ pub(super) fn page() -> anyhow::Result<String> {
     for [series, shown, why] in SWITCHED_BACK {
         let _ = writeln!(text, "| {series} | {shown} | {why} |");
     }
-    text += DIFFERENT;
-    for [prefix, within, kind, why] in crate::metrics::reasons() {
-        let within = if within.is_empty() { String::new() } else { format!(" with `{within}`") };
-        let _ = writeln!(text, "| `{prefix}*`{within} | {kind} | {} |", cell(why));
+    text.push_str(DIFFERENCES);
+    for (why, families) in known_differences() {
+        let _ = writeln!(text, "| {} | {} |", cell(why), families.join("; "));
     }
     Ok(text)
 }

@@ -6,6 +6,7 @@
 //! | [`Kafka`] | Apache Kafka in KRaft mode, one broker | a JDK, Maven |
 //! | [`Docker`] | the Docker engine of Debian, apart from the machine's own | root |
 //! | [`Node`] | a Kubernetes node: etcd, API server, kubelet, containerd | root, Go |
+//! | [`Cadvisor`] | cAdvisor by itself | root, Go |
 //! | [`NodeExporter`] | the node_exporter of Debian | |
 //! | [`Prometheus`] | the Prometheus server of Debian, and promtool | |
 //! | [`Vm`] | a virtual machine with a kernel of its own, which runs a script to its end | x86-64 |
@@ -21,8 +22,10 @@
 //! The same parts at the shell: `cargo run -p taffrail-parts -- up kafka docker`.
 
 pub mod cache;
+mod cadvisor;
 mod cgroup;
 pub mod docker;
+mod go;
 mod http;
 mod image;
 mod janitor;
@@ -38,6 +41,7 @@ pub mod prometheus;
 mod tools;
 pub mod vm;
 
+pub use cadvisor::{Cadvisor, CadvisorOptions, LabelSet, MetricSet};
 pub use docker::Docker;
 pub use image::IMAGE;
 pub use kafka::{Kafka, KafkaOptions, Listener, Record};
@@ -63,7 +67,7 @@ pub struct Listed {
 /// When there is no folder for the cache, or it cannot be read.
 pub fn kept_by_others() -> anyhow::Result<Vec<String>> {
     let [older, newer] = Kernel::EACH.map(Kernel::entry);
-    cache::folders_but(&[kafka::ENTRY, node::ENTRY, older, newer])
+    cache::folders_but(&[kafka::ENTRY, node::ENTRY, cadvisor::ENTRY, older, newer])
 }
 
 /// All parts, with what is known of them without fetching anything.
@@ -80,6 +84,11 @@ pub fn catalogue() -> Vec<Listed> {
             name: "node",
             version: format!("Kubernetes {}", node::version()),
             state: cached(node::ENTRY.is_ready()),
+        },
+        Listed {
+            name: "cadvisor",
+            version: format!("cAdvisor {}", cadvisor::version()),
+            state: cached(cadvisor::ENTRY.is_ready()),
         },
         Listed { name: "docker", version: docker::version(), state: installed("dockerd") },
         Listed {

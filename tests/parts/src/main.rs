@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use taffrail_parts::{
-    Docker, Kafka, KafkaOptions, Kernel, Listener, Node, NodeExporter, NodeOptions, Prometheus, Target, Vm,
-    cache, docker, node,
+    Cadvisor, CadvisorOptions, Docker, Kafka, KafkaOptions, Kernel, Listener, Node, NodeExporter,
+    NodeOptions, Prometheus, Target, Vm, cache, docker, node,
 };
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
@@ -68,15 +68,23 @@ enum Name {
     Docker,
     Node,
     NodeExporter,
+    Cadvisor,
     Prometheus,
     Vm,
     All,
 }
 
 impl Name {
-    // An exporter before the server that scrapes it.
-    const EACH: [Self; 6] =
-        [Self::NodeExporter, Self::Prometheus, Self::Kafka, Self::Docker, Self::Node, Self::Vm];
+    // An engine before what reads its containers, exporters before the server that scrapes them.
+    const EACH: [Self; 7] = [
+        Self::NodeExporter,
+        Self::Docker,
+        Self::Cadvisor,
+        Self::Prometheus,
+        Self::Kafka,
+        Self::Node,
+        Self::Vm,
+    ];
 
     /// The parts meant by these names, each once, in the order of starting.
     fn chosen(names: &[Self]) -> Vec<Self> {
@@ -123,6 +131,7 @@ enum Running {
     Docker(Docker),
     Node(Node),
     NodeExporter(NodeExporter),
+    Cadvisor(Cadvisor),
     Prometheus(Prometheus),
 }
 
@@ -154,6 +163,9 @@ impl Running {
                 "parts: node-exporter, in another shell:\n  curl http://{}/metrics\n",
                 exporter.address()
             ),
+            Running::Cadvisor(cadvisor) => {
+                format!("parts: cadvisor, in another shell:\n  curl http://{}/metrics\n", cadvisor.address())
+            }
             Running::Prometheus(prometheus) => format!(
                 "parts: prometheus, in another shell:\n  promtool query instant http://{} up\n",
                 prometheus.address()
@@ -164,10 +176,17 @@ impl Running {
 
 fn up(parts: &[Name], kafka: &KafkaOptions, mut targets: Vec<Target>) -> Result<()> {
     let mut running = Vec::new();
+    let mut engine = None;
     for part in parts {
-        let (started, addresses) = start(*part, kafka, &targets)?;
+        let (started, addresses) = start(*part, kafka, &targets, engine.clone())?;
         if let Running::NodeExporter(exporter) = &started {
             targets.push(Target::new("node-exporter", exporter.address(), "/metrics"));
+        }
+        if let Running::Cadvisor(cadvisor) = &started {
+            targets.push(Target::new("cadvisor", cadvisor.address(), "/metrics"));
+        }
+        if let Running::Docker(docker) = &started {
+            engine = Some(docker.host());
         }
         running.push(started);
         for (name, value) in addresses {
@@ -193,7 +212,12 @@ fn target(text: &str) -> Result<Target> {
     Ok(Target::new(text, address, if path.is_empty() { "/metrics" } else { path }))
 }
 
-fn start(part: Name, kafka: &KafkaOptions, targets: &[Target]) -> Result<(Running, Addresses)> {
+fn start(
+    part: Name,
+    kafka: &KafkaOptions,
+    targets: &[Target],
+    engine: Option<String>,
+) -> Result<(Running, Addresses)> {
     match part {
         Name::NodeExporter => {
             let exporter = NodeExporter::start(&[])?;
@@ -202,6 +226,15 @@ fn start(part: Name, kafka: &KafkaOptions, targets: &[Target]) -> Result<(Runnin
                 ("NODE_EXPORTER_LOG", exporter.log().display().to_string()),
             ];
             Ok((Running::NodeExporter(exporter), addresses))
+        }
+        Name::Cadvisor => {
+            let cadvisor =
+                Cadvisor::start(&CadvisorOptions { docker: engine, ..CadvisorOptions::default() })?;
+            let addresses = vec![
+                ("CADVISOR", cadvisor.address().to_string()),
+                ("CADVISOR_LOG", cadvisor.log().display().to_string()),
+            ];
+            Ok((Running::Cadvisor(cadvisor), addresses))
         }
         Name::Prometheus => {
             let prometheus = Prometheus::start(targets, &[])?;
@@ -266,6 +299,7 @@ fn fetch(part: Name) -> Result<()> {
         Name::Docker => Docker::fetch(),
         Name::Node => Node::fetch(),
         Name::NodeExporter => NodeExporter::fetch(),
+        Name::Cadvisor => Cadvisor::fetch(),
         Name::Prometheus => Prometheus::fetch(),
         Name::Vm => Vm::fetch(),
     }

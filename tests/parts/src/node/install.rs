@@ -3,26 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::cache::Entry;
+use crate::go::Source;
 use crate::{image, packages, tools};
 
-const MODULE: &str = include_str!("../../node/go.mod");
-const SUMS: &str = include_str!("../../node/go.sum");
-const MAIN: &str = include_str!("../../node/main.go");
+const SOURCE: Source = Source {
+    module: include_str!("../../node/go.mod"),
+    sums: include_str!("../../node/go.sum"),
+    main: include_str!("../../node/main.go"),
+};
 const PAUSE: &str = include_str!("../../node/pause.c");
 
 /// The node's place in the cache.
-pub(crate) const ENTRY: Entry<'static> = Entry { part: "node", pins: &[MODULE, SUMS, MAIN, PAUSE] };
+pub(crate) const ENTRY: Entry<'static> =
+    Entry { part: "node", pins: &[SOURCE.module, SOURCE.sums, SOURCE.main, PAUSE] };
 
 /// The image of the first process of every pod, by the full name that containerd looks for.
 pub(crate) const PAUSE_IMAGE: &str = "docker.io/taffrail/pause:parts";
 
 /// The version of Kubernetes in the module.
 pub(crate) fn version() -> &'static str {
-    let required = MODULE.split("k8s.io/kubernetes ").nth(1).unwrap_or_default();
-    required.lines().next().unwrap_or("unknown").trim()
+    SOURCE.version_of("k8s.io/kubernetes")
 }
 
 /// The installed programs.
@@ -59,35 +62,12 @@ impl Installed {
 
 fn build(folder: &Path) -> Result<()> {
     build_pause(folder)?;
-    packages::find("go")
-        .context("building the Kubernetes node takes Go 1.24 or newer, which is not on PATH")?;
     eprintln!("parts: building Kubernetes {}, about seven minutes on two cores", version());
-    let source = folder.join("source");
-    tools::create_folder(&source)?;
-    for (name, text) in [("go.mod", MODULE), ("go.sum", SUMS), ("main.go", MAIN)] {
-        tools::write(&source.join(name), text)?;
-    }
     let version = version();
     let (major, minor) = major_minor(version);
     let set = |name: &str, value: &str| format!("-X k8s.io/component-base/version.{name}={value}");
-    let flags = [set("gitVersion", version), set("gitMajor", major), set("gitMinor", minor)].join(" ");
-    let mut go = go();
-    go.current_dir(&source).args(["build", "-trimpath", "-ldflags"]).arg(format!("-s -w {flags}"));
-    tools::run(go.arg("-o").arg(folder.join("kubernetes-node")).arg("."))?;
-    Ok(())
-}
-
-/// Go with settings that decide what is built and from where, whatever the user's own.
-fn go() -> Command {
-    let mut go = Command::new("go");
-    go.env("CGO_ENABLED", "0").env("GOTOOLCHAIN", "local").env("GOFLAGS", "-mod=readonly -buildvcs=false");
-    let asked = tools::run(Command::new("go").args(["env", "GOPROXY"])).unwrap_or_default();
-    let proxy = String::from_utf8_lossy(&asked).trim().to_owned();
-    // What the proxy does not have is a mistake in go.mod: no reason to go looking for repositories.
-    if let Some(proxy) = proxy.strip_suffix(",direct").or(proxy.strip_suffix("|direct")) {
-        go.env("GOPROXY", proxy);
-    }
-    go
+    let linked = [set("gitVersion", version), set("gitMajor", major), set("gitMinor", minor)].join(" ");
+    SOURCE.build(folder, "kubernetes-node", &linked)
 }
 
 fn build_pause(folder: &Path) -> Result<()> {
@@ -123,7 +103,7 @@ mod tests {
     #[test]
     fn staging_modules_have_the_version_of_kubernetes() {
         let staging = version().replacen("v1.", "v0.", 1);
-        let replaced: Vec<&str> = MODULE.lines().filter(|line| line.contains(" => ")).collect();
+        let replaced: Vec<&str> = SOURCE.module.lines().filter(|line| line.contains(" => ")).collect();
         assert!(!replaced.is_empty());
         for line in replaced {
             assert!(line.ends_with(&staging), "{line}");
