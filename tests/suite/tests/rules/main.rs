@@ -2,6 +2,7 @@
 //! Prometheus that scrapes real agents in real trouble.
 
 mod files;
+mod live;
 #[path = "../support/mod.rs"]
 mod support;
 mod table;

@@ -7,6 +7,7 @@
 mod agent;
 mod arrived;
 mod exposition;
+mod fuse;
 mod printed;
 
 use std::fs::File;
@@ -16,11 +17,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use agent::Agent;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use arrived::Arrived;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use exposition::{Exposition, Series};
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use fuse::Unanswered;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use printed::{Mix, as_containerd_keeps_it, as_docker_keeps_it, text};
 
