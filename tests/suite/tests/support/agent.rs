@@ -136,11 +136,12 @@ impl Agent {
     /// Its process id; that of an agent in namespaces of its own as the machine has it.
     pub(crate) fn id(&self) -> Result<u32> {
         let id = self.child.as_ref().context("it does not run")?.id();
-        if fs::read_to_string(format!("/proc/{id}/comm"))?.trim() != "unshare" {
+        let name = fs::read_to_string(format!("/proc/{id}/comm"))?;
+        if !["unshare", "nsenter"].contains(&name.trim()) {
             return Ok(id);
         }
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
-        Ok(children.split_whitespace().next().context("unshare has started nothing")?.parse()?)
+        Ok(children.split_whitespace().next().context("it was not started yet")?.parse()?)
     }
 
     /// `run` in mount and PID namespaces of its own, after a script that runs there as root. What it mounts ends with it.
