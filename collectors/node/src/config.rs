@@ -15,7 +15,7 @@ use crate::list::{Entry, LIST};
 #[serde(default, deny_unknown_fields)]
 pub struct NodeMetricsConfig {
     /// Collectors to switch on beside those that are on by default: `hwmon`, `interrupts`, `processes`,
-    /// `softirqs`, `tcpstat`.
+    /// `softirqs`, `systemd`, `tcpstat`.
     #[schemars(with = "Vec<String>")]
     pub enable: Vec<CollectorName>,
     /// Collectors to switch off, by node_exporter's names for them.
@@ -39,6 +39,8 @@ pub struct NodeMetricsConfig {
     pub stat: StatConfig,
     /// Metrics that others leave in files.
     pub textfile: TextfileConfig,
+    /// What is asked of systemd.
+    pub systemd: SystemdConfig,
 }
 
 impl Default for NodeMetricsConfig {
@@ -57,6 +59,7 @@ impl Default for NodeMetricsConfig {
             netstat: FieldFilter { fields: Pattern::known(NETSTAT) },
             stat: StatConfig::default(),
             textfile: TextfileConfig::default(),
+            systemd: SystemdConfig::default(),
         }
     }
 }
@@ -169,6 +172,38 @@ pub struct TextfileConfig {
     /// Directories whose `*.prom` files are read, as the host names them; `*`, `?` and `[]` stand for what
     /// matches.
     pub directories: Vec<PathBuf>,
+}
+
+/// What is asked of systemd, once the collector `systemd` is on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SystemdConfig {
+    /// Regular expression of units to show; empty: all.
+    pub unit_include: Pattern,
+    /// Regular expression of units to leave out; empty: none.
+    pub unit_exclude: Pattern,
+    /// Whether restarts of services are counted, which is one question more for each.
+    pub restarts: bool,
+    /// How long a scrape waits for systemd to answer, in milliseconds.
+    pub patience_ms: u64,
+}
+
+impl Default for SystemdConfig {
+    fn default() -> Self {
+        SystemdConfig {
+            unit_include: Pattern::default(),
+            unit_exclude: Pattern::known(r"^.+\.(automount|device|mount|scope|slice)$"),
+            restarts: false,
+            patience_ms: 2000,
+        }
+    }
+}
+
+impl SystemdConfig {
+    /// Whether a unit of this name is shown.
+    pub(crate) fn shows(&self, name: &str) -> bool {
+        self.unit_include.matches(name).unwrap_or(true) && !self.unit_exclude.matches(name).unwrap_or(false)
+    }
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod sockstat;
 mod softirqs;
 mod softnet;
 mod stat;
+mod systemd;
 mod tcpstat;
 mod textfile;
 mod thermal_zone;
@@ -57,7 +58,8 @@ mod vmstat;
 use std::sync::Arc;
 
 pub use config::{
-    CollectorName, DeviceFilter, FieldFilter, FilesystemConfig, NodeMetricsConfig, StatConfig, TextfileConfig,
+    CollectorName, DeviceFilter, FieldFilter, FilesystemConfig, NodeMetricsConfig, StatConfig, SystemdConfig,
+    TextfileConfig,
 };
 pub use pattern::Pattern;
 use taffrail_kernfs::Roots;

@@ -32,7 +32,7 @@ const fn off<C: Make>() -> Entry {
 }
 
 /// In the order in which they are asked. Off is what node_exporter or kube-prometheus switches off.
-pub(crate) static LIST: [Entry; 38] = [
+pub(crate) static LIST: [Entry; 39] = [
     on::<crate::build_info::BuildInfo>(),
     on::<crate::cpu::Cpu>(),
     on::<crate::cpufreq::CpuFreq>(),
@@ -70,5 +70,6 @@ pub(crate) static LIST: [Entry; 38] = [
     off::<crate::interrupts::Interrupts>(),
     off::<crate::processes::Processes>(),
     off::<crate::softirqs::SoftIrqs>(),
+    off::<crate::systemd::Systemd>(),
     off::<crate::tcpstat::TcpStat>(),
 ];

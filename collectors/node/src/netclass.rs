@@ -9,7 +9,7 @@ use std::path::Path;
 
 use nix::sys::socket::SockProtocol;
 use taffrail_kernfs::parse::hexadecimal;
-use taffrail_kernfs::{Kept, Page, Roots, Troubles};
+use taffrail_kernfs::{Kept, Page, Reason, Roots, Troubles};
 use taffrail_record::{AskError, Family, Labels, Samples};
 
 use crate::device::device;
@@ -99,6 +99,8 @@ struct Interface {
     said: [Vec<u8>; TEXTS.len()],
     info: Option<Labels>,
     read: bool,
+    /// Whether the last scrape could read all that it looked for: what failed is looked for again.
+    whole: bool,
     stamp: Option<u64>,
     /// In how many scrapes the stamp was the same.
     agreed: u8,
@@ -130,7 +132,9 @@ impl Collect for NetClass {
         let many = interfaces.len() > KEPT;
         for interface in &mut interfaces {
             let stamp = stamps.get(interface.name.as_bytes()).copied();
+            let before = errors(&troubles);
             interface.refresh(stamp, page, &mut troubles);
+            interface.whole = errors(&troubles) == before;
             if many {
                 interface.close();
             }
@@ -154,6 +158,7 @@ impl Interface {
             said: Default::default(),
             info: None,
             read: false,
+            whole: false,
             stamp: None,
             agreed: 0,
         }
@@ -167,9 +172,9 @@ impl Interface {
     fn refresh(&mut self, stamp: Option<u64>, page: &mut Page, troubles: &mut Troubles) {
         let flags = self.figures[FLAGS];
         self.agreed = if stamp.is_some() && stamp == self.stamp { self.agreed.saturating_add(1) } else { 0 };
-        let unchanged = self.read && self.agreed >= AGREED;
+        let unchanged = self.read && self.whole && self.agreed >= AGREED;
         self.stamp = stamp;
-        let known = unchanged || self.is_known(page, troubles);
+        let known = unchanged || (self.is_known(page, troubles) && self.whole);
         for at in 0..UP {
             // What it did not tell it will not tell before something changes.
             let skipped = if unchanged {
@@ -242,6 +247,14 @@ fn stamps(dump: &mut Dump) -> HashMap<Vec<u8>, u64> {
     if asked.is_ok() { stamps } else { HashMap::new() }
 }
 
+/// Reads that failed, those of what went away meanwhile as well.
+fn errors(troubles: &Troubles) -> u64 {
+    [Reason::Gone, Reason::Denied, Reason::Malformed, Reason::Failed]
+        .map(|reason| troubles.count(reason))
+        .iter()
+        .sum()
+}
+
 /// Whether what the file says has changed. A driver that does not tell says nothing.
 fn renew(said: &mut Vec<u8>, file: &mut Kept, page: &mut Page, troubles: &mut Troubles) -> bool {
     let text = match file.read_once(page) {
@@ -258,7 +271,7 @@ fn renew(said: &mut Vec<u8>, file: &mut Kept, page: &mut Page, troubles: &mut Tr
 
 fn figure(at: usize, file: &mut Kept, page: &mut Page, troubles: &mut Troubles) -> Option<f64> {
     if ATTRIBUTES[at] == "flags" || ATTRIBUTES[at] == "dev_id" {
-        let text = file.read_once(page).ok()?.trim_ascii();
+        let text = troubles.take(file.read_once(page))?.trim_ascii();
         return Some(hexadecimal(text.strip_prefix(b"0x")?)? as f64);
     }
     let value = attribute(file, page, troubles)? as f64;

@@ -29,7 +29,7 @@ use crate::{http, packages, tools};
 const START: Duration = Duration::from_secs(90);
 const NEEDS: [(&str, &str); 2] = [("prometheus", "prometheus"), ("promtool", "prometheus")];
 
-/// What is scraped: one address and path, under the name of a job.
+/// What is scraped: one address and path, under the name of a job. Those of the same job differ in their addresses only.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Target {
     /// The value of the label `job`.
@@ -51,7 +51,14 @@ impl Target {
         Self { job, address, path, interval: Duration::from_secs(1), honor_timestamps: true }
     }
 
-    fn settings(&self) -> Value {
+    /// The job's settings, with whatever else of `all` belongs to the same job; nothing when one before it has said so.
+    fn settings(&self, all: &[Target]) -> Option<Value> {
+        let mut of_job = all.iter().filter(|target| target.job == self.job);
+        let addresses: Vec<String> = of_job.clone().map(|target| target.address.to_string()).collect();
+        (of_job.next() == Some(self)).then(|| self.job_settings(&addresses))
+    }
+
+    fn job_settings(&self, addresses: &[String]) -> Value {
         let interval = format!("{}ms", self.interval.as_millis());
         json!({
             "job_name": self.job,
@@ -59,7 +66,7 @@ impl Target {
             "scrape_interval": interval,
             "scrape_timeout": interval,
             "honor_timestamps": self.honor_timestamps,
-            "static_configs": [{ "targets": [self.address.to_string()] }],
+            "static_configs": [{ "targets": addresses }],
         })
     }
 }
@@ -86,7 +93,7 @@ impl Prometheus {
         let settings = json!({
             "global": { "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s" },
             "rule_files": rules,
-            "scrape_configs": targets.iter().map(Target::settings).collect::<Vec<_>>(),
+            "scrape_configs": targets.iter().filter_map(|target| target.settings(targets)).collect::<Vec<_>>(),
         });
         // JSON is YAML.
         tools::write(&config, settings.to_string())?;

@@ -95,7 +95,7 @@ impl Globs {
         };
         for (prefix, deep, matcher) in &self.patterns {
             let pattern = matcher.glob().glob();
-            let depth = if *deep { MAX_DEPTH } else { pattern.matches('/').count() };
+            let depth = if *deep { MAX_DEPTH } else { levels(pattern, prefix) };
             let last = pattern.rsplit('/').next().unwrap_or_default();
             // A directory that is named like a log is said to be none; one that any name would match is no surprise.
             let by_name = last.bytes().any(|byte| byte != b'*');
@@ -145,6 +145,13 @@ fn fixed_prefix(pattern: &str) -> PathBuf {
         prefix.push(component);
     }
     prefix
+}
+
+/// How many directories of a pattern without `**` lie below its prefix. What is deeper is not touched: another's mount
+/// may hang whoever lists it.
+fn levels(pattern: &str, prefix: &Path) -> usize {
+    let known = prefix.components().filter(|component| matches!(component, Component::Normal(_))).count();
+    pattern.matches('/').count().saturating_sub(known + 1)
 }
 
 fn crosses(pattern: &str) -> bool {
@@ -236,5 +243,18 @@ mod tests {
         assert!(found.targets.iter().all(|target| !target.key.contains("/state/")), "{:?}", found.targets);
         let refused: Vec<_> = found.refused.iter().map(|(path, why)| (path.clone(), why.reason())).collect();
         assert_eq!(refused, [(root.path().join("state"), "own_directory")]);
+    }
+
+    #[test]
+    fn no_deeper_directory_is_touched_than_a_pattern_reaches() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(root.path().join("a/b/c")).expect("directories");
+        let touched = |pattern: &str| {
+            let paths = vec![format!("{}/{pattern}", root.path().display())];
+            let input = FileInput { paths, ..FileInput::default() };
+            Globs::new(&input, Arc::default()).scan().directories.len()
+        };
+        let patterns = ["x.log", "*.log", "*/x.log", "a/*.log", "a/*/x.log", "{a,x/y}/*.log"];
+        assert_eq!(patterns.map(touched), [1, 1, 2, 1, 2, 3]);
     }
 }

@@ -17,8 +17,10 @@ const SOURCE: &str = include_str!("preload.c");
 const FAILING_CLOCKS: u64 = 0;
 const HANGING: u64 = 8;
 const THREAD: u64 = 16;
-const COUNT: u64 = 32;
-const STEPS: u64 = 40;
+const FAILING_READS: u64 = 32;
+const ERROR: u64 = 40;
+const COUNT: u64 = 48;
+const STEPS: u64 = 56;
 const MOST_STEPS: u64 = 4096;
 const SIZE: u64 = STEPS + 16 * MOST_STEPS;
 /// No kernel's is longer.
@@ -39,7 +41,7 @@ impl Preload {
     /// # Errors
     /// When there is no C compiler (Debian package build-essential), or the directory cannot be written.
     pub fn build(directory: &Path, thread: &str) -> Result<Self> {
-        ensure!(thread.len() < (COUNT - THREAD) as usize, "no thread has so long a name: {thread}");
+        ensure!(thread.len() < (FAILING_READS - THREAD) as usize, "no thread has so long a name: {thread}");
         let (source, library) = (directory.join("preload.c"), directory.join("preload.so"));
         File::create(&source)
             .and_then(|mut file| file.write_all(SOURCE.as_bytes()))
@@ -93,6 +95,23 @@ impl Preload {
     /// When the file cannot be read.
     pub fn has_failed(&self) -> Result<bool> {
         Ok(self.get(FAILING_CLOCKS)? == 0)
+    }
+
+    /// The next reads at a position by threads of the name, so many of them, fail with an error of the kernel's.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn fail_reads(&self, count: i64, error: i32) -> Result<()> {
+        self.put(ERROR, error.into())?;
+        self.put(FAILING_READS, count)
+    }
+
+    /// How many of those failures are left to come.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn failures_left(&self) -> Result<i64> {
+        self.get(FAILING_READS)
     }
 
     /// The next read at a position by a thread of the name hangs, as on a disk that does not answer. Other reads do not.

@@ -33,6 +33,8 @@ struct control {
     _Atomic int64_t failing_clocks;    /* so many readings of the wall clock fail, by threads of the name below */
     _Atomic int64_t hanging;           /* 1: the next read at a position, by such a thread, hangs; 2: it does */
     char thread[16];
+    _Atomic int64_t failing_reads;     /* so many reads at a position, by such threads, fail */
+    _Atomic int64_t error;             /* with this error */
     _Atomic int64_t count;             /* how often the clock was set */
     struct {
         int64_t since; /* the machine's time, in nanoseconds since 1970 */
@@ -72,12 +74,11 @@ static int is_meant(void) {
     return strncmp(name, control->thread, sizeof name) == 0;
 }
 
-/* Takes one of the readings that are to fail. */
-static int takes_failure(void) {
-    int64_t left = control->failing_clocks;
+/* Takes one of those that are to fail. */
+static int takes_failure(_Atomic int64_t *failing) {
+    int64_t left = *failing;
     while (left > 0)
-        if (__atomic_compare_exchange_n((int64_t *)&control->failing_clocks, &left, left - 1, 0, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_SEQ_CST))
+        if (__atomic_compare_exchange_n((int64_t *)failing, &left, left - 1, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST))
             return 1;
     return 0;
 }
@@ -108,7 +109,7 @@ static struct timespec moment(int64_t nanoseconds) {
 
 int clock_gettime(clockid_t clock, struct timespec *time) {
     /* Not the monotonic one: locks and channels read that in the midst of their own work, and no panic comes there. */
-    if (clock == CLOCK_REALTIME && control->failing_clocks > 0 && is_meant() && takes_failure()) {
+    if (clock == CLOCK_REALTIME && control->failing_clocks > 0 && is_meant() && takes_failure(&control->failing_clocks)) {
         errno = EINVAL;
         return -1;
     }
@@ -175,8 +176,15 @@ static void hang_if_told(void) {
     while (control->hanging == 2) usleep(20000);
 }
 
+static int fails_if_told(void) {
+    if (control->failing_reads <= 0 || !is_meant() || !takes_failure(&control->failing_reads)) return 0;
+    errno = (int)control->error;
+    return 1;
+}
+
 ssize_t pread(int file, void *buffer, size_t length, off_t at) {
     hang_if_told();
+    if (fails_if_told()) return -1;
     return real_pread(file, buffer, length, at);
 }
 

@@ -125,8 +125,33 @@ impl Agent {
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {
-        let child = self.child.as_ref().context("it does not run")?;
-        Ok(kill(Pid::from_raw(child.id().cast_signed()), signal)?)
+        Ok(kill(Pid::from_raw(self.id()?.cast_signed()), signal)?)
+    }
+
+    /// HUP: it reads its configuration again.
+    pub(crate) fn reload(&self) -> Result<()> {
+        self.signal(Signal::SIGHUP)
+    }
+
+    /// Its process id; that of an agent in namespaces of its own as the machine has it.
+    pub(crate) fn id(&self) -> Result<u32> {
+        let id = self.child.as_ref().context("it does not run")?.id();
+        let name = fs::read_to_string(format!("/proc/{id}/comm"))?;
+        if !["unshare", "nsenter"].contains(&name.trim()) {
+            return Ok(id);
+        }
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        Ok(children.split_whitespace().next().context("it was not started yet")?.parse()?)
+    }
+
+    /// `run` in mount and PID namespaces of its own, after a script that runs there as root. What it mounts ends with it.
+    pub(crate) fn apart(&self, script: &str) -> Result<Command> {
+        let run = self.command("run")?;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-ec"]);
+        command.arg(format!("{script}\nexec \"$@\"")).arg("sh");
+        command.arg(run.get_program()).args(run.get_args()).stdin(Stdio::null());
+        Ok(command)
     }
 
     fn must_live(&mut self) -> Result<()> {

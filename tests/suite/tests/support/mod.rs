@@ -7,6 +7,7 @@
 mod agent;
 mod arrived;
 mod exposition;
+mod fuse;
 mod printed;
 
 use std::fs::File;
@@ -22,6 +23,8 @@ pub(crate) use agent::Agent;
 pub(crate) use arrived::Arrived;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use exposition::{Exposition, Series};
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use fuse::Unanswered;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use printed::{Mix, as_containerd_keeps_it, as_docker_keeps_it, text};
 
