@@ -84,6 +84,7 @@ static REASONS: &[Reason] = &[
         "cAdvisor takes the directory's time, which the kernel may make up; here the first process counts, too",
     ),
     reason_in("container_", "container_label_", Kind::Labels, STORED),
+    zero("container_fs_inodes_free", Kind::OnlyTheirs, ZERO),
     zero("container_cpu_", Kind::OnlyTheirs, ABSENT),
     zero("container_memory_", Kind::OnlyTheirs, ABSENT),
     zero("container_oom_events_total", Kind::OnlyTheirs, ABSENT),

@@ -90,6 +90,11 @@ pub static SWITCHED_BACK: &[[&str; 3]] = &[
         "a counter that begins with its first value loses that value to every rate; here it begins with 0",
     ],
     [
+        "`container_fs_inodes_free` of containers",
+        "0",
+        "it looks as if no file could be made any more; a container has no inodes of its own",
+    ],
+    [
         "`container_fs_read_seconds_total`, `container_fs_write_seconds_total`, `container_fs_io_time_seconds_total`, \
          `container_fs_io_time_weighted_seconds_total` of `/`",
         "a millionth of the time",

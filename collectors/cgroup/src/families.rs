@@ -525,7 +525,7 @@ pub(crate) static ROWS: &[Row] = &[
     row(
         "container_fs_inodes_total",
         Gauge,
-        "Inodes: of the machine what the file system has, of a container what it uses.",
+        "Inodes: of the machine what the file system has, of a container what its layer uses.",
         &["device"],
         |entry, scene, emit| {
             space(entry, scene, emit, |space| space.inodes, |written| Some(written.inodes));
@@ -537,7 +537,13 @@ pub(crate) static ROWS: &[Row] = &[
         "Inodes of the file system that are free.",
         &["device"],
         |entry, scene, emit| {
-            space(entry, scene, emit, |space| space.inodes_free, |_| None);
+            space(
+                entry,
+                scene,
+                emit,
+                |space| space.inodes_free,
+                if scene.compat == Compat::Cadvisor { |_| Some(0) } else { |_| None },
+            );
         },
     ),
     row(

@@ -60,6 +60,7 @@ pub(crate) struct Written {
     pub(crate) labels: Labels,
     /// Bytes that are taken on the disk.
     pub(crate) bytes: u64,
+    /// Of the layer alone, as cAdvisor counts them.
     pub(crate) inodes: u64,
     /// Bytes that the file system has, or that its quota gives to the container.
     pub(crate) size: Option<u64>,
@@ -147,9 +148,8 @@ fn pass(inner: &Weak<Inner>) {
     for (job, why) in unknown {
         match told.get(&job.container) {
             Some(layer) => {
-                let (bytes, inodes) = job.logs.and_then(|logs| walk(&logs, || true).ok()).unwrap_or_default();
-                let taken = (layer.bytes + bytes, layer.inodes + inodes);
-                inner.written(&job.place, &layer.folder, taken);
+                let (bytes, _) = job.logs.and_then(|logs| walk(&logs, || true).ok()).unwrap_or_default();
+                inner.written(&job.place, &layer.folder, (layer.bytes + bytes, layer.inodes));
             }
             None => {
                 inner.not_written(&job.place);
@@ -166,10 +166,10 @@ fn look(job: &Job, roots: &Roots, go_on: impl Fn() -> bool + Copy) -> Result<(Pa
         .map(<[u8]>::to_vec)
         .map_err(|error| refused(error.cause.raw_os_error()))?;
     let folder = upper(&table).ok_or(Unknown::NoLayer)?;
-    let (mut bytes, mut inodes) = walk(&roots.host(&folder), go_on)?;
+    let (mut bytes, inodes) = walk(&roots.host(&folder), go_on)?;
     if let Some(logs) = &job.logs {
         match walk(logs, go_on) {
-            Ok((more, files)) => (bytes, inodes) = (bytes + more, inodes + files),
+            Ok((more, _)) => bytes += more,
             // It has printed nothing yet.
             Err(Unknown::NoLayer) => {}
             Err(why) => return Err(why),

@@ -164,9 +164,12 @@ fn list(bus: &mut Bus) -> Result<Vec<Unit>, BusError> {
 fn unit(body: &mut Body) -> Result<Unit, BusError> {
     let (name, _) = (body.text()?, body.text()?);
     let (load, state) = (body.text()?, body.text()?);
-    (body.text()?, body.text()?);
+    body.text()?;
+    body.text()?;
     let object = body.text()?;
-    (body.number()?, body.text()?, body.text()?);
+    body.number()?;
+    body.text()?;
+    body.text()?;
     Ok(Unit { name, loaded: load == "loaded", state, object })
 }
 

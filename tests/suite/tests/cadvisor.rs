@@ -22,7 +22,8 @@ const MILLIONTH: &str = "it takes milliseconds for nanoseconds";
 const NEWER: &str = "newer than cAdvisor 0.52";
 
 /// Families, by the beginnings of their names, that are 0 there and missing here.
-const ZERO: [(&str, &str); 4] = [
+const ZERO: [(&str, &str); 5] = [
+    ("container_fs_inodes_free", "a container has no inodes of its own"),
     ("container_cpu_load_", LOAD),
     ("container_tasks_state", LOAD),
     ("container_threads", "of the machine: on cgroup version 1 the kernel does not tell it"),
