@@ -31,7 +31,7 @@ use crate::pipeline::Shared;
 use crate::supervise::{Make, Patience, supervise};
 
 /// How soon a raised stop is heard.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(500);
 /// More containers than this that become unreadable at once are counted and not named.
 const NAMED: usize = 10;
 
