@@ -162,14 +162,9 @@ fn list(bus: &mut Bus) -> Result<Vec<Unit>, BusError> {
 
 /// Name, description, load, active and sub state, what it follows, its object, and a job's number, type and object.
 fn unit(body: &mut Body) -> Result<Unit, BusError> {
-    let (name, _) = (body.text()?, body.text()?);
-    let (load, state) = (body.text()?, body.text()?);
-    body.text()?;
-    body.text()?;
-    let object = body.text()?;
-    body.number()?;
-    body.text()?;
-    body.text()?;
+    let [name, _, load, state, _, _, object] =
+        [body.text()?, body.text()?, body.text()?, body.text()?, body.text()?, body.text()?, body.text()?];
+    let _job = (body.number()?, body.text()?, body.text()?);
     Ok(Unit { name, loaded: load == "loaded", state, object })
 }
 

@@ -11,7 +11,7 @@ use taffrail_parts::prometheus::promtool;
 use taffrail_parts::{Prometheus, packages};
 
 use crate::support::put;
-use crate::table::{CASES, Case, LOOK, MINUTES};
+use crate::table::{CASES, Case, LOOK};
 
 /// A file of the folder that is shipped.
 pub(crate) fn shipped(name: &str) -> PathBuf {
@@ -145,7 +145,6 @@ fn on(node: &str, series: &str) -> String {
 
 fn test_rules(tests: &[Value]) -> Result<()> {
     packages::ensure(&[("promtool", "prometheus")])?;
-    const { assert!(LOOK < MINUTES) };
     let rule_files = ["recording.yaml", "alerts.yaml"].map(shipped);
     let file = json!({
         "rule_files": rule_files,

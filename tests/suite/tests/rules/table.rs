@@ -6,9 +6,7 @@ type Pair = (&'static str, &'static str, &'static str);
 /// An alert and what it looks at.
 pub(crate) type Case = (&'static str, &'static [Pair]);
 
-/// Minutes that the values reach.
-pub(crate) const MINUTES: usize = 240;
-/// The minute at which an alert is to fire on the bad node.
+/// The minute, of the 240 that values reach, at which an alert is to fire on the bad node.
 pub(crate) const LOOK: usize = 180;
 
 const SIZE: &str = r#"node_filesystem_size_bytes{mountpoint="/a"}"#;
