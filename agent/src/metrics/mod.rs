@@ -24,6 +24,9 @@ use crate::machine;
 pub use diff::{Difference, Kind, Report, compare};
 pub(crate) use reasons::listed as known_differences;
 
+/// Within this time most of what is looked at aside is known; for so long, too, the figures of one question are given again.
+const ASIDE: Duration = Duration::from_millis(1100);
+
 /// A peer that does not answer for this long does not answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -83,7 +86,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn show(args: &Args, config: &Config, names: &Arc<Names>) -> anyhow::Result<ExitCode> {
-    let text = scrape(config, args.what, names);
+    let text = Here::new(config, args.what, names).scrape();
     let families = taffrail_text::parse(&text, Times::Ignored)?;
     let shown = if args.json {
         serde_json::to_string_pretty(&table::json(&families))? + "\n"
@@ -107,11 +110,12 @@ fn differ(args: &Args, mut config: Config, names: &Arc<Names>, peer: &str) -> an
         config.metrics.containers.labels = LabelStyle::Cadvisor;
     }
     let began = SystemTime::now();
-    let before = taffrail_text::parse(&scrape(&config, args.what, names), Times::Ignored)?;
+    let here = Here::new(&config, args.what, names);
+    let before = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
     if peer.starts_with("http://") {
         text = fetch_since(peer, began)?;
     }
-    let ours = taffrail_text::parse(&scrape(&config, args.what, names), Times::Ignored)?;
+    let ours = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
     let report = compare(&before, &ours, &read(&text)?, is_older(&text, began));
     let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.render() };
     io::stdout().write_all(text.as_bytes())?;
@@ -119,15 +123,26 @@ fn differ(args: &Args, mut config: Config, names: &Arc<Names>, peer: &str) -> an
 }
 
 /// Collects here and now: no agent need run.
-fn scrape(config: &Config, what: What, names: &Arc<Names>) -> String {
-    let pages = machine::pages(config, names);
-    let page = pages.into_iter().find(|page| page.path == what.path());
-    page.map_or_else(String::new, |page| {
-        Scraper::new(page.asks, config.http.collector_timeout.0)
-            .saying(page.said)
-            .scrape(|_| true)
-            .render(Format::Text)
-    })
+struct Here(Option<Scraper>);
+
+impl Here {
+    fn new(config: &Config, what: What, names: &Arc<Names>) -> Here {
+        let pages = machine::pages(config, names);
+        let page = pages.into_iter().find(|page| page.path == what.path());
+        let scraper =
+            page.map(|page| Scraper::new(page.asks, config.http.collector_timeout.0).saying(page.said));
+        let here = Here(scraper);
+        if what == What::Container && config.metrics.containers.disk_seconds > 0 {
+            // What containers have written is looked at aside once somebody has asked.
+            let _ = here.scrape();
+            thread::sleep(ASIDE);
+        }
+        here
+    }
+
+    fn scrape(&self) -> String {
+        self.0.as_ref().map_or_else(String::new, |scraper| scraper.scrape(|_| true).render(Format::Text))
+    }
 }
 
 /// What a peer says once all that it says was read since then: cAdvisor reads on its own, every second to every minute.

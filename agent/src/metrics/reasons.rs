@@ -33,6 +33,7 @@ const PRESSURE: &str = "cAdvisor reads pressure on cgroup v2 only, and shows 0 o
 const DISK: &str = "cAdvisor shows figures of the whole disk, those of a container too; node_disk_* on the node's page has them";
 const MILLIONTH: &str = "cAdvisor takes the kernel's milliseconds for nanoseconds; metrics.containers.compat: cadvisor does so, too";
 const WALK: &str = "found by a walk through files, which each side takes when it likes";
+const UNWALKED: &str = "not looked at yet, or not to be looked at: taffrail_containers_disk_unknown says why";
 const UNSEEN: &str =
     "missing here when one of the processes may not be seen; cAdvisor counts the others and calls it all";
 const STORED: &str = "the peer was told not to store the labels of containers";
@@ -121,6 +122,9 @@ static REASONS: &[Reason] = &[
     reason("container_fs_io_time_", Kind::Value, MILLIONTH),
     reason("container_fs_io_current", Kind::Value, MOMENT),
     reason("container_fs_usage_bytes", Kind::Value, WALK),
+    reason("container_fs_usage_bytes", Kind::OnlyTheirs, UNWALKED),
+    reason("container_fs_limit_bytes", Kind::OnlyTheirs, UNWALKED),
+    reason("container_fs_inodes_total", Kind::OnlyTheirs, UNWALKED),
     reason("container_fs_io_", Kind::OnlyTheirs, DISK),
     reason("container_fs_read_seconds_total", Kind::OnlyTheirs, DISK),
     reason("container_fs_write_seconds_total", Kind::OnlyTheirs, DISK),
