@@ -267,7 +267,7 @@ impl Inner {
             let is_known = entry.owner.container.is_some() && entry.figures.cpu.usage.is_some();
             if is_known && self.config.ended_seconds > 0 && state.ended.len() < self.config.most as usize {
                 // Its files are gone, but the kernel keeps the cgroup for as long as they are open.
-                entry.end();
+                entry.end(&state.networks);
                 state.ended.insert(place, Ended { entry, at: now });
             }
         }
@@ -384,7 +384,8 @@ impl Inner {
         let holders = self.network_holders(&state.entries);
         for (place, entry) in &mut state.entries {
             let pid = holders.get(place);
-            entry.network = pid.map(|pid| Membership::of(&self.roots, *pid, entry.network));
+            let network = pid.map(|pid| Membership::of(&self.roots, *pid, entry.network));
+            entry.join(network, &state.networks);
         }
         let members = state.entries.values().filter_map(|entry| entry.network);
         state.networks.read(&self.roots, members, page, troubles);

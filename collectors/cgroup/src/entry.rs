@@ -15,7 +15,7 @@ use crate::figures::Figures;
 use crate::filesystems::Filesystem;
 use crate::hierarchy::{Hierarchy, Layout, within};
 use crate::name::{self, Kind};
-use crate::network::{Membership, Networks};
+use crate::network::{Interface, Membership, Networks};
 use crate::processes::Processes;
 use crate::tree::Place;
 use crate::v1::V1;
@@ -76,6 +76,8 @@ pub(crate) struct Entry {
     pub(crate) limits_stale: bool,
     /// The network it shows, if it does.
     pub(crate) network: Option<Membership>,
+    /// What that had moved when its last process was gone: its number may be another network's after that.
+    pub(crate) moved: Vec<Interface>,
     pub(crate) processes: Processes,
     /// On disk, when it was looked at last.
     pub(crate) written: Option<Written>,
@@ -146,6 +148,7 @@ impl Entry {
             figures: Figures::default(),
             limits_stale: true,
             network: None,
+            moved: Vec::new(),
             processes: Processes::default(),
             written: None,
             init: Init::default(),
@@ -196,8 +199,22 @@ impl Entry {
         self.figures.keep_of(before);
     }
 
+    /// Is in this network, or in none any more.
+    pub(crate) fn join(&mut self, network: Option<Membership>, networks: &Networks) {
+        if let (Some(member), None) = (self.network, network) {
+            networks.of(member).clone_into(&mut self.moved);
+        }
+        self.network = network;
+    }
+
+    /// The interfaces that it shows.
+    pub(crate) fn interfaces<'a>(&'a self, networks: &'a Networks) -> &'a [Interface] {
+        self.network.map_or(&self.moved, |member| networks.of(member))
+    }
+
     /// Lets everything go that the kernel has to keep for it: its cgroup is gone.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(&mut self, networks: &Networks) {
+        self.join(None, networks);
         self.close();
         self.init = Init::default();
     }

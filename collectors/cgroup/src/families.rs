@@ -137,7 +137,7 @@ fn each_size(
 }
 
 fn each_interface(entry: &Entry, scene: &Scene<'_>, emit: &mut Emit<'_>, column: usize) {
-    for interface in entry.network.map_or(&[][..], |member| scene.networks.of(member)) {
+    for interface in entry.interfaces(scene.networks) {
         emit(&interface.labels, interface.columns[column] as f64);
     }
 }

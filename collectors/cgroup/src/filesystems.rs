@@ -3,15 +3,13 @@
 //! The list of mounts is read again only when the kernel says that it has changed. Only file systems on this machine's own
 //! devices and memory are asked: one behind a network or a program may never answer, and would hold up a scrape.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd as _;
-use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::statvfs::statvfs;
-use taffrail_kernfs::{Page, ReadError, Roots, Troubles, parse};
+use taffrail_kernfs::{Mounted, Page, ReadError, Roots, Troubles, parse};
 use taffrail_record::Labels;
 
 /// File systems that answer at once. Those of ext have a number behind.
@@ -108,8 +106,10 @@ impl Filesystems {
         if self.notices.as_ref().is_some_and(|file| !changed(file)) {
             return;
         }
-        let path = ["1/mountinfo", "self/mountinfo"].map(|name| roots.proc(name));
-        let Some(path) = path.iter().find(|path| File::open(path).is_ok()) else {
+        // The host's, or the agent's own when it may not read those.
+        let tables = [("1/mountinfo", false), ("self/mountinfo", true)];
+        let mut paths = tables.into_iter().map(|(name, own)| (roots.proc(name), own));
+        let Some((path, own)) = paths.find(|(path, _)| File::open(path).is_ok()) else {
             troubles.note(ReadError {
                 path: roots.proc("mountinfo"),
                 cause: std::io::ErrorKind::NotFound.into(),
@@ -118,13 +118,13 @@ impl Filesystems {
         };
         // Watched before it is read: what is mounted in between is read again.
         if self.notices.is_none() {
-            self.notices = File::open(path).ok();
+            self.notices = File::open(&path).ok();
         }
-        let Some(text) = troubles.take(taffrail_kernfs::read(path, page)) else {
+        let Some(text) = troubles.take(taffrail_kernfs::read(&path, page)) else {
             self.notices = None;
             return;
         };
-        self.mounts = parse::lines(text).filter_map(mount).collect();
+        self.mounts = parse::lines(text).filter_map(|line| mount(line, own, roots)).collect();
         self.settle();
     }
 
@@ -183,40 +183,10 @@ fn changed(file: &File) -> bool {
         || asked[0].revents().is_some_and(|events| events.intersects(PollFlags::POLLPRI | PollFlags::POLLERR))
 }
 
-/// A line of `mountinfo`: id, parent, device, root, mount point, options, optional fields, `-`, type, source, more options.
-fn mount(line: &[u8]) -> Option<Mount> {
-    let text = std::str::from_utf8(line).ok()?;
-    let (first, second) = text.split_once(" - ")?;
-    let mut words = first.split(' ').skip(2);
-    let number = number(words.next()?)?;
-    let point = unescaped(words.nth(1)?);
-    let mut words = second.split(' ');
-    let (kind, source) = (words.next()?, words.next()?);
-    Some(Mount {
-        point: PathBuf::from(OsString::from_vec(point)),
-        source: String::from_utf8_lossy(&unescaped(source)).into_owned(),
-        kind: kind.to_owned(),
-        number,
-    })
-}
-
-fn number(text: &str) -> Option<(u32, u32)> {
-    let (major, minor) = text.split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
-/// The kernel writes blanks, line ends and backslashes as `\` and three octal digits.
-pub(crate) fn unescaped(text: &str) -> Vec<u8> {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 4).filter(|_| *byte == b'\\');
-        let code = digits.and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 8).ok());
-        out.push(code.unwrap_or(*byte));
-        at += if code.is_some() { 4 } else { 1 };
-    }
-    out
+fn mount(line: &[u8], own: bool, roots: &Roots) -> Option<Mount> {
+    let Mounted { device, point, kind, source, .. } = Mounted::parse(line)?;
+    let point = if own { roots.as_host(&point) } else { point };
+    Some(Mount { point, source, kind: kind.to_owned(), number: device })
 }
 
 /// A line of `diskstats`: number, name, figures.
@@ -308,10 +278,5 @@ mod tests {
         filesystems.read(&Roots::below(folder.path()), &mut Page::default(), &mut troubles);
         assert!(filesystems.shown().is_empty());
         assert_eq!(troubles.count(taffrail_kernfs::Reason::Absent), 2);
-    }
-
-    #[test]
-    fn what_the_kernel_escapes_is_read_as_it_is() {
-        assert_eq!(unescaped(r"/a\040b\134c\xyz\04"), br"/a b\c\xyz\04");
     }
 }

@@ -8,7 +8,7 @@
 //! neither depth nor number is without bounds.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, ReadDir};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -23,12 +23,12 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
-use taffrail_kernfs::{Page, Roots};
+use taffrail_kernfs::{Mounted, Page, Roots, parse};
 use taffrail_record::Labels;
 
 use crate::containers::{Inner, State};
 use crate::entry::{Entry, Owner};
-use crate::filesystems::{Filesystems, space, unescaped};
+use crate::filesystems::{Filesystems, space};
 use crate::tree::Place;
 
 /// Files of one container at most.
@@ -180,15 +180,11 @@ fn look(job: &Job, roots: &Roots, go_on: impl Fn() -> bool + Copy) -> Result<(Pa
 
 /// The folder that a process writes into whose root is an overlay.
 fn upper(mountinfo: &[u8]) -> Option<PathBuf> {
-    let text = String::from_utf8_lossy(mountinfo);
     // Of two at one place the later one hides the other.
-    let root = text.lines().rfind(|line| line.split(' ').nth(4) == Some("/"))?;
-    let (_, behind) = root.split_once(" - ")?;
-    let mut words = behind.split(' ');
-    (words.next()? == "overlay").then_some(())?;
-    let options = words.nth(1)?;
-    let folder = options.split(',').find_map(|option| option.strip_prefix("upperdir="))?;
-    let folder = PathBuf::from(std::ffi::OsString::from_vec(unescaped(folder)));
+    let mounts = parse::lines(mountinfo).filter_map(Mounted::parse);
+    let root = mounts.filter(|mounted| mounted.point == Path::new("/")).last()?;
+    let folder = root.super_option(b"upperdir").filter(|_| root.kind == "overlay")?;
+    let folder = PathBuf::from(OsString::from_vec(folder));
     folder.is_absolute().then_some(folder)
 }
 

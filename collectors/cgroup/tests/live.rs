@@ -213,3 +213,47 @@ fn containers_whose_counters_stay_hold_nothing_open() {
     let left: Vec<PathBuf> = open.filter(|path| path.to_string_lossy().contains(&name)).collect();
     assert_eq!(left, Vec::<PathBuf>::new());
 }
+
+#[test]
+fn a_container_that_ended_keeps_what_its_own_network_had_moved() {
+    let Some(parent) = Parent::make("network") else { return };
+    let has_ip = Command::new("ip").arg("-V").output().is_ok_and(|output| output.status.success());
+    if !has_ip {
+        eprintln!("SKIPPED: there is no program ip");
+        return;
+    }
+    let containers = containers(60);
+    let folder = tempfile::tempdir().expect("a folder");
+    let moved =
+        |gathered: &Gathered, id: &str| parent.value(gathered, id, "container_network_transmit_bytes_total");
+    // The kernel gives the number of a network that is gone to the next one.
+    let mut told: Vec<(String, Option<f64>)> = Vec::new();
+    for number in [51, 52, 53] {
+        let ready = folder.path().join(number.to_string());
+        let id = id(number);
+        let script = format!(
+            "exec unshare --net sh -c 'ip link add aft type veth peer name fore; ip link set aft up; ip link set fore up; \
+             echo >{}; exec sleep 60'",
+            ready.display()
+        );
+        let mut child = parent.run(&id, &script);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !ready.exists() {
+            assert!(Instant::now() < deadline, "the network is not ready");
+            sleep(Duration::from_millis(20));
+        }
+        sleep(FRESH);
+        let now = ask(&containers);
+        for (id, before) in &told {
+            assert_eq!(moved(&now, id), *before, "another's network is not its own");
+        }
+        let own = moved(&now, &id);
+        assert!(own.is_some(), "it has an interface");
+        told.push((id.clone(), own));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        parent.remove(&id);
+        sleep(FRESH);
+        assert_eq!(moved(&ask(&containers), &id), own, "it stays");
+    }
+}

@@ -44,6 +44,12 @@ impl Roots {
     pub fn host(&self, path: &Path) -> PathBuf {
         self.rootfs.join(path.strip_prefix("/").unwrap_or(path))
     }
+
+    /// What the host calls a path of this process: the inverse of [`Roots::host`].
+    #[must_use]
+    pub fn as_host(&self, path: &Path) -> PathBuf {
+        path.strip_prefix(&self.rootfs).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +61,9 @@ mod tests {
         let roots = Roots { rootfs: "/host".into(), ..Roots::default() };
         assert_eq!(roots.host(Path::new("/var/lib")), Path::new("/host/var/lib"));
         assert_eq!(Roots::default().host(Path::new("/")), Path::new("/"));
+        assert_eq!(roots.as_host(Path::new("/host/var")), Path::new("/var"));
+        assert_eq!(roots.as_host(Path::new("/host")), Path::new("/"));
+        assert_eq!(roots.as_host(Path::new("/else")), Path::new("/else"));
         assert_eq!(Roots::below(Path::new("/f")).proc("1/net/dev"), Path::new("/f/proc/1/net/dev"));
     }
 }

@@ -3,7 +3,8 @@
 //! that is none.
 //!
 //! What is mounted is mounted in namespaces of the agent's own, and another clock is that of its process alone: the machine
-//! keeps its settings.
+//! keeps its settings. What is counted (descriptors, threads, time) would be others', too, so these tests run one at a time, as
+//! those do that name `taffrail_parts`.
 
 mod support;
 
@@ -11,7 +12,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -199,7 +200,9 @@ struct Groups(Vec<PathBuf>);
 
 impl Groups {
     fn new() -> Result<Self> {
-        let name = format!("taffrail-faults-{}", std::process::id());
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("taffrail-faults-{}-{number}", std::process::id());
         let groups = Self(hierarchies().iter().map(|hierarchy| hierarchy.join(&name)).collect());
         groups.0.iter().try_for_each(fs::create_dir)?;
         Ok(groups)

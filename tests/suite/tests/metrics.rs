@@ -234,7 +234,8 @@ fn the_node_has_the_series_types_and_values_of_node_exporter() -> Result<()> {
 }
 
 /// What promtool says of names that the originals have given: beginning of the name, what is said, reason.
-const NAMING: [(&str, &str, &str); 4] = [
+const NAMING: [(&str, &str, &str); 5] = [
+    ("container_fs_inodes_total ", "_total", "cAdvisor's name"),
     ("node_memory_", "camelCase", "fields of /proc/meminfo as the kernel writes them"),
     ("node_netstat_", "camelCase", "fields of /proc/net/netstat and snmp as the kernel writes them"),
     ("node_entropy_", "base unit", "node_exporter tells bits"),

@@ -13,7 +13,7 @@ use taffrail_record::OutletClosed;
 
 use super::mark::Mark;
 use super::slots::{Seat, Sleeper};
-use super::{DESCRIPTOR_WAIT, NAME_PATIENCE, Run, next_pause};
+use super::{DESCRIPTOR_WAIT, NAME_PATIENCE, Run, SLOWEST_WAIT, next_pause};
 
 /// How long an idle lane waits between looks when the kernel does not watch its directory.
 const SLOWEST_POLL: Duration = Duration::from_secs(10);
@@ -114,6 +114,13 @@ impl Run<'_> {
         if slot.is_active(now, park_after) {
             slot.pause = tick;
             self.schedule.after(id, now, tick);
+            return Ok(());
+        }
+        if !slot.lane.is_settled() {
+            // What is under way may be abandoned, and only a turn would see it.
+            slot.parking = false;
+            slot.pause = next_pause(slot, self.gear.pace.park_after, now, tick, SLOWEST_WAIT);
+            self.schedule.after(id, now, slot.pause);
             return Ok(());
         }
         if slot.parking {

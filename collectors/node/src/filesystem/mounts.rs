@@ -1,11 +1,9 @@
 //! Lines of `mountinfo`.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 
-use taffrail_kernfs::Roots;
-use taffrail_kernfs::parse::words;
+use taffrail_kernfs::{Mounted, Roots};
 use taffrail_record::Labels;
 
 use crate::FilesystemConfig;
@@ -39,64 +37,37 @@ impl Mount {
 /// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda1 rw`. The agent's `own` mounts lie
 /// below the host's root as it sees it.
 pub(super) fn parse(line: &[u8], own: bool, roots: &Roots) -> Option<Mount> {
-    let mut words = words(line);
-    let (major, minor) = std::str::from_utf8(words.nth(2)?).ok()?.split_once(':')?;
-    let mount_point = PathBuf::from(OsString::from_vec(unescaped(words.nth(1)?)));
-    let options = words.next()?;
-    words.find(|word| *word == b"-")?;
-    let kind = String::from_utf8_lossy(words.next()?).into_owned();
-    let device = String::from_utf8_lossy(&unescaped(words.next()?)).into_owned();
-    let super_options = words.next().unwrap_or_default();
+    let mounted = Mounted::parse(line)?;
     let (path, mount_point) = if own {
-        (mount_point.clone(), below(&mount_point, roots))
+        (mounted.point.clone(), roots.as_host(&mounted.point))
     } else {
-        (roots.host(&mount_point), mount_point)
+        (roots.host(&mounted.point), mounted.point.clone())
     };
     let mount_point = String::from_utf8_lossy(mount_point.as_os_str().as_bytes()).into_owned();
-    let labels = [("device", &*device), ("mountpoint", &*mount_point), ("fstype", &*kind)];
-    let info = [("device", &*device), ("major", major), ("minor", minor), ("mountpoint", &*mount_point)];
+    let (device, kind) = (&*mounted.source, mounted.kind);
+    let (major, minor) = (mounted.device.0.to_string(), mounted.device.1.to_string());
+    let labels = [("device", device), ("mountpoint", &*mount_point), ("fstype", kind)];
+    let info = [("device", device), ("major", &*major), ("minor", &*minor), ("mountpoint", &*mount_point)];
     Some(Mount {
         labels: Labels::new(labels),
         info: Labels::new(info),
-        read_only: says(options, &[b"ro"]) || says(super_options, &[b"ro", b"emergency_ro"]),
+        read_only: says(mounted.options, &[b"ro"]) || says(mounted.super_options, &[b"ro", b"emergency_ro"]),
         path,
         mount_point,
-        kind,
+        kind: kind.to_owned(),
         shown: None,
         again: false,
     })
-}
-
-/// As the host calls it.
-fn below(path: &Path, roots: &Roots) -> PathBuf {
-    path.strip_prefix(&roots.rootfs).map_or_else(|_| path.to_owned(), |rest| Path::new("/").join(rest))
 }
 
 fn says(options: &[u8], wanted: &[&[u8]]) -> bool {
     options.split(|byte| *byte == b',').any(|option| wanted.contains(&option))
 }
 
-/// `\040` is a space.
-fn unescaped(word: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(word.len());
-    let mut rest = word;
-    while let Some((first, behind)) = rest.split_first() {
-        let octal = behind.first_chunk::<3>().filter(|_| *first == b'\\').and_then(octal);
-        out.push(octal.unwrap_or(*first));
-        rest = if octal.is_some() { &behind[3..] } else { behind };
-    }
-    out
-}
-
-fn octal(digits: &[u8; 3]) -> Option<u8> {
-    digits.iter().try_fold(0_u8, |sum, digit| {
-        let digit = digit.wrapping_sub(b'0');
-        (digit < 8).then(|| sum.checked_mul(8)?.checked_add(digit))?
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     const LINE: &[u8] =
@@ -121,11 +92,10 @@ mod tests {
     }
 
     #[test]
-    fn cut_lines_are_no_mounts_and_odd_escapes_stay() {
+    fn cut_lines_are_no_mounts() {
         for end in 0..LINE.len() - 30 {
             assert!(parse(&LINE[..end], false, &Roots::default()).is_none(), "{end}");
         }
-        assert_eq!(unescaped(br"\999\04\777\"), br"\999\04\777\");
     }
 
     #[test]

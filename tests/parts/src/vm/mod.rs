@@ -140,7 +140,7 @@ impl Vm {
         initrd.pack(&archive)?;
         let mut command = Command::new(QEMU);
         // Where KVM is offered inside another virtual machine it may hang: the processor is always emulated.
-        command.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768"]);
+        command.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "768"]);
         command.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         command.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(archive);
         command.args(["-append", "console=ttyS0 quiet loglevel=4 panic=-1"]);
