@@ -36,6 +36,8 @@ fn a_program_of_this_machine_runs_there_with_its_libraries() -> Result<()> {
 
 #[test]
 fn what_goes_wrong_is_said_with_the_end_of_the_console() {
+    // Half a minute is enough to boot on a busy machine; who does not hang never waits for it.
+    const LIMIT: Duration = Duration::from_secs(30);
     let cases = [
         ("echo aground; sleep 600", "did not power off within", "aground"),
         ("echo aground; false", "the script failed with 1", "aground"),
@@ -43,8 +45,9 @@ fn what_goes_wrong_is_said_with_the_end_of_the_console() {
         ("echo aground; poweroff -f", "handed nothing over", "aground"),
     ];
     for (script, expected, said) in cases {
-        let error = Vm::new(Kernel::V6_1, script).limit(Duration::from_secs(12)).run().unwrap_err();
-        let text = format!("{error:#}");
+        let vm = Vm::new(Kernel::V6_1, script);
+        let vm = if expected.contains("within") { vm.limit(LIMIT) } else { vm };
+        let text = format!("{:#}", vm.run().unwrap_err());
         assert!(text.contains(expected) && text.contains(said), "{script}: {text}");
     }
 }

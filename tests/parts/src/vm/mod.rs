@@ -118,7 +118,7 @@ impl Vm {
         self.wait(process, &console)?;
         let printed = fs::read(&console).with_context(|| format!("cannot read {}", console.display()))?;
         let told = unpack(&told, &place.join("told")).with_context(|| {
-            format!("the machine handed nothing over; its console ends:\n{}", tools::tail(&console))
+            format!("the machine handed nothing over; its console ends:\n{}", last_words(&console))
         })?;
         let end = End { console: String::from_utf8_lossy(&printed).replace('\r', ""), told };
         let status = end.told(".status")?;
@@ -126,7 +126,7 @@ impl Vm {
             status.trim() == "0",
             "the script failed with {}; its console ends:\n{}",
             status.trim(),
-            tools::tail(&console)
+            last_words(&console)
         );
         Ok(end)
     }
@@ -166,7 +166,7 @@ impl Vm {
                 ensure!(
                     status.success(),
                     "{QEMU} ended with {status}; its console ends:\n{}",
-                    tools::tail(console)
+                    last_words(console)
                 );
                 return Ok(());
             }
@@ -175,7 +175,7 @@ impl Vm {
                 let (series, limit) = (self.kernel.series(), self.limit);
                 bail!(
                     "the machine with Linux {series} did not power off within {limit:?}; its console ends:\n{}",
-                    tools::tail(console)
+                    last_words(console)
                 );
             }
             std::thread::sleep(LOOK);
@@ -194,6 +194,18 @@ impl End {
             self.told.get(name).with_context(|| format!("the machine told no {name}, only {}", names()))?;
         std::str::from_utf8(told).with_context(|| format!("{name} is no text"))
     }
+}
+
+/// The end of a console: from where the kernel gave up, if it did, for its traces push out everything before them.
+fn last_words(console: &Path) -> String {
+    const ENOUGH: usize = 60;
+    let text = fs::read(console).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let mut words = text.lines().skip_while(|line| !line.contains("Kernel panic")).take(ENOUGH).peekable();
+    if words.peek().is_some() {
+        return words.collect::<Vec<_>>().join("\n");
+    }
+    tools::tail(console).to_string()
 }
 
 /// The files in an archive that fills the beginning of a disk.
