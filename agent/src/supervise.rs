@@ -10,6 +10,9 @@ use taffrail_record::{Beat, Collector, Context, Stop};
 
 use crate::components::{Cause, Components, State};
 
+/// How often a collector that was not told to end is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// How collectors are judged.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
@@ -125,11 +128,10 @@ impl Supervisor {
                 stop.raise();
                 return End::Failed(Cause::Hang, format!("no sign of life for {:?}", self.patience.hang));
             }
-            let pause = if told.is_some() { Duration::from_millis(5) } else { Duration::from_millis(200) };
             if told.is_some() {
-                thread::sleep(pause);
+                thread::sleep(Duration::from_millis(5));
             } else {
-                let _ = self.context.stop.wait(pause);
+                let _ = self.context.stop.wait(LOOK);
             }
         }
         match life.join() {

@@ -30,8 +30,8 @@ use crate::config::Config;
 use crate::pipeline::Shared;
 use crate::supervise::{Make, Patience, supervise};
 
-/// How soon a raised stop is heard.
-const TICK: Duration = Duration::from_millis(500);
+/// How often a watch that waits for a runtime says that it is alive.
+const BEAT: Duration = Duration::from_secs(10);
 /// More containers than this that become unreadable at once are counted and not named.
 const NAMED: usize = 10;
 
@@ -304,9 +304,12 @@ fn own_folder(info: &ContainerInfo) -> Option<PathBuf> {
 
 /// Beats until the stop is raised.
 pub(crate) async fn until_raised(stop: Stop, beat: Beat) {
+    let raised = Arc::new(Notify::new());
+    let raise = Arc::clone(&raised);
+    stop.when_raised(move || raise.notify_one());
     while !stop.is_raised() {
         beat.beat();
-        tokio::time::sleep(TICK).await;
+        let _ = tokio::time::timeout(BEAT, raised.notified()).await;
     }
 }
 

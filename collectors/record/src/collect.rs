@@ -91,8 +91,21 @@ impl Outlet {
 }
 
 /// A flag that is raised once and that sleepers hear at once.
-#[derive(Debug, Clone, Default)]
-pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+#[derive(Clone, Default)]
+pub struct Stop(Arc<(Mutex<Flag>, Condvar)>);
+
+#[derive(Default)]
+struct Flag {
+    raised: bool,
+    /// Whom to tell.
+    then: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+impl fmt::Debug for Stop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Stop").field(&self.is_raised()).finish()
+    }
+}
 
 impl Stop {
     /// A flag that is down.
@@ -103,27 +116,44 @@ impl Stop {
 
     /// Raises it.
     pub fn raise(&self) {
-        *self.0.0.lock() = true;
+        let then = {
+            let mut flag = self.0.0.lock();
+            flag.raised = true;
+            std::mem::take(&mut flag.then)
+        };
         self.0.1.notify_all();
+        then.into_iter().for_each(|then| then());
     }
 
     /// Whether it is raised.
     #[must_use]
     pub fn is_raised(&self) -> bool {
-        *self.0.0.lock()
+        self.0.0.lock().raised
+    }
+
+    /// Has `then` called once when it is raised, by who raises it; at once if it is. For those who cannot sleep in
+    /// [`Stop::wait`].
+    pub fn when_raised(&self, then: impl FnOnce() + Send + 'static) {
+        let mut flag = self.0.0.lock();
+        if !flag.raised {
+            flag.then.push(Box::new(then));
+            return;
+        }
+        drop(flag);
+        then();
     }
 
     /// Sleeps for `pause` or until it is raised; returns whether it is.
     #[must_use]
     pub fn wait(&self, pause: Duration) -> bool {
         let deadline = Instant::now() + pause;
-        let mut raised = self.0.0.lock();
-        while !*raised {
-            if self.0.1.wait_until(&mut raised, deadline).timed_out() {
+        let mut flag = self.0.0.lock();
+        while !flag.raised {
+            if self.0.1.wait_until(&mut flag, deadline).timed_out() {
                 break;
             }
         }
-        *raised
+        flag.raised
     }
 }
 
@@ -157,5 +187,29 @@ impl Beat {
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.since.elapsed().saturating_sub(Duration::from_millis(self.last.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_for_the_stop_is_told_once_and_who_comes_late_at_once() {
+        let (stop, told) = (Stop::new(), Arc::new(AtomicU64::new(0)));
+        let count = || {
+            let told = Arc::clone(&told);
+            move || {
+                told.fetch_add(1, Ordering::SeqCst);
+            }
+        };
+        stop.when_raised(count());
+        assert_eq!(told.load(Ordering::SeqCst), 0);
+        stop.raise();
+        stop.raise();
+        assert_eq!(told.load(Ordering::SeqCst), 1);
+        stop.when_raised(count());
+        assert_eq!(told.load(Ordering::SeqCst), 2);
+        assert!(stop.wait(Duration::from_secs(600)));
     }
 }

@@ -66,12 +66,16 @@ impl Changes {
         self.ahead.load(Ordering::Acquire)
     }
 
-    /// Waits until `patience` is over, or until positions have moved by `bytes` in all; then takes the keys of
-    /// the trackers that changed. Each key comes once until its tracker's [`Tracker::checkpoint`] is read.
-    pub fn wait(&self, patience: Duration, bytes: u64) -> Vec<u64> {
-        let deadline = Instant::now() + patience;
+    /// Waits until `patience` has passed since a position moved, or until positions have moved by `bytes` in all, but
+    /// never longer than `rest`; then takes the keys of the trackers that changed. Each key comes once until its
+    /// tracker's [`Tracker::checkpoint`] is read.
+    pub fn wait(&self, rest: Duration, patience: Duration, bytes: u64) -> Vec<u64> {
+        let mut deadline = Instant::now() + rest;
         let mut state = self.state.lock();
         while state.bytes < bytes {
+            if state.bytes > 0 {
+                deadline = deadline.min(Instant::now() + patience);
+            }
             if self.woken.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
@@ -414,16 +418,28 @@ mod tests {
     }
 
     #[test]
+    fn a_position_that_moves_ends_a_long_rest() {
+        let (tracker, changes) = tracker();
+        let mover = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            tracker.attribute(1);
+            tracker
+        });
+        assert_eq!(changes.wait(Duration::from_secs(600), Duration::from_millis(10), u64::MAX), [7]);
+        mover.join().expect("moved");
+    }
+
+    #[test]
     fn a_change_is_marked_once_until_it_is_read() {
         let (tracker, changes) = tracker();
         tracker.attribute(1);
         tracker.attribute(2);
-        assert_eq!(changes.wait(Duration::ZERO, u64::MAX), [7]);
+        assert_eq!(changes.wait(Duration::ZERO, Duration::ZERO, u64::MAX), [7]);
         tracker.attribute(3);
-        assert!(changes.wait(Duration::ZERO, u64::MAX).is_empty());
+        assert!(changes.wait(Duration::ZERO, Duration::ZERO, u64::MAX).is_empty());
         assert_eq!(tracker.checkpoint(), 3);
         tracker.attribute(4);
-        assert_eq!(changes.wait(Duration::ZERO, u64::MAX), [7]);
+        assert_eq!(changes.wait(Duration::ZERO, Duration::ZERO, u64::MAX), [7]);
     }
 
     #[test]

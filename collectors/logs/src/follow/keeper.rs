@@ -25,10 +25,13 @@ pub(crate) struct Kept {
     pub(crate) tracker: Arc<Tracker>,
 }
 
+/// How long the thread sleeps while no position moves.
+const REST: Duration = Duration::from_secs(1);
+
 /// When positions are written down.
 #[derive(Debug, Clone, Copy)]
 pub struct Rhythm {
-    /// At the latest this long after a change.
+    /// At the latest this long after a position has moved; what else is known of a file has a second.
     pub interval: Duration,
     /// How many confirmed bytes may wait to be written down.
     pub bytes: u64,
@@ -204,7 +207,7 @@ impl Keeper {
 
     /// Writes everything down now.
     pub(crate) fn flush(&self) -> Result<(), String> {
-        self.shared.write_down(Duration::ZERO, u64::MAX).map_err(|e| e.to_string())
+        self.shared.write_down(Duration::ZERO, Duration::ZERO, u64::MAX).map_err(|e| e.to_string())
     }
 }
 
@@ -221,7 +224,7 @@ impl Shared {
     fn run(&self, rhythm: Rhythm) {
         let mut failing = false;
         while !self.ending.load(Ordering::Acquire) {
-            match self.write_down(rhythm.interval, rhythm.bytes / 2) {
+            match self.write_down(rhythm.interval.max(REST), rhythm.interval, rhythm.bytes / 2) {
                 Ok(()) if failing => {
                     failing = false;
                     tracing::info!("positions are written down again");
@@ -237,8 +240,8 @@ impl Shared {
     }
 
     /// Waits for changes and commits them. When that fails it is no use to wait for it.
-    fn write_down(&self, patience: Duration, bytes: u64) -> Result<(), StoreError> {
-        let changed = self.changes.wait(patience, bytes);
+    fn write_down(&self, rest: Duration, patience: Duration, bytes: u64) -> Result<(), StoreError> {
+        let changed = self.changes.wait(rest, patience, bytes);
         let settled = self.changes.total();
         self.write(&changed);
         let result = self.commit();
