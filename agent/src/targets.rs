@@ -31,7 +31,7 @@ use crate::pipeline::Shared;
 use crate::supervise::{Make, Patience, supervise};
 
 /// How often a watch that waits for a runtime says that it is alive.
-const BEAT: Duration = Duration::from_secs(10);
+const BEAT: Duration = Duration::from_secs(5);
 /// More containers than this that become unreadable at once are counted and not named.
 const NAMED: usize = 10;
 

@@ -117,8 +117,11 @@ pub fn serve(
     let scheme = if surface.web.as_ref().is_some_and(|web| web.has_tls()) { "https" } else { "http" };
     let address = tcp.as_ref().and_then(|listener| listener.local_addr().ok());
     let unix = socket.map(socket::bind).transpose()?;
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_keep_alive(KEPT)
+        .build()
+        .map_err(ServeError::Thread)?;
     let (stop, stopped) = watch::channel(false);
     let shared = Arc::new(shared(surface, stopped));
     let run = move || run(&runtime, &shared, tcp, unix);
@@ -200,6 +203,9 @@ async fn watch(web: Arc<Web>) {
         let _ = tokio::task::spawn_blocking(move || web.look()).await;
     }
 }
+
+/// For how long a thread that waited for a scrape waits for the next.
+const KEPT: Duration = Duration::from_secs(65);
 
 /// How long open requests may take to end.
 const GRACE: Duration = Duration::from_millis(500);

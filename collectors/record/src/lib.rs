@@ -21,8 +21,9 @@
 //! 5. It calls [`Context::beat`] at least every few seconds and returns soon after [`Stop`] is raised.
 //! 6. When a tracker says that a receipt was abandoned ([`Tracker::take_rewind`]), it reads again from the position.
 //!
-//! An *asked* collector ([`Ask`]) answers a scrape: it writes samples when called, keeps no thread, and reports
-//! what it could not read as an error instead of a number. Absent is not zero, failed is not absent.
+//! An *asked* collector ([`Ask`]) answers a scrape: it writes samples when called, keeps no thread but for a [`Worker`]
+//! where a call may hang, and reports what it could not read as an error instead of a number. Absent is not zero, failed
+//! is not absent.
 //!
 //! # What a shipper owes
 //!
@@ -51,6 +52,7 @@ mod ship;
 mod source;
 mod statement;
 mod tracker;
+mod worker;
 
 pub use ask::{Ask, AskError, Family, Kind, Labels, Samples, Series};
 pub use batch::{Batch, BufferPool, Extra, Flags, Fragment, Payload, Record, Stream};
@@ -64,3 +66,4 @@ pub use ship::{Ship, ShipStatus};
 pub use source::{FileId, Source, Span};
 pub use statement::{DeclaredLoss, Statement, StatementKind};
 pub use tracker::{Changes, Hold, LostSpan, Tracker};
+pub use worker::Worker;

@@ -60,6 +60,9 @@ impl Format {
     }
 }
 
+/// So many bytes are worth a piece of their own.
+const LARGE: usize = 32 * 1024;
+
 /// Takes samples, gives text.
 #[derive(Debug, Default)]
 pub struct Exposition {
@@ -158,17 +161,22 @@ impl Exposition {
         self.current = None;
     }
 
-    /// The text, in pieces that need only be put one behind the other: megabytes are not copied. A family without samples is
-    /// left out.
+    /// The text, in pieces that need only be put one behind the other: what is large is not copied, what is small is put
+    /// together, for each piece costs who sends it. A family without samples is left out.
     #[must_use]
-    pub fn into_pieces(self, format: Format) -> Vec<String> {
-        let mut pieces = Vec::with_capacity(self.sections.len() * 2 + 1);
-        for section in self.sections.into_iter().filter(|section| !section.lines.is_empty()) {
-            let mut header = String::new();
-            section.header.write(&mut header, format);
-            pieces.extend([header, section.lines]);
+    pub fn into_pieces(mut self, format: Format) -> Vec<String> {
+        let (mut pieces, mut small) = (Vec::new(), String::new());
+        for section in self.sections.iter_mut().filter(|section| !section.lines.is_empty()) {
+            section.header.write(&mut small, format);
+            if section.lines.len() < LARGE {
+                small.push_str(&section.lines);
+            } else {
+                pieces.extend([std::mem::take(&mut small), std::mem::take(&mut section.lines)]);
+            }
         }
-        pieces.push(format.end().to_owned());
+        small.push_str(format.end());
+        pieces.push(small);
+        self.give_back();
         pieces
     }
 

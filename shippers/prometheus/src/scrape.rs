@@ -8,11 +8,10 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use taffrail_record::{Ask, AskError, Family, Kind, Samples};
+use taffrail_record::{Ask, AskError, Family, Kind, Samples, Worker};
 
 use crate::Exposition;
 use crate::exposition::Spares;
@@ -39,6 +38,7 @@ pub struct Scraper {
     patience: Duration,
     said: &'static [Family; 2],
     spares: Arc<Spares>,
+    worker: Worker,
 }
 
 struct Asked {
@@ -80,7 +80,8 @@ impl Scraper {
     pub fn new(collectors: Vec<Arc<dyn Ask>>, patience: Duration) -> Self {
         let asked = |ask| Arc::new(Asked { ask, hung: AtomicUsize::new(0), failing: AtomicBool::new(false) });
         let collectors = collectors.into_iter().map(asked).collect();
-        Scraper { collectors, patience, said: FAMILIES, spares: Arc::default() }
+        let worker = Worker::new("scrape");
+        Scraper { collectors, patience, said: FAMILIES, spares: Arc::default(), worker }
     }
 
     /// Says of itself what it says under these names: success, then duration, by collector.
@@ -122,10 +123,8 @@ impl Scraper {
             let round = Arc::new(Round::new());
             let theirs = Arc::clone(&round);
             let (asked, spares) = (rest.clone(), Arc::clone(&self.spares));
-            let ask = move || theirs.ask_each(&asked, &spares);
-            let spawned = thread::Builder::new().name("scrape".to_owned()).spawn(ask);
-            match spawned {
-                Ok(_) => answers.extend(round.wait(&rest, self.patience)),
+            match self.worker.run(move || theirs.ask_each(&asked, &spares)) {
+                Ok(()) => answers.extend(round.wait(&rest, self.patience)),
                 Err(error) => {
                     answers.push(Answer::failed(format!("cannot start a thread: {error}"), Duration::ZERO));
                 }
@@ -232,6 +231,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::SyncSender;
+    use std::thread;
 
     use parking::Gate;
 

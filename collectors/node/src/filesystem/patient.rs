@@ -8,12 +8,12 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::statfs::statfs;
 use parking_lot::{Condvar, Mutex};
+use taffrail_record::Worker;
 
 /// Size, free and available bytes, files and free files.
 pub(super) type Figures = [f64; 5];
@@ -30,6 +30,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 pub(super) struct Patient {
     patience: Duration,
     call: Call,
+    worker: Arc<Worker>,
     hung: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
@@ -37,6 +38,7 @@ pub(super) struct Patient {
 struct Round {
     paths: Arc<[PathBuf]>,
     call: Call,
+    worker: Arc<Worker>,
     hung: Arc<Mutex<HashSet<PathBuf>>>,
     state: Mutex<State>,
     all: Condvar,
@@ -63,7 +65,8 @@ impl Patient {
     }
 
     fn with(patience: Duration, call: Call) -> Patient {
-        Patient { patience: patience.min(LONGEST), call, hung: Arc::default() }
+        let worker = Arc::new(Worker::new("statfs"));
+        Patient { patience: patience.min(LONGEST), call, worker, hung: Arc::default() }
     }
 
     /// What each of `paths` says, in their order; nothing for one that has not said it in time.
@@ -84,7 +87,8 @@ impl Patient {
         let left = places.iter().filter(|place| matches!(place, Place::Waits)).count();
         let state = Mutex::new(State { places, next: 0, left, over: false });
         let (call, hung) = (Arc::clone(&self.call), Arc::clone(&self.hung));
-        Arc::new(Round { paths: Arc::clone(paths), call, hung, state, all: Condvar::new() })
+        let (paths, worker) = (Arc::clone(paths), Arc::clone(&self.worker));
+        Arc::new(Round { paths, call, worker, hung, state, all: Condvar::new() })
     }
 }
 
@@ -110,7 +114,7 @@ impl Round {
 
     fn start(self: &Arc<Self>) -> io::Result<()> {
         let round = Arc::clone(self);
-        thread::Builder::new().name("statfs".to_owned()).spawn(move || round.work()).map(drop)
+        self.worker.run(move || round.work())
     }
 
     fn work(&self) {
@@ -151,6 +155,7 @@ fn ask(path: &Path) -> Answer {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
 
     use super::*;
 
