@@ -250,7 +250,7 @@ impl Inner {
     /// Takes up which cgroups are new and gone.
     pub(crate) fn find(&self, state: &mut State, now: Instant) {
         let (Some(machine), Some(tree)) = (&mut state.machine, &mut state.tree) else { return };
-        let changes = tree.changes(now);
+        let mut changes = tree.changes(now);
         if !changes.added.is_empty() {
             // It changes when somebody sets the clock, and is compared with times of files.
             machine.booted = crate::machine::booted(&self.roots, &mut state.page);
@@ -259,6 +259,11 @@ impl Inner {
             if let Some(entry) = state.entries.get_mut(&place).filter(|entry| entry.owner.container.is_some())
             {
                 entry.read_last(&mut state.page);
+            }
+        }
+        for place in changes.lessened {
+            if let Some(entry) = state.entries.get_mut(&place) {
+                entry.leaving.get_or_insert(now);
             }
         }
         for place in changes.removed {
@@ -272,6 +277,12 @@ impl Inner {
             }
         }
         let stay = Duration::from_secs(self.config.ended_seconds);
+        // One that does not leave after all goes on with what is left of it.
+        let left =
+            |entry: &Entry| entry.leaving.is_some_and(|since| now.saturating_duration_since(since) >= stay);
+        changes
+            .added
+            .extend(state.entries.iter().filter(|(_, entry)| left(entry)).map(|(place, _)| place.clone()));
         state.ended.retain(|_, ended| now.saturating_duration_since(ended.at) < stay);
         if changes.written_unheard {
             state.entries.values_mut().for_each(|entry| entry.limits_stale = true);
@@ -389,6 +400,7 @@ impl Inner {
         }
         let members = state.entries.values().filter_map(|entry| entry.network);
         state.networks.read(&self.roots, members, page, troubles);
+        state.entries.values_mut().for_each(|entry| entry.part(&state.networks));
         state.filesystems.read(&self.roots, page, troubles);
     }
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use taffrail_kernfs::{Page, Roots, Troubles, parse};
 use taffrail_record::Labels;
@@ -74,6 +74,8 @@ pub(crate) struct Entry {
     pub(crate) figures: Figures,
     /// The limits may be others than were read last.
     pub(crate) limits_stale: bool,
+    /// Since when it is gone from one of several hierarchies: a runtime removes it from one after the other.
+    pub(crate) leaving: Option<Instant>,
     /// The network it shows, if it does.
     pub(crate) network: Option<Membership>,
     /// What that had moved when its last process was gone: its number may be another network's after that.
@@ -147,6 +149,7 @@ impl Entry {
             labelled: None,
             figures: Figures::default(),
             limits_stale: true,
+            leaving: None,
             network: None,
             moved: Vec::new(),
             processes: Processes::default(),
@@ -162,7 +165,8 @@ impl Entry {
         self.id == "/"
     }
 
-    /// Reads its files. `block` is what the machine's cgroups have in common: see [`V1::read`].
+    /// Reads its files. `block` is what the machine's cgroups have in common: see [`V1::read`]. Of one that is leaving stays
+    /// what cannot be read any more.
     pub(crate) fn read(
         &mut self,
         now: f64,
@@ -170,6 +174,14 @@ impl Entry {
         page: &mut Page,
         troubles: &mut Troubles,
     ) {
+        let before = self.leaving.map(|_| self.figures.clone());
+        self.read_files(now, block, page, troubles);
+        if let Some(before) = before {
+            self.figures.keep_of(before);
+        }
+    }
+
+    fn read_files(&mut self, now: f64, block: &mut Option<usize>, page: &mut Page, troubles: &mut Troubles) {
         self.seen = now;
         let stale = std::mem::take(&mut self.limits_stale);
         match &mut self.reader {
@@ -195,16 +207,23 @@ impl Entry {
     pub(crate) fn read_last(&mut self, page: &mut Page) {
         let before = self.figures.clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.read(now, &mut None, page, &mut Troubles::default());
+        self.read_files(now, &mut None, page, &mut Troubles::default());
         self.figures.keep_of(before);
     }
 
     /// Is in this network, or in none any more.
     pub(crate) fn join(&mut self, network: Option<Membership>, networks: &Networks) {
-        if let (Some(member), None) = (self.network, network) {
-            networks.of(member).clone_into(&mut self.moved);
+        if let (Some(last), None) = (self.network.and_then(|member| networks.last(member)), network) {
+            last.clone_into(&mut self.moved);
         }
         self.network = network;
+    }
+
+    /// Is in none any more when the process that it was seen by has ended before it could be.
+    pub(crate) fn part(&mut self, networks: &Networks) {
+        if self.network.is_some_and(|member| !networks.knows(member)) {
+            self.join(None, networks);
+        }
     }
 
     /// The interfaces that it shows.

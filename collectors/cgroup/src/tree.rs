@@ -3,7 +3,7 @@
 //! Every directory is watched; a scrape takes up what the kernel has told since the last one. When the kernel has dropped
 //! notices or grants no more watches, and now and then in any case, everything is looked through: notices are hints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -29,6 +29,8 @@ pub(crate) type Place = OsString;
 pub(crate) struct Changes {
     pub(crate) added: Vec<Place>,
     pub(crate) removed: Vec<Place>,
+    /// Removed in one hierarchy, and still there in another.
+    pub(crate) lessened: Vec<Place>,
     /// Somebody wrote to a file: limits may have changed.
     pub(crate) written: Vec<Place>,
     /// The last process of it has ended, or its first was moved in (version 2).
@@ -130,6 +132,8 @@ impl Tree {
     fn take_up(&mut self, heard: Vec<(usize, Place, bool)>) -> Changes {
         let before: BTreeMap<Place, bool> =
             heard.iter().map(|(_, place, _)| (place.clone(), self.known.contains_key(place))).collect();
+        let made: BTreeSet<Place> =
+            heard.iter().filter(|(.., made)| *made).map(|(_, place, _)| place.clone()).collect();
         let mut found = Vec::new();
         for (mount, place, made) in heard {
             if made {
@@ -141,6 +145,10 @@ impl Tree {
         // What was removed and made again between two looks is another one.
         let mut changes = Changes::default();
         for (place, was_known) in before {
+            if was_known && !made.contains(&place) && self.known.contains_key(&place) {
+                changes.lessened.push(place);
+                continue;
+            }
             if was_known {
                 changes.removed.push(place.clone());
             }
@@ -295,12 +303,12 @@ mod tests {
         let (mut tree, now) = (tree(&[one.path(), two.path()]), Instant::now());
         assert_eq!(tree.changes(now).added, places(&["", "a"]));
         fs::remove_dir(one.path().join("a")).expect("removed");
+        assert_eq!(tree.changes(now), Changes { lessened: places(&["a"]), ..Changes::default() });
+        fs::create_dir(one.path().join("a")).expect("made");
         let changes = tree.changes(now);
-        assert_eq!(
-            (changes.added, changes.removed),
-            (places(&["a"]), places(&["a"])),
-            "its files are opened anew"
-        );
+        assert_eq!((changes.added, changes.removed), (places(&["a"]), places(&["a"])), "it begins again");
+        fs::remove_dir(one.path().join("a")).expect("removed");
+        assert_eq!(tree.changes(now).lessened, places(&["a"]));
         fs::remove_dir(two.path().join("a")).expect("removed");
         let changes = tree.changes(now);
         assert_eq!((changes.added, changes.removed), (places(&[]), places(&["a"])));

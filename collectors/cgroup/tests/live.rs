@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use taffrail_cgroup::{Containers, ContainersConfig, Hierarchy, Layout, Names};
@@ -62,12 +62,18 @@ impl Parent {
     }
 
     fn remove(&self, container: &str) {
+        self.remove_slowly(container, Duration::ZERO);
+    }
+
+    /// Removes it from one hierarchy after the other, with a pause in between.
+    fn remove_slowly(&self, container: &str, pause: Duration) {
         for directory in self.directories(container) {
             let deadline = Instant::now() + Duration::from_secs(10);
             while fs::remove_dir(&directory).is_err() {
                 assert!(Instant::now() < deadline, "{} cannot be removed", directory.display());
                 sleep(Duration::from_millis(2));
             }
+            sleep(pause);
         }
     }
 
@@ -126,6 +132,34 @@ fn a_container_that_lives_between_two_scrapes_leaves_its_last_totals_for_a_while
     assert_eq!(parent.value(&after, &job, "container_memory_usage_bytes"), None, "nothing is used any more");
     sleep(Duration::from_secs(3));
     assert_eq!(parent.value(&ask(&containers), &job, "container_cpu_usage_seconds_total"), None);
+}
+
+#[test]
+fn a_container_that_goes_from_one_hierarchy_after_the_other_leaves_its_last_totals() {
+    let Some(parent) = Parent::make("slowly") else { return };
+    let (containers, job) = (containers(60), id(4));
+    let mut child = parent.run(&job, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; exec sleep 60");
+    let usage = |gathered: &Gathered| parent.value(gathered, &job, "container_cpu_usage_seconds_total");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while usage(&ask(&containers)).is_none_or(|seconds| seconds < 0.001) {
+        assert!(Instant::now() < deadline, "it does nothing");
+        sleep(FRESH);
+    }
+    let before = usage(&ask(&containers));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    // Longer than it takes to hear of it, and so long that somebody asks meanwhile.
+    thread::scope(|scope| {
+        let removal = scope.spawn(|| parent.remove_slowly(&job, Duration::from_millis(400)));
+        while !removal.is_finished() {
+            assert!(usage(&ask(&containers)) >= before, "it goes");
+            sleep(Duration::from_millis(200));
+        }
+    });
+    sleep(FRESH);
+    let after = ask(&containers);
+    assert!(usage(&after) >= before, "it stays");
+    assert!(parent.value(&after, &job, "taffrail_container_ended_seconds").is_some(), "marked");
 }
 
 #[test]
@@ -231,8 +265,13 @@ fn a_container_that_ended_keeps_what_its_own_network_had_moved() {
     for number in [51, 52, 53] {
         let ready = folder.path().join(number.to_string());
         let id = id(number);
+        // Nothing is sent but announcements of new addresses, and of those by each a number of its own.
         let script = format!(
-            "exec unshare --net sh -c 'ip link add aft type veth peer name fore; ip link set aft up; ip link set fore up; \
+            "exec unshare --net sh -c 'cd /proc/sys/net; echo 1 >ipv6/conf/default/disable_ipv6; \
+             ip link add aft type veth peer name fore; ip link set aft up; ip link set fore up; \
+             until ip link show aft | grep -q \"state UP\"; do sleep 0.01; done; \
+             ip address add 192.0.2.1/24 dev aft; echo 1 >ipv4/conf/aft/arp_notify; i=50; \
+             while [ $i -lt {number} ]; do i=$((i+1)); ip link set aft address 02:00:00:00:00:$i; done; \
              echo >{}; exec sleep 60'",
             ready.display()
         );
@@ -248,7 +287,8 @@ fn a_container_that_ended_keeps_what_its_own_network_had_moved() {
             assert_eq!(moved(&now, id), *before, "another's network is not its own");
         }
         let own = moved(&now, &id);
-        assert!(own.is_some(), "it has an interface");
+        assert!(own.is_some_and(|bytes| bytes > 0.0), "it has moved something: {own:?}");
+        assert!(told.iter().all(|(_, other)| *other != own), "each has moved something else");
         told.push((id.clone(), own));
         child.kill().expect("killed");
         child.wait().expect("ended");
