@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use taffrail_kernfs::{Page, Reason, Roots, Troubles};
 use taffrail_record::{Ask, AskError, Family, Kind, Labels, Samples};
 
+use crate::asking::SOON;
 use crate::config::{ContainersConfig, LabelStyle};
 use crate::devices::Devices;
 use crate::ends;
@@ -27,9 +28,6 @@ use crate::written::{self, AskLayers, Unknown};
 
 /// Who asks again within this time gets the same figures.
 const SHARED: Duration = Duration::from_secs(1);
-
-/// How often names are looked for that were not found: soon after somebody without one has come, then twice as long each time.
-const NAMELESS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// A descriptor takes kernel memory, and others need some: cgroups beyond this many descriptors' worth are opened for each reading.
 const FILES_OF_ONE: usize = 40;
@@ -141,18 +139,12 @@ pub(crate) struct State {
     pub(crate) page: Page,
     keys: Vec<String>,
     collected: Option<Instant>,
-    asking: Asking,
+    /// When names were asked for last.
+    asked: Option<Instant>,
     errors: [u64; Reason::ALL.len()],
     left_out: usize,
     /// What was wrong in the last reading.
     told: Option<String>,
-}
-
-/// When names are asked for.
-#[derive(Debug)]
-struct Asking {
-    last: Option<Instant>,
-    pause: Duration,
 }
 
 /// Bytes.
@@ -306,9 +298,6 @@ impl Inner {
                 state.left_out += 1;
                 continue;
             }
-            if owner.pod.is_some() {
-                state.asking.soon();
-            }
             let entry = Entry::new(&place, id, owner, machine, &mut state.page);
             // The same container begins again.
             state.ended.remove(&place);
@@ -322,15 +311,19 @@ impl Inner {
         }
     }
 
-    /// A sandbox has no link, and other links come a moment after their container: who has no name is looked for again
-    /// after a while.
+    /// Who is of a pod and has no name is asked for.
     pub(crate) fn ask_for_names(&self, state: &mut State, now: Instant) {
-        let lacks = |entry: &Entry| {
-            let owner = &entry.owner;
-            owner.pod.is_some() && self.names.lacks(owner.container.as_deref(), owner.pod.as_deref())
+        if state.asked.is_some_and(|asked| now.saturating_duration_since(asked) < SOON) {
+            return;
+        }
+        let lacks = |entry: &&mut Entry| {
+            let Owner { container, pod, .. } = &entry.owner;
+            let is_due = pod.is_some() && entry.asking.is_due(now);
+            is_due && self.names.lacks(container.as_deref(), pod.as_deref())
         };
-        if state.asking.is_due(now) && state.entries.values().any(lacks) {
-            state.asking.asked(now);
+        let lacking = state.entries.values_mut().filter(lacks).map(|entry| entry.asking.asked(now)).count();
+        if lacking > 0 {
+            state.asked = Some(now);
             self.names.lack();
             if let Some(kubelet) = &self.kubelet {
                 kubelet.tell(&self.names);
@@ -436,29 +429,6 @@ fn most_kept() -> usize {
     limit.map_or(0, |(soft, _)| usize::try_from(soft / 2).unwrap_or(usize::MAX) / FILES_OF_ONE)
 }
 
-impl Default for Asking {
-    fn default() -> Asking {
-        Asking { last: None, pause: NAMELESS[0] }
-    }
-}
-
-impl Asking {
-    /// Somebody new has come.
-    fn soon(&mut self) {
-        self.pause = NAMELESS[0];
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.pause)
-    }
-
-    fn asked(&mut self, now: Instant) {
-        // The first time after somebody has come is often too early.
-        self.pause = if self.last.is_none() { self.pause } else { (self.pause * 2).min(NAMELESS[1]) };
-        self.last = Some(now);
-    }
-}
-
 impl State {
     fn begin(&mut self, roots: &Roots, config: &ContainersConfig) {
         let Some(hierarchy) = Hierarchy::detect(roots) else { return };
@@ -552,5 +522,58 @@ impl Ask for Containers {
             }
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+
+    const POD: &str = "kubepods/pod884c509f-3b8d-c092-cbb5-bf7f6a3e9b57";
+
+    /// A machine of version 2 whose cgroups have no files.
+    fn machine(places: &[&str]) -> (tempfile::TempDir, Roots) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let roots = Roots::below(folder.path());
+        fs::create_dir_all(roots.sys("fs/cgroup")).expect("made");
+        fs::File::create(roots.sys("fs/cgroup/cgroup.controllers")).expect("made");
+        for place in places {
+            fs::create_dir_all(roots.sys("fs/cgroup").join(place)).expect("made");
+        }
+        (folder, roots)
+    }
+
+    fn containers(config: ContainersConfig, roots: &Roots) -> Containers {
+        Containers::new(config, roots.clone(), Names::new())
+    }
+
+    #[test]
+    fn what_nobody_answers_is_asked_ever_more_seldom() {
+        let (_folder, roots) = machine(&[POD]);
+        let containers = containers(ContainersConfig::default(), &roots);
+        let inner = &containers.inner;
+        let asked = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&asked);
+        inner.names.when_lacking(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        let (mut state, begin) = (State::default(), Instant::now());
+        state.begin(&roots, &inner.config);
+        let mut look = |second: u64| {
+            let now = begin + Duration::from_secs(second);
+            inner.find(&mut state, now);
+            inner.ask_for_names(&mut state, now);
+            asked.load(Ordering::Relaxed)
+        };
+        assert_eq!((look(0), look(1), look(2), look(3)), (1, 2, 2, 3), "soon at first");
+        assert!((4..3600).map(&mut look).max().is_some_and(|asked| asked < 16), "seldom after that");
+        let before = look(3600);
+        let (uid, of) = (POD.rsplit_once("pod").map(|(_, uid)| uid.to_owned()), |name: &str| name.to_owned());
+        let pod = crate::PodName { namespace: of("shop"), name: of("web-0") };
+        inner.names.set_pods(uid.map(|uid| (uid, pod)).into_iter().collect());
+        assert_eq!((3600..7200).map(&mut look).max(), Some(before), "it has a name");
     }
 }

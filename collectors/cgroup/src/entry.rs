@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use taffrail_kernfs::{Page, Roots, Troubles, parse};
 use taffrail_record::Labels;
 
+use crate::asking::Asking;
 use crate::attribute::Attribute;
 use crate::config::Compat;
 use crate::devices::Devices;
@@ -71,6 +72,8 @@ pub(crate) struct Entry {
     pub(crate) labels: Labels,
     /// [`crate::names::Names::version`] when the labels were rendered.
     pub(crate) labelled: Option<u64>,
+    /// When its name is asked for, if it has none.
+    pub(crate) asking: Asking,
     pub(crate) figures: Figures,
     /// The limits may be others than were read last.
     pub(crate) limits_stale: bool,
@@ -147,6 +150,7 @@ impl Entry {
             owner,
             labels: Labels::NONE,
             labelled: None,
+            asking: Asking::default(),
             figures: Figures::default(),
             limits_stale: true,
             leaving: None,

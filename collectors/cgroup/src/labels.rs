@@ -70,6 +70,7 @@ mod tests {
             container: "web".into(),
             pod: "web-0".into(),
             namespace: "shop".into(),
+            pod_uid: String::new(),
             image: "nginx:1".into(),
             name: "k8s_web".into(),
             labels: vec![("app.kubernetes.io/name".into(), "a\"b".into())],
