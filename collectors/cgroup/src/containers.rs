@@ -1,6 +1,6 @@
 //! The collector: which cgroups there are, their figures, and the exposition of both.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -142,7 +142,8 @@ pub(crate) struct State {
     /// When names were asked for last.
     asked: Option<Instant>,
     errors: [u64; Reason::ALL.len()],
-    left_out: usize,
+    /// For whom there is no room.
+    left_out: BTreeSet<Place>,
     /// What was wrong in the last reading.
     told: Option<String>,
 }
@@ -259,6 +260,7 @@ impl Inner {
             }
         }
         for place in changes.removed {
+            state.left_out.remove(&place);
             let Some(mut entry) = state.entries.remove(&place) else { continue };
             // Of one that was never read there is nothing to tell.
             let is_known = entry.owner.container.is_some() && entry.figures.cpu.usage.is_some();
@@ -272,9 +274,7 @@ impl Inner {
         // One that does not leave after all goes on with what is left of it.
         let left =
             |entry: &Entry| entry.leaving.is_some_and(|since| now.saturating_duration_since(since) >= stay);
-        changes
-            .added
-            .extend(state.entries.iter().filter(|(_, entry)| left(entry)).map(|(place, _)| place.clone()));
+        changes.added.extend(state.entries.extract_if(.., |_, entry| left(entry)).map(|(place, _)| place));
         state.ended.retain(|_, ended| now.saturating_duration_since(ended.at) < stay);
         if changes.written_unheard {
             state.entries.values_mut().for_each(|entry| entry.limits_stale = true);
@@ -284,31 +284,22 @@ impl Inner {
                 entry.limits_stale = true;
             }
         }
-        for place in changes.added {
-            let id = shown(&place);
-            let owner = Owner::of(&id);
-            let wanted = owner.is_known()
-                || id == "/"
-                || self.config.labels == LabelStyle::Cadvisor
-                || self.config.roots.contains(&id);
-            if !wanted || id.ends_with(".mount") {
-                continue;
-            }
-            if state.entries.len() >= self.config.most as usize {
-                state.left_out += 1;
-                continue;
-            }
-            let entry = Entry::new(&place, id, owner, machine, &mut state.page);
+        state.left_out.extend(changes.added.into_iter().filter(|place| self.wants(place)));
+        while state.entries.len() < self.config.most as usize
+            && let Some(place) = state.left_out.pop_first()
+        {
+            let entry = Entry::new(&place, machine, &mut state.page);
             // The same container begins again.
             state.ended.remove(&place);
             state.entries.insert(place, entry);
         }
-        if state.left_out > 0 && state.entries.len() < self.config.most as usize {
-            // There is room again: everything is taken in anew.
-            state.left_out = 0;
-            state.entries.clear();
-            state.tree = Some(Tree::new(machine.hierarchy.trees().into_iter().map(Into::into).collect()));
-        }
+    }
+
+    /// Whether a cgroup has series.
+    fn wants(&self, place: &Place) -> bool {
+        let id = shown(place);
+        let is_named = || Owner::of(&id).is_known() || id == "/" || self.config.roots.contains(&id);
+        !id.ends_with(".mount") && (self.config.labels == LabelStyle::Cadvisor || is_named())
     }
 
     /// Who is of a pod and has no name is asked for.
@@ -508,7 +499,7 @@ impl Ask for Containers {
             samples.sample(&[reason.name()], state.errors[reason as usize] as f64);
         }
         samples.family(&LEFT_OUT);
-        samples.sample(&[], state.left_out as f64);
+        samples.sample(&[], state.left_out.len() as f64);
         samples.family(&UNWRITTEN);
         for (why, count) in Unknown::ALL.iter().zip(state.unwritten) {
             samples.sample(&[why.name()], count as f64);
@@ -575,5 +566,29 @@ mod tests {
         let pod = crate::PodName { namespace: of("shop"), name: of("web-0") };
         inner.names.set_pods(uid.map(|uid| (uid, pod)).into_iter().collect());
         assert_eq!((3600..7200).map(&mut look).max(), Some(before), "it has a name");
+    }
+
+    #[test]
+    fn who_is_left_out_comes_in_when_there_is_room_and_goes_uncounted() {
+        let pods: Vec<String> = (1..=5).map(|pod| format!("{}{pod}", &POD[..POD.len() - 1])).collect();
+        let (_folder, roots) = machine(&pods.iter().map(String::as_str).collect::<Vec<_>>());
+        // The root, the class of pods and two of them.
+        let containers = containers(ContainersConfig { most: 4, ..ContainersConfig::default() }, &roots);
+        let (inner, begin) = (&containers.inner, Instant::now());
+        let mut state = State::default();
+        let mut look = |second: u64| {
+            inner.collect(&mut state, begin + Duration::from_secs(2 * second));
+            (state.entries.len(), state.left_out.len())
+        };
+        let remove = |pod: &String| fs::remove_dir(roots.sys("fs/cgroup").join(pod)).expect("removed");
+        assert_eq!(look(1), (4, 3));
+        remove(&pods[0]);
+        assert_eq!(look(2), (4, 2), "another has taken its place");
+        remove(&pods[4]);
+        assert_eq!(look(3), (4, 1), "it was left out");
+        fs::create_dir(roots.sys("fs/cgroup").join(&pods[4])).expect("made");
+        assert_eq!(look(4), (4, 2));
+        pods[1..].iter().for_each(remove);
+        assert_eq!(look(5), (2, 0));
     }
 }

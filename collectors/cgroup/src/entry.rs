@@ -131,7 +131,8 @@ pub(crate) fn shown(place: &Place) -> String {
 
 impl Entry {
     /// Opens nothing yet.
-    pub(crate) fn new(place: &Place, id: String, owner: Owner, machine: &Machine, page: &mut Page) -> Entry {
+    pub(crate) fn new(place: &Place, machine: &Machine, page: &mut Page) -> Entry {
+        let id = shown(place);
         let hierarchy = &machine.hierarchy;
         let sizes = &machine.huge_sizes;
         let unified = hierarchy.unified.as_deref();
@@ -146,8 +147,8 @@ impl Entry {
         };
         Entry {
             started: started(machine, place, page),
+            owner: Owner::of(&id),
             id,
-            owner,
             labels: Labels::NONE,
             labelled: None,
             asking: Asking::default(),
