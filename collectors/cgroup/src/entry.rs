@@ -119,13 +119,19 @@ impl Owner {
     }
 }
 
-/// The path as series have it: bytes that are no text are written as `\xff`, so that cgroups that differ in them stay apart.
+/// The path as series have it, no two the same. A path that is text is shown as it is; systemd's names have `\x2d` in them, as
+/// text. In one that is not, bytes that are no text are written as `\xff`, a backslash as `\\`, and a slash at its end, where no
+/// other has one, tells it from text.
 pub(crate) fn shown(place: &Place) -> String {
+    if let Some(text) = place.to_str() {
+        return format!("/{text}");
+    }
     let mut path = String::from("/");
     for chunk in place.as_bytes().utf8_chunks() {
-        path.push_str(chunk.valid());
+        path.push_str(&chunk.valid().replace('\\', r"\\"));
         chunk.invalid().iter().for_each(|byte| path.push_str(&format!("\\x{byte:02x}")));
     }
+    path.push('/');
     path
 }
 
@@ -286,6 +292,7 @@ fn first_process(machine: &Machine, directory: &Path, page: &mut Page) -> Option
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
@@ -295,7 +302,13 @@ mod tests {
         let shown = |bytes: &[u8]| shown(&Place::from_vec(bytes.to_vec()));
         assert_eq!(shown(b""), "/");
         assert_eq!(shown(b"a/b"), "/a/b");
-        assert_eq!(shown(b"a\xff\xfeb"), "/a\\xff\\xfeb");
+        assert_eq!(shown(br"system-systemd\x2dfsck.slice"), r"/system-systemd\x2dfsck.slice");
+        assert_eq!(shown(b"a\xff\xfeb"), r"/a\xff\xfeb/");
+        assert_eq!(shown(b"\\xfe\xff"), r"/\\xfe\xff/");
+        let alike: [&[u8]; 6] =
+            [b"\xff\xfe", br"\xff\xfe", b"\\xff\xfe", b"\xff\\xfe", b"\xff\\\xfe", b"\xff/\xfe"];
+        let names: BTreeSet<String> = alike.iter().map(|name| shown(name)).collect();
+        assert_eq!(names.len(), alike.len(), "{names:?}");
         assert_eq!(shown("ü\n\"".as_bytes()), "/ü\n\"");
     }
 }
