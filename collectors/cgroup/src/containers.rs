@@ -65,7 +65,8 @@ static UNWRITTEN: Family = Family {
     name: "taffrail_containers_disk_unknown",
     kind: Kind::Gauge,
     help: "Containers of which it is not known what they have written to disk, by reason: denied, too_large (more than 500,000 \
-           files, or too deep), no_layer (not an overlay) or failed.",
+           files, or too deep), no_layer (not an overlay), untrusted (an overlay that the container may have mounted itself), \
+           no_process (none that could be asked) or failed.",
     labels: &["reason"],
 };
 
@@ -183,6 +184,12 @@ impl Containers {
         self
     }
 
+    /// What its threads share.
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> Arc<Inner> {
+        Arc::clone(&self.inner)
+    }
+
     /// Has it looked at what containers have written, if it is time to.
     fn walk(&self, now: Instant) {
         let every = Duration::from_secs(self.inner.config.disk_seconds);
@@ -221,7 +228,7 @@ impl Containers {
 }
 
 impl Inner {
-    fn collect(&self, state: &mut State, now: Instant) {
+    pub(crate) fn collect(&self, state: &mut State, now: Instant) {
         if state.collected.is_some_and(|at| now.saturating_duration_since(at) < SHARED) {
             return;
         }

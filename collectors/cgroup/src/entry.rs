@@ -17,7 +17,7 @@ use crate::filesystems::Filesystem;
 use crate::hierarchy::{Hierarchy, Layout, within};
 use crate::name::{self, Kind};
 use crate::network::{Interface, Membership, Networks};
-use crate::processes::Processes;
+use crate::processes::{Processes, start};
 use crate::tree::Place;
 use crate::v1::V1;
 use crate::v2::{PressureFiles, V2};
@@ -284,9 +284,7 @@ fn first_process(machine: &Machine, directory: &Path, page: &mut Page) -> Option
     let procs = taffrail_kernfs::read(&directory.join("cgroup.procs"), page).ok()?;
     let pid = parse::lines(procs).find_map(parse::number).filter(|pid| *pid > 0)?;
     let stat = taffrail_kernfs::read(&machine.roots.proc(&format!("{pid}/stat")), page).ok()?;
-    // The name in parentheses may contain anything; the start is the 20th field behind it.
-    let behind = stat.iter().rposition(|byte| *byte == b')')?;
-    let ticks = parse::words(&stat[behind + 1..]).nth(19).and_then(parse::number)?;
+    let ticks = start(stat)?;
     Some(machine.booted? + ticks as f64 / machine.ticks as f64)
 }
 

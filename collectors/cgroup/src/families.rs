@@ -528,7 +528,7 @@ pub(crate) static ROWS: &[Row] = &[
         "Inodes: of the machine what the file system has, of a container what its layer uses.",
         &["device"],
         |entry, scene, emit| {
-            space(entry, scene, emit, |space| space.inodes, |written| Some(written.inodes));
+            space(entry, scene, emit, |space| space.inodes, |written| written.inodes);
         },
     ),
     row(

@@ -27,6 +27,7 @@ mod names;
 mod network;
 mod processes;
 mod tree;
+mod upper;
 mod v1;
 mod v2;
 mod written;

@@ -297,3 +297,56 @@ fn a_container_that_ended_keeps_what_its_own_network_had_moved() {
         assert_eq!(moved(&ask(&containers), &id), own, "it stays");
     }
 }
+
+#[test]
+fn the_layer_of_a_container_is_what_its_runtime_has_mounted_not_what_it_mounts_itself() {
+    let Some(parent) = Parent::make("overlay") else { return };
+    let config = ContainersConfig { disk_seconds: 1, ..ContainersConfig::default() };
+    let containers = Containers::new(config, Roots::default(), Names::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    // Its root has no programs any more when it is there.
+    let script = |own: &Path, flags: &str| {
+        let inside = "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged || exit 1; \
+                      exec 3<>wait 4>>ready; cd merged; pivot_root . old; echo >&4; read _ <&3";
+        format!(
+            "cd {} && mkdir -p lower/old upper work merged && mkfifo wait && \
+             head -c 1048576 /dev/urandom >upper/file && exec unshare {flags} --mount sh -c '{inside}'",
+            own.display()
+        )
+        .replace("=lower", &format!("={}/lower", own.display()))
+        .replace("=upper", &format!("={}/upper", own.display()))
+        .replace("=work", &format!("={}/work", own.display()))
+    };
+    for (number, flags, is_believed) in [(61, "", true), (62, "--user --map-root-user", false)] {
+        let (own, job) = (folder.path().join(number.to_string()), id(number));
+        fs::create_dir(&own).expect("made");
+        let mut child = parent.run(&job, &script(&own, flags));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while fs::metadata(own.join("ready")).map_or(0, |known| known.len()) == 0 {
+            if child.try_wait().expect("asked").is_some() {
+                eprintln!("SKIPPED: overlays cannot be mounted with {flags:?}");
+                return parent.remove(&job);
+            }
+            assert!(Instant::now() < deadline, "the overlay is not there");
+            sleep(Duration::from_millis(20));
+        }
+        let unknown = |gathered: &Gathered| {
+            let of_reason = |s: &&taffrail_record::Sample| s.labels.contains("reason=\"untrusted\"");
+            let family = "taffrail_containers_disk_unknown";
+            gathered.samples().iter().filter(|s| s.family == family).find(of_reason).map_or(0.0, |s| s.value)
+        };
+        loop {
+            let now = ask(&containers);
+            let bytes = parent.value(&now, &job, "container_fs_usage_bytes");
+            assert!(is_believed || bytes.is_none(), "{bytes:?}");
+            if bytes.is_some_and(|bytes| bytes >= 1_048_576.0) || (!is_believed && unknown(&now) > 0.0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "nobody looks at it");
+            sleep(FRESH);
+        }
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        parent.remove(&job);
+    }
+}
