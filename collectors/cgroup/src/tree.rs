@@ -57,7 +57,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// Of the hierarchies mounted there; nothing is looked at yet.
     pub(crate) fn new(mounts: Vec<PathBuf>) -> Tree {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+        let inotify = listen();
         let blind = inotify.is_none();
         Tree {
             mounts,
@@ -89,6 +89,13 @@ impl Tree {
     /// A descriptor that is readable when there is something to be heard.
     pub(crate) fn notices(&self) -> Option<OwnedFd> {
         self.inotify.as_ref()?.as_fd().try_clone_to_owned().ok()
+    }
+
+    /// As if the kernel had granted no notices.
+    #[cfg(test)]
+    pub(crate) fn deafen(&mut self) {
+        (self.inotify, self.blind) = (None, true);
+        self.watched.clear();
     }
 
     /// The directories that were made and removed; nothing when some were not told of.
@@ -176,6 +183,8 @@ impl Tree {
 
     fn rescan(&mut self, now: Instant) -> Changes {
         self.scanned = Some(now);
+        // It may be granted by now.
+        self.inotify = self.inotify.take().or_else(listen);
         self.blind = self.inotify.is_none();
         let before: Vec<Place> = std::mem::take(&mut self.known).into_keys().collect();
         let mut found = Vec::new();
@@ -223,6 +232,10 @@ impl Tree {
         }
         true
     }
+}
+
+fn listen() -> Option<Inotify> {
+    Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()
 }
 
 fn child(parent: &OsStr, name: &OsStr) -> Place {
@@ -319,8 +332,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let (mut tree, now) = (tree(&[root.path()]), Instant::now());
         tree.changes(now);
-        tree.inotify = None;
-        tree.blind = true;
+        tree.deafen();
         fs::create_dir(root.path().join("a")).expect("made");
         assert_eq!(tree.changes(now), Changes { written_unheard: true, ..Changes::default() });
         assert_eq!(tree.changes(now + RESCAN_BLIND).added, places(&["a"]));
