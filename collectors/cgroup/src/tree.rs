@@ -129,8 +129,14 @@ impl Tree {
                     }
                 }
                 if let Some(name) = event.name.filter(|_| event.mask.contains(AddWatchFlags::IN_ISDIR)) {
-                    let made = event.mask.contains(AddWatchFlags::IN_CREATE);
-                    heard.push((*mount, child(parent, &name), made));
+                    let made = event.mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
+                    let place = child(parent, &name);
+                    if event.mask.contains(AddWatchFlags::IN_MOVED_FROM) {
+                        // What is below it has gone with it, which nobody tells.
+                        let with_it = below(&self.known, &place).map(|place| (*mount, place.clone(), false));
+                        heard.extend(with_it);
+                    }
+                    heard.push((*mount, place, made));
                 }
             }
         }
@@ -221,6 +227,7 @@ impl Tree {
         let Some(inotify) = &self.inotify else { return true };
         let flags = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_MODIFY
             | AddWatchFlags::IN_ONLYDIR;
         match inotify.add_watch(directory, flags) {
@@ -236,6 +243,13 @@ impl Tree {
 
 fn listen() -> Option<Inotify> {
     Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()
+}
+
+/// The cgroups that are known below another.
+fn below<'k>(known: &'k BTreeMap<Place, u32>, place: &Place) -> impl Iterator<Item = &'k Place> {
+    let prefix = child(place, OsStr::new(""));
+    let from = known.range(prefix.clone()..).map(|(place, _)| place);
+    from.take_while(move |place| place.as_bytes().starts_with(prefix.as_bytes()))
 }
 
 fn child(parent: &OsStr, name: &OsStr) -> Place {
@@ -304,6 +318,24 @@ mod tests {
         assert_eq!((changes.added, changes.removed), (places(&["a"]), places(&["a"])));
         fs::create_dir(root.path().join("a/b")).expect("made");
         assert_eq!(tree.changes(now).added, places(&["a/b"]), "the new one is watched");
+    }
+
+    #[test]
+    fn one_that_is_renamed_is_another_one_with_all_below_it() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(root.path().join("a/b/c")).expect("made");
+        fs::create_dir(root.path().join("a-b")).expect("made");
+        let (mut tree, now) = (tree(&[root.path()]), Instant::now());
+        tree.changes(now);
+        fs::rename(root.path().join("a"), root.path().join("d")).expect("renamed");
+        let changes = tree.changes(now);
+        assert_eq!(
+            (changes.added, changes.removed),
+            (places(&["d", "d/b", "d/b/c"]), places(&["a", "a/b", "a/b/c"]))
+        );
+        fs::create_dir(root.path().join("d/b/e")).expect("made");
+        assert_eq!(tree.changes(now).added, places(&["d/b/e"]), "it is watched by its new name");
+        assert_eq!(tree.known.len(), tree.watched.len());
     }
 
     #[test]

@@ -203,6 +203,26 @@ fn a_limit_that_is_changed_is_shown_at_the_next_scrape() {
 }
 
 #[test]
+fn a_container_whose_cgroup_is_renamed_goes_on_by_its_new_name() {
+    let Some(parent) = Parent::make("renamed") else { return };
+    let (containers, old, new) = (containers(60), id(5), id(6));
+    let mut child = parent.run(&old, "exec sleep 60");
+    let lives = |id: &str| parent.value(&ask(&containers), id, "container_processes").is_some();
+    assert!(lives(&old));
+    let renamed = parent.directories(&old).into_iter().zip(parent.directories(&new));
+    let renamed = renamed.map(|(old, new)| fs::rename(old, new)).filter(Result::is_ok).count();
+    if renamed > 0 {
+        sleep(FRESH);
+        assert_eq!((lives(&old), lives(&new)), (false, true));
+    } else {
+        eprintln!("SKIPPED: this kernel renames no cgroups");
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    parent.remove(if renamed > 0 { &new } else { &old });
+}
+
+#[test]
 fn hundreds_of_containers_that_come_and_go_leave_nothing_open() {
     let Some(parent) = Parent::make("churn") else { return };
     let containers = containers(1);
