@@ -17,7 +17,7 @@ use crate::config::{ContainersConfig, LabelStyle};
 use crate::devices::Devices;
 use crate::ends;
 use crate::entry::{Entry, Machine, Owner, Scene, shown};
-use crate::families::ROWS;
+use crate::families::rows;
 use crate::filesystems::Filesystems;
 use crate::hierarchy::Hierarchy;
 use crate::kubelet::KubeletPaths;
@@ -73,7 +73,7 @@ static UNWRITTEN: Family = Family {
 /// Every family, for the reference.
 static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let copy = |f: &Family| Family { name: f.name, kind: f.kind, help: f.help, labels: f.labels };
-    ROWS.iter()
+    rows()
         .map(|row| &row.family)
         .chain([&ENDED, &SCRAPE_ERROR, &ERRORS, &LEFT_OUT, &UNWRITTEN])
         .map(copy)
@@ -484,7 +484,7 @@ impl Ask for Containers {
             swap_used: memory.swap.zip(memory.swap_free).map(|(all, free)| all.saturating_sub(free)),
             compat: inner.config.compat,
         };
-        for row in ROWS {
+        for row in rows() {
             samples.family(&row.family);
             // Of those that are gone only what counts up to its last moment has a meaning.
             let stays = row.family.kind == Kind::Counter || row.family.name == LAST_SEEN;
