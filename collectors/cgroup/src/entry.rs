@@ -119,9 +119,9 @@ impl Owner {
     }
 }
 
-/// The path as series have it, no two the same. A path that is text is shown as it is; systemd's names have `\x2d` in them, as
-/// text. In one that is not, bytes that are no text are written as `\xff`, a backslash as `\\`, and a slash at its end, where no
-/// other has one, tells it from text.
+/// The path as series have it, no two the same. A path that is text is shown as it is; systemd's names have `\x2d` in
+/// them, as text. In one that is not, bytes that are no text are written as `\xff`, a backslash as `\\`, and a slash at its
+/// end, where no other has one, tells it from text.
 pub(crate) fn shown(place: &Place) -> String {
     if let Some(text) = place.to_str() {
         return format!("/{text}");
