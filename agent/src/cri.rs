@@ -199,8 +199,9 @@ fn tell(known: &Names, snapshot: &Snapshot) {
 }
 
 fn told(name: Name) -> (String, Arc<ContainerName>) {
-    let Name { id, container, pod, namespace, image, name, labels, sandbox } = name;
-    (id, Arc::new(ContainerName { container, pod, namespace, image, name, labels, sandbox, logs: None }))
+    let Name { id, container, pod, namespace, pod_uid, image, name, labels, sandbox } = name;
+    let logs = None;
+    (id, Arc::new(ContainerName { container, pod, namespace, pod_uid, image, name, labels, sandbox, logs }))
 }
 
 #[cfg(test)]
@@ -275,6 +276,9 @@ mod tests {
         finder.take(&snapshot(connected("containerd"), &[]));
         assert!(known(&finder).contains("cart"));
         finder.take(&snapshot(connected("docker"), &[]));
-        assert!(known(&finder).contains("\"cri\": {}") && known(&finder).contains("k8s_POD_cart"));
+        assert!(
+            known(&finder).contains("\"cri\": Told { containers: {}, ")
+                && known(&finder).contains("k8s_POD_cart")
+        );
     }
 }

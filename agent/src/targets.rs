@@ -288,6 +288,7 @@ fn container_name(info: &ContainerInfo) -> ContainerName {
         container: in_pod.map(|container| container.name).unwrap_or_default(),
         pod: pod.name,
         namespace: pod.namespace,
+        pod_uid: pod.uid,
         image: info.image.clone(),
         name: info.name.clone(),
         labels: info.labels.clone().into_iter().collect(),

@@ -2,11 +2,12 @@
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use taffrail_kernfs::{Page, Roots, Troubles, parse};
 use taffrail_record::Labels;
 
+use crate::asking::Asking;
 use crate::attribute::Attribute;
 use crate::config::Compat;
 use crate::devices::Devices;
@@ -16,7 +17,7 @@ use crate::filesystems::Filesystem;
 use crate::hierarchy::{Hierarchy, Layout, within};
 use crate::name::{self, Kind};
 use crate::network::{Interface, Membership, Networks};
-use crate::processes::Processes;
+use crate::processes::{Processes, start};
 use crate::tree::Place;
 use crate::v1::V1;
 use crate::v2::{PressureFiles, V2};
@@ -71,9 +72,13 @@ pub(crate) struct Entry {
     pub(crate) labels: Labels,
     /// [`crate::names::Names::version`] when the labels were rendered.
     pub(crate) labelled: Option<u64>,
+    /// When its name is asked for, if it has none.
+    pub(crate) asking: Asking,
     pub(crate) figures: Figures,
     /// The limits may be others than were read last.
     pub(crate) limits_stale: bool,
+    /// Since when it is gone from one of several hierarchies: a runtime removes it from one after the other.
+    pub(crate) leaving: Option<Instant>,
     /// The network it shows, if it does.
     pub(crate) network: Option<Membership>,
     /// What that had moved when its last process was gone: its number may be another network's after that.
@@ -114,19 +119,26 @@ impl Owner {
     }
 }
 
-/// The path as series have it: bytes that are no text are written as `\xff`, so that cgroups that differ in them stay apart.
+/// The path as series have it, no two the same. A path that is text is shown as it is; systemd's names have `\x2d` in
+/// them, as text. In one that is not, bytes that are no text are written as `\xff`, a backslash as `\\`, and a slash at its
+/// end, where no other has one, tells it from text.
 pub(crate) fn shown(place: &Place) -> String {
+    if let Some(text) = place.to_str() {
+        return format!("/{text}");
+    }
     let mut path = String::from("/");
     for chunk in place.as_bytes().utf8_chunks() {
-        path.push_str(chunk.valid());
+        path.push_str(&chunk.valid().replace('\\', r"\\"));
         chunk.invalid().iter().for_each(|byte| path.push_str(&format!("\\x{byte:02x}")));
     }
+    path.push('/');
     path
 }
 
 impl Entry {
     /// Opens nothing yet.
-    pub(crate) fn new(place: &Place, id: String, owner: Owner, machine: &Machine, page: &mut Page) -> Entry {
+    pub(crate) fn new(place: &Place, machine: &Machine, page: &mut Page) -> Entry {
+        let id = shown(place);
         let hierarchy = &machine.hierarchy;
         let sizes = &machine.huge_sizes;
         let unified = hierarchy.unified.as_deref();
@@ -141,12 +153,14 @@ impl Entry {
         };
         Entry {
             started: started(machine, place, page),
+            owner: Owner::of(&id),
             id,
-            owner,
             labels: Labels::NONE,
             labelled: None,
+            asking: Asking::default(),
             figures: Figures::default(),
             limits_stale: true,
+            leaving: None,
             network: None,
             moved: Vec::new(),
             processes: Processes::default(),
@@ -162,7 +176,8 @@ impl Entry {
         self.id == "/"
     }
 
-    /// Reads its files. `block` is what the machine's cgroups have in common: see [`V1::read`].
+    /// Reads its files. `block` is what the machine's cgroups have in common: see [`V1::read`]. Of one that is leaving stays
+    /// what cannot be read any more.
     pub(crate) fn read(
         &mut self,
         now: f64,
@@ -170,6 +185,14 @@ impl Entry {
         page: &mut Page,
         troubles: &mut Troubles,
     ) {
+        let before = self.leaving.map(|_| self.figures.clone());
+        self.read_files(now, block, page, troubles);
+        if let Some(before) = before {
+            self.figures.keep_of(before);
+        }
+    }
+
+    fn read_files(&mut self, now: f64, block: &mut Option<usize>, page: &mut Page, troubles: &mut Troubles) {
         self.seen = now;
         let stale = std::mem::take(&mut self.limits_stale);
         match &mut self.reader {
@@ -195,16 +218,23 @@ impl Entry {
     pub(crate) fn read_last(&mut self, page: &mut Page) {
         let before = self.figures.clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        self.read(now, &mut None, page, &mut Troubles::default());
+        self.read_files(now, &mut None, page, &mut Troubles::default());
         self.figures.keep_of(before);
     }
 
     /// Is in this network, or in none any more.
     pub(crate) fn join(&mut self, network: Option<Membership>, networks: &Networks) {
-        if let (Some(member), None) = (self.network, network) {
-            networks.of(member).clone_into(&mut self.moved);
+        if let (Some(last), None) = (self.network.and_then(|member| networks.last(member)), network) {
+            last.clone_into(&mut self.moved);
         }
         self.network = network;
+    }
+
+    /// Is in none any more when the process that it was seen by has ended before it could be.
+    pub(crate) fn part(&mut self, networks: &Networks) {
+        if self.network.is_some_and(|member| !networks.knows(member)) {
+            self.join(None, networks);
+        }
     }
 
     /// The interfaces that it shows.
@@ -254,14 +284,13 @@ fn first_process(machine: &Machine, directory: &Path, page: &mut Page) -> Option
     let procs = taffrail_kernfs::read(&directory.join("cgroup.procs"), page).ok()?;
     let pid = parse::lines(procs).find_map(parse::number).filter(|pid| *pid > 0)?;
     let stat = taffrail_kernfs::read(&machine.roots.proc(&format!("{pid}/stat")), page).ok()?;
-    // The name in parentheses may contain anything; the start is the 20th field behind it.
-    let behind = stat.iter().rposition(|byte| *byte == b')')?;
-    let ticks = parse::words(&stat[behind + 1..]).nth(19).and_then(parse::number)?;
+    let ticks = start(stat)?;
     Some(machine.booted? + ticks as f64 / machine.ticks as f64)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::os::unix::ffi::OsStringExt as _;
 
     use super::*;
@@ -271,7 +300,13 @@ mod tests {
         let shown = |bytes: &[u8]| shown(&Place::from_vec(bytes.to_vec()));
         assert_eq!(shown(b""), "/");
         assert_eq!(shown(b"a/b"), "/a/b");
-        assert_eq!(shown(b"a\xff\xfeb"), "/a\\xff\\xfeb");
+        assert_eq!(shown(br"system-systemd\x2dfsck.slice"), r"/system-systemd\x2dfsck.slice");
+        assert_eq!(shown(b"a\xff\xfeb"), r"/a\xff\xfeb/");
+        assert_eq!(shown(b"\\xfe\xff"), r"/\\xfe\xff/");
+        let alike: [&[u8]; 6] =
+            [b"\xff\xfe", br"\xff\xfe", b"\\xff\xfe", b"\xff\\xfe", b"\xff\\\xfe", b"\xff/\xfe"];
+        let names: BTreeSet<String> = alike.iter().map(|name| shown(name)).collect();
+        assert_eq!(names.len(), alike.len(), "{names:?}");
         assert_eq!(shown("ü\n\"".as_bytes()), "/ü\n\"");
     }
 }

@@ -1,5 +1,8 @@
 //! The labels that every series of a cgroup has.
 
+use std::borrow::Cow;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use taffrail_record::Labels;
 
 use crate::config::LabelStyle;
@@ -13,6 +16,7 @@ const MOST: usize = 64;
 
 /// Renders the labels of one cgroup. `keys` are those of all containers' labels.
 pub(crate) fn of(id: &str, owner: &Owner, names: &Names, style: LabelStyle, keys: &[String]) -> Labels {
+    let id = short(id);
     let known = owner.container.as_deref().and_then(|id| names.container(id));
     let known = known.as_deref();
     let name = match known {
@@ -21,8 +25,11 @@ pub(crate) fn of(id: &str, owner: &Owner, names: &Names, style: LabelStyle, keys
     };
     let text = |field: fn(&ContainerName) -> &str| known.map_or("", field);
     if style == LabelStyle::Cadvisor {
-        let mut labels =
-            vec![("id".to_owned(), id), ("image".to_owned(), text(|k| &k.image)), ("name".to_owned(), name)];
+        let mut labels = vec![
+            ("id".to_owned(), &*id),
+            ("image".to_owned(), text(|k| &k.image)),
+            ("name".to_owned(), name),
+        ];
         for key in keys.iter().take(MOST) {
             let value = known
                 .and_then(|k| k.labels.iter().find(|(known, _)| known == key))
@@ -40,7 +47,7 @@ pub(crate) fn of(id: &str, owner: &Owner, names: &Names, style: LabelStyle, keys
     let pod = if told.name.is_empty() { by_uid().unwrap_or_default() } else { told };
     Labels::new([
         ("container", cut(text(|k| &k.container))),
-        ("id", cut(id)),
+        ("id", &*id),
         ("image", cut(text(|k| &k.image))),
         ("name", cut(name)),
         ("namespace", cut(&pod.namespace)),
@@ -50,6 +57,17 @@ pub(crate) fn of(id: &str, owner: &Owner, names: &Names, style: LabelStyle, keys
 
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(LONGEST)]
+}
+
+/// A path that is cut ends in a number of its own and, as no other, in two slashes: two do not become one.
+fn short(id: &str) -> Cow<'_, str> {
+    if id.len() <= LONGEST {
+        return id.into();
+    }
+    let mut hasher = DefaultHasher::new();
+    id.hash(&mut hasher);
+    let end = format!("~{:016x}//", hasher.finish());
+    format!("{}{end}", &id[..id.floor_char_boundary(LONGEST - end.len())]).into()
 }
 
 /// What a label name can have of a key.
@@ -70,6 +88,7 @@ mod tests {
             container: "web".into(),
             pod: "web-0".into(),
             namespace: "shop".into(),
+            pod_uid: String::new(),
             image: "nginx:1".into(),
             name: "k8s_web".into(),
             labels: vec![("app.kubernetes.io/name".into(), "a\"b".into())],
@@ -122,5 +141,14 @@ mod tests {
     fn hostile_values_are_cut_at_a_character() {
         assert_eq!(cut(&"ü".repeat(LONGEST)).len(), LONGEST);
         assert_eq!(cut("short"), "short");
+    }
+
+    #[test]
+    fn paths_that_are_cut_stay_apart() {
+        let long = "/a".repeat(LONGEST);
+        let (one, other) = (short(&long).into_owned(), short(&long[2..]).into_owned());
+        assert!(one != other && one.starts_with("/a/a") && one.len() == LONGEST, "{one}");
+        assert_ne!(short(&one), short(one.trim_end_matches('/')), "it is no path");
+        assert_eq!(short(&long[..LONGEST]), long[..LONGEST]);
     }
 }

@@ -8,6 +8,7 @@
 //! From the first scrape on two threads wait: one for containers to end ([`ends`]), which wakes when the kernel says so; one
 //! to look at what containers have written ([`written`]), which wakes when somebody asks, at most once a minute.
 
+mod asking;
 mod attribute;
 mod config;
 mod containers;
@@ -26,6 +27,7 @@ mod names;
 mod network;
 mod processes;
 mod tree;
+mod upper;
 mod v1;
 mod v2;
 mod written;

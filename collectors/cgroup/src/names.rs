@@ -2,7 +2,7 @@
 //!
 //! A metric never waits for a name. Whoever knows more sets it here, and series are labelled anew at the next scrape.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +19,8 @@ pub struct ContainerName {
     pub pod: String,
     /// Namespace of the pod.
     pub namespace: String,
+    /// Uid of the pod as the API server writes it, where the runtime tells it.
+    pub pod_uid: String,
     /// The image, by name.
     pub image: String,
     /// What the runtime calls it.
@@ -56,9 +58,29 @@ impl fmt::Debug for Names {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By who told them, then by id.
-    containers: HashMap<&'static str, HashMap<String, Arc<ContainerName>>>,
+    containers: BTreeMap<&'static str, Told>,
     pods: HashMap<String, PodName>,
+}
+
+/// What one source tells.
+#[derive(Debug, Default)]
+struct Told {
+    /// By id.
+    containers: HashMap<String, Arc<ContainerName>>,
+    /// By uid, out of what it tells of their containers and sandboxes.
+    pods: HashMap<String, PodName>,
+}
+
+impl Told {
+    fn new(containers: HashMap<String, Arc<ContainerName>>) -> Told {
+        let in_pods = containers.values().filter(|known| !known.pod_uid.is_empty() && !known.pod.is_empty());
+        let pod = |known: &Arc<ContainerName>| {
+            let name = PodName { namespace: known.namespace.clone(), name: known.pod.clone() };
+            (known.pod_uid.clone(), name)
+        };
+        let pods = in_pods.map(pod).collect();
+        Told { containers, pods }
+    }
 }
 
 impl Names {
@@ -71,13 +93,13 @@ impl Names {
     /// Replaces what `source` has told of containers, by id. The first source in the alphabet wins where two know one.
     pub fn set_containers(&self, source: &'static str, containers: HashMap<String, Arc<ContainerName>>) {
         let mut known = self.known.write();
-        if known.containers.get(source) != Some(&containers) {
-            known.containers.insert(source, containers);
+        if known.containers.get(source).map(|told| &told.containers) != Some(&containers) {
+            known.containers.insert(source, Told::new(containers));
             self.version.fetch_add(1, Ordering::Release);
         }
     }
 
-    /// Replaces what is known of pods, by uid.
+    /// Replaces what is known of pods by themselves, by uid.
     pub fn set_pods(&self, pods: HashMap<String, PodName>) {
         let mut known = self.known.write();
         if known.pods != pods {
@@ -86,8 +108,8 @@ impl Names {
         }
     }
 
-    /// Has `call` called, from a scrape, when a container of a pod has no name: now and then, as long as it has none.
-    /// It must not block.
+    /// Has `call` called, from a scrape, when a pod or a container of one has no name: again as long as it has none, but
+    /// ever more seldom. It must not block.
     pub fn when_lacking(&self, call: impl Fn() + Send + Sync + 'static) {
         self.lacking.write().push(Box::new(call));
     }
@@ -103,23 +125,22 @@ impl Names {
     }
 
     pub(crate) fn container(&self, id: &str) -> Option<Arc<ContainerName>> {
-        let known = self.known.read();
-        let mut sources: Vec<_> = known.containers.iter().collect();
-        sources.sort_by_key(|(source, _)| **source);
-        sources.into_iter().find_map(|(_, containers)| containers.get(id).cloned())
+        self.known.read().containers.values().find_map(|told| told.containers.get(id).cloned())
     }
 
-    /// The pod with this uid: told itself, or by one of its containers.
+    /// The pod with this uid: told itself, or by its containers.
     pub(crate) fn pod(&self, uid: &str) -> Option<PodName> {
-        self.known.read().pods.get(uid).cloned()
+        let known = self.known.read();
+        let by_containers = || known.containers.values().find_map(|told| told.pods.get(uid));
+        known.pods.get(uid).or_else(by_containers).cloned()
     }
 
     /// Whether anybody has told of a container.
     pub(crate) fn knows(&self, id: &str) -> bool {
-        self.known.read().containers.values().any(|told| told.contains_key(id))
+        self.known.read().containers.values().any(|told| told.containers.contains_key(id))
     }
 
-    /// Whether nothing is known of a container's place in a pod, nor of a pod.
+    /// Whether nothing is known of a container, or of its pod.
     pub(crate) fn lacks(&self, container: Option<&str>, pod: Option<&str>) -> bool {
         container.is_some_and(|id| !self.knows(id)) || pod.is_some_and(|uid| self.pod(uid).is_none())
     }
@@ -127,11 +148,38 @@ impl Names {
     /// The keys of all labels, sorted.
     pub(crate) fn label_keys(&self) -> Vec<String> {
         let known = self.known.read();
-        let containers = known.containers.values().flat_map(HashMap::values);
+        let containers = known.containers.values().flat_map(|told| told.containers.values());
         let mut keys: Vec<String> =
             containers.flat_map(|c| c.labels.iter().map(|(key, _)| key.clone())).collect();
         keys.sort_unstable();
         keys.dedup();
         keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_is_known_by_what_is_told_of_its_containers() {
+        let names = Names::new();
+        let told = |pod: &str, uid: &str| {
+            let known = ContainerName { pod: pod.into(), pod_uid: uid.into(), ..ContainerName::default() };
+            Arc::new(known)
+        };
+        let pod = |uid| names.pod(uid).map(|pod| pod.name);
+        names.set_containers(
+            "cri",
+            [("5e".to_owned(), told("web-0", "u1")), ("9f".to_owned(), told("", "u2"))].into(),
+        );
+        assert_eq!((pod("u1"), pod("u2"), pod("")), (Some("web-0".to_owned()), None, None));
+        assert!(!names.lacks(Some("5e"), Some("u1")) && names.lacks(None, Some("u2")));
+        let itself = PodName { namespace: "shop".into(), name: "itself".into() };
+        names.set_pods([("u1".to_owned(), itself)].into());
+        assert_eq!(pod("u1").as_deref(), Some("itself"));
+        names.set_pods(HashMap::new());
+        names.set_containers("cri", HashMap::new());
+        assert_eq!(pod("u1"), None, "it is gone with them");
     }
 }

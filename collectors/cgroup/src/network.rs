@@ -25,9 +25,13 @@ pub(crate) struct Interface {
     pub(crate) columns: [u64; COLUMNS],
 }
 
-/// The network namespaces of cgroups, each read once however many share it.
+/// The network namespaces of cgroups, each read once however many share it. Those of the last reading only are remembered.
 #[derive(Debug, Default)]
-pub(crate) struct Networks(HashMap<u64, Vec<Interface>>);
+pub(crate) struct Networks {
+    known: HashMap<u64, Vec<Interface>>,
+    /// As they were read the time before, where they could not be read this time.
+    lost: HashMap<u64, Vec<Interface>>,
+}
 
 /// Which network namespace a process is in. It need not be asked again while it is the same process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,29 +62,42 @@ impl Networks {
         page: &mut Page,
         troubles: &mut Troubles,
     ) {
-        let mut before = std::mem::take(&mut self.0);
+        self.lost = std::mem::take(&mut self.known);
         for Membership { pid, namespace } in members {
-            if self.0.contains_key(&namespace) {
+            if self.known.contains_key(&namespace) {
                 continue;
             }
-            let mut interfaces = before.remove(&namespace).unwrap_or_default();
-            // A process that has just ended takes its namespace's figures with it, unless another is there.
-            if troubles.take(read(roots, pid, &mut interfaces, page)).is_some() {
-                self.0.insert(namespace, interfaces);
-            }
+            let mut interfaces = self.lost.remove(&namespace).unwrap_or_default();
+            // Another process may be there when this one has just ended.
+            let of = if troubles.take(read(roots, pid, &mut interfaces, page)).is_some() {
+                &mut self.known
+            } else {
+                &mut self.lost
+            };
+            of.insert(namespace, interfaces);
         }
+    }
+
+    /// Whether it was read what a member sees.
+    pub(crate) fn knows(&self, member: Membership) -> bool {
+        self.known.contains_key(&member.namespace)
+    }
+
+    /// The interfaces that a member has seen last.
+    pub(crate) fn last(&self, member: Membership) -> Option<&Vec<Interface>> {
+        [&self.known, &self.lost].into_iter().find_map(|read| read.get(&member.namespace))
     }
 
     /// The interfaces that a member sees.
     pub(crate) fn of(&self, member: Membership) -> &[Interface] {
-        self.0.get(&member.namespace).map_or(&[], Vec::as_slice)
+        self.known.get(&member.namespace).map_or(&[], Vec::as_slice)
     }
 }
 
-/// Reads the interfaces that the process `pid` sees.
+/// Reads the interfaces that the process `pid` sees. What is there stays when they cannot be read.
 fn read(roots: &Roots, pid: u32, interfaces: &mut Vec<Interface>, page: &mut Page) -> Result<(), ReadError> {
     let path = roots.proc(&format!("{pid}/net/dev"));
-    let text = taffrail_kernfs::read(&path, page).inspect_err(|_| interfaces.clear())?;
+    let text = taffrail_kernfs::read(&path, page)?;
     let mut seen = 0;
     for (name, columns) in parse::lines(text).filter_map(line) {
         // The order stays the same from one reading to the next, mostly.
@@ -143,7 +160,25 @@ mod tests {
         write(&DEV.replace("eth0: 11", "eth0: 99"));
         read(&roots, 7, &mut interfaces, &mut page).expect("read");
         assert_eq!(interfaces[0].columns[0], 99);
-        assert!(read(&roots, 8, &mut interfaces, &mut page).is_err());
-        assert!(interfaces.is_empty(), "what cannot be read is missing");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_missing_and_can_be_asked_for_once() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let roots = Roots::below(folder.path());
+        fs::create_dir_all(roots.proc("7/net")).expect("made");
+        let mut file = fs::File::create(roots.proc("7/net/dev")).expect("made");
+        std::io::Write::write_all(&mut file, DEV.as_bytes()).expect("written");
+        let (mut networks, mut page) = (Networks::default(), Page::default());
+        let member = Membership { pid: 7, namespace: 1 };
+        let mut read = |networks: &mut Networks| {
+            networks.read(&roots, [member].into_iter(), &mut page, &mut Troubles::default());
+        };
+        read(&mut networks);
+        assert_eq!((networks.knows(member), networks.of(member).len()), (true, 1));
+        fs::remove_dir_all(roots.proc("7")).expect("removed");
+        read(&mut networks);
+        assert_eq!((networks.knows(member), networks.of(member)), (false, &[][..]));
+        assert_eq!(networks.last(member).map(Vec::len), Some(1), "of the time before");
     }
 }

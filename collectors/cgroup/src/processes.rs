@@ -70,6 +70,13 @@ fn count_all(roots: &Roots, pids: &[u32]) -> Option<(u64, u64)> {
     Some((descriptors, sockets))
 }
 
+/// When a process was started, in ticks since the machine was, out of its `stat`.
+pub(crate) fn start(stat: &[u8]) -> Option<u64> {
+    // The name in parentheses may contain anything; the start is the 20th field behind it.
+    let behind = stat.iter().rposition(|byte| *byte == b')')?;
+    parse::words(&stat[behind + 1..]).nth(19).and_then(parse::number)
+}
+
 fn soft_limit(limits: &[u8]) -> Option<i64> {
     let line = parse::lines(limits).find_map(|line| line.strip_prefix(b"Max open files"))?;
     match parse::words(line).next()? {

@@ -3,7 +3,7 @@
 //! Every directory is watched; a scrape takes up what the kernel has told since the last one. When the kernel has dropped
 //! notices or grants no more watches, and now and then in any case, everything is looked through: notices are hints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -29,6 +29,8 @@ pub(crate) type Place = OsString;
 pub(crate) struct Changes {
     pub(crate) added: Vec<Place>,
     pub(crate) removed: Vec<Place>,
+    /// Removed in one hierarchy, and still there in another.
+    pub(crate) lessened: Vec<Place>,
     /// Somebody wrote to a file: limits may have changed.
     pub(crate) written: Vec<Place>,
     /// The last process of it has ended, or its first was moved in (version 2).
@@ -55,7 +57,7 @@ pub(crate) struct Tree {
 impl Tree {
     /// Of the hierarchies mounted there; nothing is looked at yet.
     pub(crate) fn new(mounts: Vec<PathBuf>) -> Tree {
-        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok();
+        let inotify = listen();
         let blind = inotify.is_none();
         Tree {
             mounts,
@@ -89,6 +91,13 @@ impl Tree {
         self.inotify.as_ref()?.as_fd().try_clone_to_owned().ok()
     }
 
+    /// As if the kernel had granted no notices.
+    #[cfg(test)]
+    pub(crate) fn deafen(&mut self) {
+        (self.inotify, self.blind) = (None, true);
+        self.watched.clear();
+    }
+
     /// The directories that were made and removed; nothing when some were not told of.
     fn heard(&mut self) -> Option<Vec<(usize, Place, bool)>> {
         let mut heard = Vec::new();
@@ -120,8 +129,14 @@ impl Tree {
                     }
                 }
                 if let Some(name) = event.name.filter(|_| event.mask.contains(AddWatchFlags::IN_ISDIR)) {
-                    let made = event.mask.contains(AddWatchFlags::IN_CREATE);
-                    heard.push((*mount, child(parent, &name), made));
+                    let made = event.mask.intersects(AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO);
+                    let place = child(parent, &name);
+                    if event.mask.contains(AddWatchFlags::IN_MOVED_FROM) {
+                        // What is below it has gone with it, which nobody tells.
+                        let with_it = below(&self.known, &place).map(|place| (*mount, place.clone(), false));
+                        heard.extend(with_it);
+                    }
+                    heard.push((*mount, place, made));
                 }
             }
         }
@@ -130,6 +145,8 @@ impl Tree {
     fn take_up(&mut self, heard: Vec<(usize, Place, bool)>) -> Changes {
         let before: BTreeMap<Place, bool> =
             heard.iter().map(|(_, place, _)| (place.clone(), self.known.contains_key(place))).collect();
+        let made: BTreeSet<Place> =
+            heard.iter().filter(|(.., made)| *made).map(|(_, place, _)| place.clone()).collect();
         let mut found = Vec::new();
         for (mount, place, made) in heard {
             if made {
@@ -141,6 +158,10 @@ impl Tree {
         // What was removed and made again between two looks is another one.
         let mut changes = Changes::default();
         for (place, was_known) in before {
+            if was_known && !made.contains(&place) && self.known.contains_key(&place) {
+                changes.lessened.push(place);
+                continue;
+            }
             if was_known {
                 changes.removed.push(place.clone());
             }
@@ -168,6 +189,8 @@ impl Tree {
 
     fn rescan(&mut self, now: Instant) -> Changes {
         self.scanned = Some(now);
+        // It may be granted by now.
+        self.inotify = self.inotify.take().or_else(listen);
         self.blind = self.inotify.is_none();
         let before: Vec<Place> = std::mem::take(&mut self.known).into_keys().collect();
         let mut found = Vec::new();
@@ -204,6 +227,7 @@ impl Tree {
         let Some(inotify) = &self.inotify else { return true };
         let flags = AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_MODIFY
             | AddWatchFlags::IN_ONLYDIR;
         match inotify.add_watch(directory, flags) {
@@ -215,6 +239,17 @@ impl Tree {
         }
         true
     }
+}
+
+fn listen() -> Option<Inotify> {
+    Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).ok()
+}
+
+/// The cgroups that are known below another.
+fn below<'k>(known: &'k BTreeMap<Place, u32>, place: &Place) -> impl Iterator<Item = &'k Place> {
+    let prefix = child(place, OsStr::new(""));
+    let from = known.range(prefix.clone()..).map(|(place, _)| place);
+    from.take_while(move |place| place.as_bytes().starts_with(prefix.as_bytes()))
 }
 
 fn child(parent: &OsStr, name: &OsStr) -> Place {
@@ -286,6 +321,24 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_renamed_is_another_one_with_all_below_it() {
+        let root = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(root.path().join("a/b/c")).expect("made");
+        fs::create_dir(root.path().join("a-b")).expect("made");
+        let (mut tree, now) = (tree(&[root.path()]), Instant::now());
+        tree.changes(now);
+        fs::rename(root.path().join("a"), root.path().join("d")).expect("renamed");
+        let changes = tree.changes(now);
+        assert_eq!(
+            (changes.added, changes.removed),
+            (places(&["d", "d/b", "d/b/c"]), places(&["a", "a/b", "a/b/c"]))
+        );
+        fs::create_dir(root.path().join("d/b/e")).expect("made");
+        assert_eq!(tree.changes(now).added, places(&["d/b/e"]), "it is watched by its new name");
+        assert_eq!(tree.known.len(), tree.watched.len());
+    }
+
+    #[test]
     fn one_that_is_in_several_hierarchies_goes_with_the_last() {
         let (one, two) =
             (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
@@ -295,12 +348,12 @@ mod tests {
         let (mut tree, now) = (tree(&[one.path(), two.path()]), Instant::now());
         assert_eq!(tree.changes(now).added, places(&["", "a"]));
         fs::remove_dir(one.path().join("a")).expect("removed");
+        assert_eq!(tree.changes(now), Changes { lessened: places(&["a"]), ..Changes::default() });
+        fs::create_dir(one.path().join("a")).expect("made");
         let changes = tree.changes(now);
-        assert_eq!(
-            (changes.added, changes.removed),
-            (places(&["a"]), places(&["a"])),
-            "its files are opened anew"
-        );
+        assert_eq!((changes.added, changes.removed), (places(&["a"]), places(&["a"])), "it begins again");
+        fs::remove_dir(one.path().join("a")).expect("removed");
+        assert_eq!(tree.changes(now).lessened, places(&["a"]));
         fs::remove_dir(two.path().join("a")).expect("removed");
         let changes = tree.changes(now);
         assert_eq!((changes.added, changes.removed), (places(&[]), places(&["a"])));
@@ -311,8 +364,7 @@ mod tests {
         let root = tempfile::tempdir().expect("a directory");
         let (mut tree, now) = (tree(&[root.path()]), Instant::now());
         tree.changes(now);
-        tree.inotify = None;
-        tree.blind = true;
+        tree.deafen();
         fs::create_dir(root.path().join("a")).expect("made");
         assert_eq!(tree.changes(now), Changes { written_unheard: true, ..Changes::default() });
         assert_eq!(tree.changes(now + RESCAN_BLIND).added, places(&["a"]));

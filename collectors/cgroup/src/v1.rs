@@ -143,8 +143,8 @@ impl V1 {
         }
     }
 
-    /// What was used. Overwrites `figures`, but for the limits, which are to be read before. `block` is which of the [`BLOCK`] files are right on this
-    /// machine, once that is known.
+    /// What was used. Overwrites `figures`, but for the limits, which are to be read before. `block` is which of the
+    /// [`BLOCK`] files are right on this machine, once that is known.
     pub(crate) fn read(
         &mut self,
         figures: &mut Figures,

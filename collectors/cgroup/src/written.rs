@@ -4,15 +4,14 @@
 //! configured time and only when somebody asks, at the lowest priority and for at most a tenth of the time. A folder that cannot
 //! be walked as a whole has no figure, and is counted by the reason; where there is a runtime, it is asked instead.
 //!
-//! A container's files are hostile: nothing is opened but folders, none through a link, none on another file system, and
-//! neither depth nor number is without bounds.
+//! A container's files are hostile, and so is what its processes say of its layer ([`crate::upper`]): nothing is opened but
+//! folders, none through a link, none on another file system, and neither depth nor number is without bounds.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::{self, ReadDir};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Receiver;
@@ -23,13 +22,15 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::Mode;
-use taffrail_kernfs::{Mounted, Page, Roots, parse};
+use taffrail_kernfs::Roots;
 use taffrail_record::Labels;
 
 use crate::containers::{Inner, State};
 use crate::entry::{Entry, Owner};
-use crate::filesystems::{Filesystems, space};
+use crate::filesystems::space;
+use crate::hierarchy::within;
 use crate::tree::Place;
+use crate::upper::Uppers;
 
 /// Files of one container at most.
 const MOST: u64 = 500_000;
@@ -44,8 +45,8 @@ const PAUSES: u32 = 9;
 pub struct Layer {
     /// Bytes.
     pub bytes: u64,
-    /// Inodes.
-    pub inodes: u64,
+    /// Inodes, if it says.
+    pub inodes: Option<u64>,
     /// A folder on the file system that it lies on, as the host calls it.
     pub folder: PathBuf,
 }
@@ -61,7 +62,7 @@ pub(crate) struct Written {
     /// Bytes that are taken on the disk.
     pub(crate) bytes: u64,
     /// Of the layer alone, as cAdvisor counts them.
-    pub(crate) inodes: u64,
+    pub(crate) inodes: Option<u64>,
     /// Bytes that the file system has, or that its quota gives to the container.
     pub(crate) size: Option<u64>,
 }
@@ -75,13 +76,23 @@ pub(crate) enum Unknown {
     TooLarge,
     /// Its root is not an overlay with a folder to write into.
     NoLayer,
+    /// It may have chosen the folder itself.
+    Untrusted,
+    /// It has no process that could be asked.
+    NoProcess,
     /// Anything else.
     Failed,
 }
 
 impl Unknown {
-    pub(crate) const ALL: [Unknown; 4] =
-        [Unknown::Denied, Unknown::TooLarge, Unknown::NoLayer, Unknown::Failed];
+    pub(crate) const ALL: [Unknown; 6] = [
+        Unknown::Denied,
+        Unknown::TooLarge,
+        Unknown::NoLayer,
+        Unknown::Untrusted,
+        Unknown::NoProcess,
+        Unknown::Failed,
+    ];
 
     /// The label value.
     pub(crate) fn name(self) -> &'static str {
@@ -89,6 +100,8 @@ impl Unknown {
             Unknown::Denied => "denied",
             Unknown::TooLarge => "too_large",
             Unknown::NoLayer => "no_layer",
+            Unknown::Untrusted => "untrusted",
+            Unknown::NoProcess => "no_process",
             Unknown::Failed => "failed",
         }
     }
@@ -101,7 +114,8 @@ type Taken = (u64, u64);
 struct Job {
     place: Place,
     container: String,
-    pid: u32,
+    /// Its cgroup in each hierarchy.
+    directories: Vec<PathBuf>,
     /// Where its logs are.
     logs: Option<PathBuf>,
 }
@@ -133,62 +147,58 @@ fn pass(inner: &Weak<Inner>) {
     let Some((jobs, roots)) = inner.upgrade().map(|inner| (inner.writers(), inner.roots.clone())) else {
         return;
     };
+    let go_on = || inner.strong_count() > 0;
+    let uppers = Uppers::read(&roots);
     let mut unknown = Vec::new();
     for job in jobs {
-        let found = look(&job, &roots, || inner.strong_count() > 0);
+        let found = look(&job, &roots, &uppers, go_on);
         let Some(inner) = inner.upgrade() else { return };
         match found {
-            Ok((folder, taken)) => inner.written(&job.place, &folder, taken),
+            Ok((layer, logs)) => inner.written(&job.place, &layer, logs, space_of),
             Err(why) => unknown.push((job, why)),
         }
     }
-    let Some(inner) = inner.upgrade() else { return };
-    let told = inner.ask_layers(&unknown.iter().map(|(job, _)| job.container.clone()).collect::<Vec<_>>());
+    let ids: Vec<String> = unknown.iter().map(|(job, _)| job.container.clone()).collect();
+    let Some(told) = inner.upgrade().map(|inner| inner.ask_layers(&ids)) else { return };
     let mut reasons = Vec::new();
     for (job, why) in unknown {
-        match told.get(&job.container) {
-            Some(layer) => {
-                let (bytes, _) = job.logs.and_then(|logs| walk(&logs, || true).ok()).unwrap_or_default();
-                inner.written(&job.place, &layer.folder, (layer.bytes + bytes, layer.inodes));
-            }
-            None => {
+        let logs = told.get(&job.container).ok_or(why).and_then(|layer| Ok((layer, log_bytes(&job, go_on)?)));
+        let Some(inner) = inner.upgrade() else { return };
+        match logs {
+            Ok((layer, logs)) => inner.written(&job.place, layer, logs, space_of),
+            Err(why) => {
                 inner.not_written(&job.place);
                 reasons.push(why);
             }
         }
     }
-    inner.unknown(&reasons);
-}
-
-/// Looks at one container: where it writes, as the host calls it, and how much it has.
-fn look(job: &Job, roots: &Roots, go_on: impl Fn() -> bool + Copy) -> Result<(PathBuf, Taken), Unknown> {
-    let table = taffrail_kernfs::read(&roots.proc(&format!("{}/mountinfo", job.pid)), &mut Page::default())
-        .map(<[u8]>::to_vec)
-        .map_err(|error| refused(error.cause.raw_os_error()))?;
-    let folder = upper(&table).ok_or(Unknown::NoLayer)?;
-    let (mut bytes, inodes) = walk(&roots.host(&folder), go_on)?;
-    if let Some(logs) = &job.logs {
-        match walk(logs, go_on) {
-            Ok((more, _)) => bytes += more,
-            // It has printed nothing yet.
-            Err(Unknown::NoLayer) => {}
-            Err(why) => return Err(why),
-        }
+    if let Some(inner) = inner.upgrade() {
+        inner.unknown(&reasons);
     }
-    Ok((folder, (bytes, inodes)))
 }
 
-/// The folder that a process writes into whose root is an overlay.
-fn upper(mountinfo: &[u8]) -> Option<PathBuf> {
-    // Of two at one place the later one hides the other.
-    let mounts = parse::lines(mountinfo).filter_map(Mounted::parse);
-    let root = mounts.filter(|mounted| mounted.point == Path::new("/")).last()?;
-    let folder = root.super_option(b"upperdir").filter(|_| root.kind == "overlay")?;
-    let folder = PathBuf::from(OsString::from_vec(folder));
-    folder.is_absolute().then_some(folder)
+/// Looks at one container: its layer, and the bytes of its logs.
+fn look(
+    job: &Job,
+    roots: &Roots,
+    uppers: &Uppers,
+    go_on: impl Fn() -> bool + Copy,
+) -> Result<(Layer, u64), Unknown> {
+    let folder = uppers.of(&job.directories, roots)?;
+    let (bytes, inodes) = walk(&roots.host(&folder), go_on)?;
+    Ok((Layer { bytes, inodes: Some(inodes), folder }, log_bytes(job, go_on)?))
 }
 
-fn refused(code: Option<i32>) -> Unknown {
+fn log_bytes(job: &Job, go_on: impl Fn() -> bool) -> Result<u64, Unknown> {
+    match job.logs.as_ref().map(|logs| walk(logs, go_on)) {
+        Some(Ok((bytes, _))) => Ok(bytes),
+        // It has printed nothing yet.
+        Some(Err(Unknown::NoLayer)) | None => Ok(0),
+        Some(Err(why)) => Err(why),
+    }
+}
+
+pub(crate) fn refused(code: Option<i32>) -> Unknown {
     match code {
         Some(libc::EACCES | libc::EPERM) => Unknown::Denied,
         Some(libc::ENOENT | libc::ESRCH) => Unknown::NoLayer,
@@ -273,21 +283,26 @@ fn itself(folder: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", folder.as_raw_fd())
 }
 
-/// What lies in `folder`, as the host calls it.
-fn written(roots: &Roots, filesystems: &Filesystems, folder: &Path, (bytes, inodes): Taken) -> Written {
-    let labels = Labels::new([("device", filesystems.device(folder).unwrap_or_default())]);
-    let size = space(&roots.host(folder)).ok().map(|space| space.size);
-    Written { labels, bytes, inodes, size }
+/// How large the file system is that a path lies on.
+fn space_of(path: &Path) -> Option<u64> {
+    space(path).ok().map(|space| space.size)
 }
 
 impl Inner {
     /// Who may have written to disk.
     fn writers(&self) -> Vec<Job> {
         let state = self.state.lock();
+        let Some(machine) = &state.machine else { return Vec::new() };
+        let trees = machine.hierarchy.trees();
         let writer = |(place, entry): (&Place, &Entry)| {
             let container = entry.owner.container.clone()?;
-            let pid = entry.figures.pids.first?;
-            Some(Job { place: place.clone(), logs: self.logs(&entry.owner, &container), container, pid })
+            let directories = trees.iter().map(|tree| within(tree, place)).collect();
+            Some(Job {
+                place: place.clone(),
+                logs: self.logs(&entry.owner, &container),
+                container,
+                directories,
+            })
         };
         state.entries.iter().filter_map(writer).collect()
     }
@@ -310,12 +325,17 @@ impl Inner {
         }
     }
 
-    /// Takes up what a container has written into `folder`, as the host calls it.
-    fn written(&self, place: &Place, folder: &Path, taken: (u64, u64)) {
+    /// Takes up what a container has written: a layer and so many bytes of logs. `size` says how large the file system at a
+    /// path is.
+    fn written(&self, place: &Place, layer: &Layer, logs: u64, size: impl FnOnce(&Path) -> Option<u64>) {
+        // A file system that does not answer holds up no scrape.
+        let size = size(&self.roots.host(&layer.folder));
         let mut state = self.state.lock();
         let State { entries, filesystems, .. } = &mut *state;
         if let Some(entry) = entries.get_mut(place) {
-            entry.written = Some(written(&self.roots, filesystems, folder, taken));
+            let labels = Labels::new([("device", filesystems.device(&layer.folder).unwrap_or_default())]);
+            let bytes = layer.bytes.saturating_add(logs);
+            entry.written = Some(Written { labels, bytes, inodes: layer.inodes, size });
         }
     }
 
@@ -338,6 +358,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::{ContainerName, Containers, ContainersConfig, Names};
 
     fn fill(path: &Path, length: usize) {
         let mut file = fs::File::create(path).expect("made");
@@ -383,20 +404,61 @@ mod tests {
         assert_eq!(walk(&folder.path().join("0"), || true), Err(Unknown::Failed), "a file is no folder");
     }
 
+    const ID: &str = "524a620ed6ebbd1e711055808a1d8614a36d2e69b74418f11c3eec0e2fc57294";
+
+    /// A container without processes on a machine of version 2, whose logs are there; the runtime knows its layer.
+    fn container(logs: Option<PathBuf>, layer: Option<Layer>) -> (tempfile::TempDir, Arc<Inner>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (roots, names) = (Roots::below(folder.path()), Names::new());
+        fs::create_dir_all(roots.sys("fs/cgroup/docker").join(ID)).expect("made");
+        fill(&roots.sys("fs/cgroup/cgroup.controllers"), 0);
+        let known = Arc::new(ContainerName { logs, ..ContainerName::default() });
+        names.set_containers("docker", [(ID.to_owned(), known)].into());
+        let containers =
+            Containers::new(ContainersConfig::default(), roots, names).with_layers(Box::new(move |_| {
+                layer.clone().map(|layer| (ID.to_owned(), layer)).into_iter().collect()
+            }));
+        let inner = containers.inner();
+        inner.collect(&mut inner.state.lock(), Instant::now());
+        pass(&Arc::downgrade(&inner));
+        (folder, inner)
+    }
+
+    /// What is known of the container, and for which reasons it is not.
+    fn known(inner: &Inner) -> (Option<(u64, Option<u64>)>, Vec<&'static str>) {
+        let state = inner.state.lock();
+        let written = state.entries.values().find_map(|entry| entry.written.as_ref());
+        let reasons = Unknown::ALL.iter().zip(state.unwritten).filter(|(_, count)| *count > 0);
+        (written.map(|w| (w.bytes, w.inodes)), reasons.map(|(why, _)| why.name()).collect())
+    }
+
     #[test]
-    fn the_folder_that_is_written_into_is_the_overlays() {
-        let overlay = "1 2 0:5 / /proc rw - proc proc rw\n\
-            3 2 0:50 / / rw,relatime - overlay overlay rw,lowerdir=/l/1:/l/2,upperdir=/var/lib/x\\040y/diff,workdir=/w\n";
-        assert_eq!(upper(overlay.as_bytes()), Some("/var/lib/x y/diff".into()));
-        for other in [
-            "3 2 0:50 / / rw - ext4 /dev/vda rw,upperdir=/x\n",
-            "3 2 0:50 / / rw - overlay overlay rw,lowerdir=/l\n",
-            "3 2 0:50 / / rw - overlay overlay rw,upperdir=../../etc\n",
-            "",
+    fn a_figure_of_which_a_part_is_not_known_is_missing_and_counted() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (none, unreadable) = (folder.path().join("none"), folder.path().join("file"));
+        fill(&unreadable, 0);
+        let layer = |inodes| Some(Layer { bytes: 70, inodes, folder: "/layers".into() });
+        for (logs, layer, expected) in [
+            (None, layer(Some(7)), (Some((70, Some(7))), vec![])),
+            (None, layer(None), (Some((70, None)), vec![])),
+            (Some(none), layer(Some(7)), (Some((70, Some(7))), vec![])),
+            (Some(unreadable), layer(Some(7)), (None, vec!["failed"])),
+            (None, None, (None, vec!["no_process"])),
         ] {
-            assert_eq!(upper(other.as_bytes()), None, "{other}");
+            let (_folder, inner) = container(logs.clone(), layer);
+            assert_eq!(known(&inner), expected, "{logs:?}");
         }
-        let hidden = format!("{overlay}9 3 0:60 / / rw - tmpfs tmpfs rw\n");
-        assert_eq!(upper(hidden.as_bytes()), None, "something else was mounted over it");
+    }
+
+    #[test]
+    fn nobody_waits_for_a_file_system_that_is_asked_for_its_size() {
+        let (_folder, inner) = container(None, None);
+        let place = Place::from(format!("docker/{ID}"));
+        let layer = Layer { bytes: 1, inodes: None, folder: "/layers".into() };
+        inner.written(&place, &layer, 2, |_| {
+            assert!(inner.state.try_lock().is_some(), "a scrape would wait");
+            Some(9)
+        });
+        assert_eq!(inner.state.lock().entries[&place].written.as_ref().and_then(|w| w.size), Some(9));
     }
 }

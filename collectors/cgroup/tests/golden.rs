@@ -51,7 +51,7 @@ fn write(path: &Path, content: &str) {
     fs::write(path, content).expect("written");
 }
 
-/// Lines `id container pod namespace image name [label=value...]`; `-` for nothing.
+/// Lines `id container pod namespace image name [label=value...]`; `-` for nothing. A runtime tells the uid as a label, too.
 fn names(fixture: &Path) -> Arc<Names> {
     let names = Names::new();
     let text = fs::read_to_string(fixture.join("names.txt")).unwrap_or_default();
@@ -59,10 +59,12 @@ fn names(fixture: &Path) -> Arc<Names> {
         let words: Vec<String> =
             line.split(' ').map(|word| word.replace('-', if word == "-" { "" } else { "-" })).collect();
         let labels = words[6..].iter().filter_map(|word| word.split_once('='));
+        let uid = labels.clone().find(|(key, _)| *key == "io.kubernetes.pod.uid");
         let name = ContainerName {
             container: words[1].clone(),
             pod: words[2].clone(),
             namespace: words[3].clone(),
+            pod_uid: uid.map(|(_, uid)| uid.to_owned()).unwrap_or_default(),
             image: words[4].clone(),
             name: words[5].clone(),
             labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
 use taffrail_cgroup::{Containers, ContainersConfig, Hierarchy, Layout, Names};
@@ -62,12 +62,18 @@ impl Parent {
     }
 
     fn remove(&self, container: &str) {
+        self.remove_slowly(container, Duration::ZERO);
+    }
+
+    /// Removes it from one hierarchy after the other, with a pause in between.
+    fn remove_slowly(&self, container: &str, pause: Duration) {
         for directory in self.directories(container) {
             let deadline = Instant::now() + Duration::from_secs(10);
             while fs::remove_dir(&directory).is_err() {
                 assert!(Instant::now() < deadline, "{} cannot be removed", directory.display());
                 sleep(Duration::from_millis(2));
             }
+            sleep(pause);
         }
     }
 
@@ -129,6 +135,34 @@ fn a_container_that_lives_between_two_scrapes_leaves_its_last_totals_for_a_while
 }
 
 #[test]
+fn a_container_that_goes_from_one_hierarchy_after_the_other_leaves_its_last_totals() {
+    let Some(parent) = Parent::make("slowly") else { return };
+    let (containers, job) = (containers(60), id(4));
+    let mut child = parent.run(&job, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; exec sleep 60");
+    let usage = |gathered: &Gathered| parent.value(gathered, &job, "container_cpu_usage_seconds_total");
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while usage(&ask(&containers)).is_none_or(|seconds| seconds < 0.001) {
+        assert!(Instant::now() < deadline, "it does nothing");
+        sleep(FRESH);
+    }
+    let before = usage(&ask(&containers));
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    // Longer than it takes to hear of it, and so long that somebody asks meanwhile.
+    thread::scope(|scope| {
+        let removal = scope.spawn(|| parent.remove_slowly(&job, Duration::from_millis(400)));
+        while !removal.is_finished() {
+            assert!(usage(&ask(&containers)) >= before, "it goes");
+            sleep(Duration::from_millis(200));
+        }
+    });
+    sleep(FRESH);
+    let after = ask(&containers);
+    assert!(usage(&after) >= before, "it stays");
+    assert!(parent.value(&after, &job, "taffrail_container_ended_seconds").is_some(), "marked");
+}
+
+#[test]
 fn a_container_that_begins_again_has_its_series_once() {
     let Some(parent) = Parent::make("again") else { return };
     let containers = containers(60);
@@ -166,6 +200,26 @@ fn a_limit_that_is_changed_is_shown_at_the_next_scrape() {
     child.kill().expect("killed");
     child.wait().expect("ended");
     parent.remove(&job);
+}
+
+#[test]
+fn a_container_whose_cgroup_is_renamed_goes_on_by_its_new_name() {
+    let Some(parent) = Parent::make("renamed") else { return };
+    let (containers, old, new) = (containers(60), id(5), id(6));
+    let mut child = parent.run(&old, "exec sleep 60");
+    let lives = |id: &str| parent.value(&ask(&containers), id, "container_processes").is_some();
+    assert!(lives(&old));
+    let renamed = parent.directories(&old).into_iter().zip(parent.directories(&new));
+    let renamed = renamed.map(|(old, new)| fs::rename(old, new)).filter(Result::is_ok).count();
+    if renamed > 0 {
+        sleep(FRESH);
+        assert_eq!((lives(&old), lives(&new)), (false, true));
+    } else {
+        eprintln!("SKIPPED: this kernel renames no cgroups");
+    }
+    child.kill().expect("killed");
+    child.wait().expect("ended");
+    parent.remove(if renamed > 0 { &new } else { &old });
 }
 
 #[test]
@@ -231,8 +285,13 @@ fn a_container_that_ended_keeps_what_its_own_network_had_moved() {
     for number in [51, 52, 53] {
         let ready = folder.path().join(number.to_string());
         let id = id(number);
+        // Nothing is sent but announcements of new addresses, and of those by each a number of its own.
         let script = format!(
-            "exec unshare --net sh -c 'ip link add aft type veth peer name fore; ip link set aft up; ip link set fore up; \
+            "exec unshare --net sh -c 'cd /proc/sys/net; echo 1 >ipv6/conf/default/disable_ipv6; \
+             ip link add aft type veth peer name fore; ip link set aft up; ip link set fore up; \
+             until ip link show aft | grep -q \"state UP\"; do sleep 0.01; done; \
+             ip address add 192.0.2.1/24 dev aft; echo 1 >ipv4/conf/aft/arp_notify; i=50; \
+             while [ $i -lt {number} ]; do i=$((i+1)); ip link set aft address 02:00:00:00:00:$i; done; \
              echo >{}; exec sleep 60'",
             ready.display()
         );
@@ -248,12 +307,66 @@ fn a_container_that_ended_keeps_what_its_own_network_had_moved() {
             assert_eq!(moved(&now, id), *before, "another's network is not its own");
         }
         let own = moved(&now, &id);
-        assert!(own.is_some(), "it has an interface");
+        assert!(own.is_some_and(|bytes| bytes > 0.0), "it has moved something: {own:?}");
+        assert!(told.iter().all(|(_, other)| *other != own), "each has moved something else");
         told.push((id.clone(), own));
         child.kill().expect("killed");
         child.wait().expect("ended");
         parent.remove(&id);
         sleep(FRESH);
         assert_eq!(moved(&ask(&containers), &id), own, "it stays");
+    }
+}
+
+#[test]
+fn the_layer_of_a_container_is_what_its_runtime_has_mounted_not_what_it_mounts_itself() {
+    let Some(parent) = Parent::make("overlay") else { return };
+    let config = ContainersConfig { disk_seconds: 1, ..ContainersConfig::default() };
+    let containers = Containers::new(config, Roots::default(), Names::new());
+    let folder = tempfile::tempdir().expect("a folder");
+    // Its root has no programs any more when it is there.
+    let script = |own: &Path, flags: &str| {
+        let inside = "mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged || exit 1; \
+                      exec 3<>wait 4>>ready; cd merged; pivot_root . old; echo >&4; read _ <&3";
+        format!(
+            "cd {} && mkdir -p lower/old upper work merged && mkfifo wait && \
+             head -c 1048576 /dev/urandom >upper/file && exec unshare {flags} --mount sh -c '{inside}'",
+            own.display()
+        )
+        .replace("=lower", &format!("={}/lower", own.display()))
+        .replace("=upper", &format!("={}/upper", own.display()))
+        .replace("=work", &format!("={}/work", own.display()))
+    };
+    for (number, flags, is_believed) in [(61, "", true), (62, "--user --map-root-user", false)] {
+        let (own, job) = (folder.path().join(number.to_string()), id(number));
+        fs::create_dir(&own).expect("made");
+        let mut child = parent.run(&job, &script(&own, flags));
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while fs::metadata(own.join("ready")).map_or(0, |known| known.len()) == 0 {
+            if child.try_wait().expect("asked").is_some() {
+                eprintln!("SKIPPED: overlays cannot be mounted with {flags:?}");
+                return parent.remove(&job);
+            }
+            assert!(Instant::now() < deadline, "the overlay is not there");
+            sleep(Duration::from_millis(20));
+        }
+        let unknown = |gathered: &Gathered| {
+            let of_reason = |s: &&taffrail_record::Sample| s.labels.contains("reason=\"untrusted\"");
+            let family = "taffrail_containers_disk_unknown";
+            gathered.samples().iter().filter(|s| s.family == family).find(of_reason).map_or(0.0, |s| s.value)
+        };
+        loop {
+            let now = ask(&containers);
+            let bytes = parent.value(&now, &job, "container_fs_usage_bytes");
+            assert!(is_believed || bytes.is_none(), "{bytes:?}");
+            if bytes.is_some_and(|bytes| bytes >= 1_048_576.0) || (!is_believed && unknown(&now) > 0.0) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "nobody looks at it");
+            sleep(FRESH);
+        }
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        parent.remove(&job);
     }
 }

@@ -12,8 +12,8 @@ use crate::{CriConfig, Enabled};
 pub struct Layer {
     /// Bytes.
     pub bytes: u64,
-    /// Inodes.
-    pub inodes: u64,
+    /// Inodes, if it says.
+    pub inodes: Option<u64>,
     /// A folder on the file system that it lies on, as the host calls it.
     pub folder: PathBuf,
 }
@@ -43,7 +43,25 @@ pub async fn layers(config: &CriConfig, ids: &[String]) -> BTreeMap<String, Laye
 fn layer(usage: FilesystemUsage) -> Option<Layer> {
     Some(Layer {
         bytes: usage.used_bytes?.value,
-        inodes: usage.inodes_used.map_or(0, |inodes| inodes.value),
+        inodes: usage.inodes_used.map(|inodes| inodes.value),
         folder: usage.id?.mountpoint.into(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::messages::{FilesystemId, Number};
+
+    use super::*;
+
+    #[test]
+    fn what_the_runtime_does_not_say_is_missing() {
+        let value = |value| Some(Number { value });
+        let id = Some(FilesystemId { mountpoint: "/layers".to_owned() });
+        let usage = FilesystemUsage { id, used_bytes: value(7), inodes_used: value(2) };
+        let inodes = |usage: &FilesystemUsage| layer(usage.clone()).map(|layer| layer.inodes);
+        assert_eq!(inodes(&usage), Some(Some(2)));
+        assert_eq!(inodes(&FilesystemUsage { inodes_used: None, ..usage.clone() }), Some(None));
+        assert_eq!(inodes(&FilesystemUsage { used_bytes: None, ..usage }), None);
+    }
 }

@@ -19,6 +19,8 @@ pub struct Name {
     pub pod: String,
     /// Namespace of the pod.
     pub namespace: String,
+    /// Uid of the pod.
+    pub pod_uid: String,
     /// The image, by name.
     pub image: String,
     /// What the runtime calls it.
@@ -43,6 +45,7 @@ fn name(runtime: &str, info: &ContainerInfo) -> Name {
         container: container.to_owned(),
         pod: info.pod.clone(),
         namespace: info.namespace.clone(),
+        pod_uid: info.pod_uid.clone(),
         image: if info.sandbox && runtime == "cri-o" { String::new() } else { info.image.clone() },
         name: if after_pod { of_pod(container, info) } else { info.id.clone() },
         labels: info.labels.clone().into_iter().collect(),
@@ -91,7 +94,8 @@ mod tests {
         ] {
             let found = super::name(runtime, info);
             assert_eq!([&*found.container, &found.image, &found.name], [container, image, name], "{runtime}");
-            assert_eq!([&*found.id, &found.pod, &found.namespace], [&*info.id, "cart", "shop"]);
+            let of_pod = [&*found.id, &found.pod, &found.namespace, &found.pod_uid];
+            assert_eq!(of_pod, [&*info.id, "cart", "shop", "u-1"]);
             assert_eq!((found.sandbox, found.labels.len()), (info.sandbox, 1));
         }
     }

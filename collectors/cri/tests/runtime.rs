@@ -313,7 +313,7 @@ async fn what_containers_have_written_is_told_of_those_that_the_runtime_knows() 
     fake.answer("ContainerStats", messages(&[field(1, field(4, usage))]));
     let config = |enabled| CriConfig { enabled, socket: Some(path.clone()), rootfs: None };
     let ids = ["c1".to_owned(), "c2".to_owned()];
-    let layer = Layer { bytes: 100, inodes: 7, folder: "/var/lib/layers".into() };
+    let layer = Layer { bytes: 100, inodes: Some(7), folder: "/var/lib/layers".into() };
     let found = layers(&config(Enabled::Auto), &ids).await;
     assert_eq!(found, [("c1".to_owned(), layer.clone()), ("c2".to_owned(), layer)].into());
 
