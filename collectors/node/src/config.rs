@@ -115,6 +115,15 @@ pub struct FilesystemConfig {
     pub patience_ms: u64,
 }
 
+impl FilesystemConfig {
+    /// Whether a file system of this type, mounted there, is shown.
+    #[must_use]
+    pub fn shows(&self, mount_point: &str, fs_type: &str) -> bool {
+        let excluded = |pattern: &Pattern, text: &str| pattern.matches(text).unwrap_or(false);
+        !excluded(&self.fs_types_exclude, fs_type) && !excluded(&self.mount_points_exclude, mount_point)
+    }
+}
+
 impl Default for FilesystemConfig {
     fn default() -> Self {
         FilesystemConfig {
@@ -201,7 +210,8 @@ impl Default for SystemdConfig {
 
 impl SystemdConfig {
     /// Whether a unit of this name is shown.
-    pub(crate) fn shows(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn shows(&self, name: &str) -> bool {
         self.unit_include.matches(name).unwrap_or(true) && !self.unit_exclude.matches(name).unwrap_or(false)
     }
 }

@@ -63,11 +63,18 @@ pub use config::{
 };
 pub use pattern::Pattern;
 use taffrail_kernfs::Roots;
-use taffrail_record::Ask;
+use taffrail_record::{Ask, Family};
 
 /// The collectors that are switched on, in a fixed order.
 #[must_use]
 pub fn collectors(config: &NodeMetricsConfig, roots: &Roots) -> Vec<Arc<dyn Ask>> {
     let wanted = list::LIST.iter().filter(|entry| config.wants(entry));
     wanted.map(|entry| (entry.make)(config, roots)).collect()
+}
+
+/// The collectors that there are and that are switched off, and what they would write.
+#[must_use]
+pub fn switched_off(config: &NodeMetricsConfig) -> Vec<(&'static str, &'static [Family])> {
+    let off = list::LIST.iter().filter(|entry| !config.wants(entry));
+    off.map(|entry| (entry.name, entry.families)).collect()
 }
