@@ -9,9 +9,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
-use support::{Agent, Exposition, Series, until};
+use anyhow::{Result, bail, ensure};
+use support::{Agent, Exposition, Series, is_explained, until};
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::{Cadvisor, CadvisorOptions, LabelSet};
 
@@ -218,31 +217,10 @@ fn agree(stage: &Stage) -> Result<BTreeSet<Series>> {
     bail!("after {ROUNDS} rounds:\n{}", complaints.join("\n"))
 }
 
-/// `--diff` must give each difference a reason. Cgroups of others come and go between two looks, so it has some tries.
-fn is_explained(stage: &Stage) -> Result<()> {
-    const TRIES: usize = 8;
-    let mut left = Vec::new();
-    for _ in 0..TRIES {
-        let peer = format!("http://{}/metrics", stage.cadvisor.address());
-        let output = stage.agent.command("metrics")?.args(["--json", "--diff", &peer]).output()?;
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-        ensure!(report["same"].as_u64() > Some(100), "{} series are the same", report["same"]);
-        let differences = report["differences"].as_array().context("no differences")?;
-        let is_open = |difference: &&Value| difference["reason"].is_null();
-        left = differences.iter().filter(is_open).cloned().collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    bail!("unexplained after {TRIES} tries: {left:#?}")
-}
-
 fn play(labels: LabelSet, style: &str) -> Result<BTreeSet<Series>> {
     let mut stage = Stage::set(labels, style)?;
     let agreed = agree(&stage)?;
-    is_explained(&stage)?;
+    is_explained(&stage.agent, "container", stage.cadvisor.address())?;
     stage.agent.stop()?;
     let of = |container: &str| agreed.iter().filter(|series| series.label("name") == container).count();
     for container in ["busy", "killed", "idle"] {
@@ -272,6 +250,6 @@ fn containers_have_the_series_types_and_values_of_cadvisor_under_its_own_labels(
 #[test]
 fn a_cadvisor_that_does_not_store_labels_is_explained() -> Result<()> {
     let mut stage = Stage::set(LabelSet::Base, "cadvisor")?;
-    is_explained(&stage)?;
+    is_explained(&stage.agent, "container", stage.cadvisor.address())?;
     stage.agent.stop()
 }

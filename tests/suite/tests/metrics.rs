@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
-use support::{Agent, Exposition, Series, until};
+use support::{Agent, Exposition, Series, is_explained, until};
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::node::{self, Node, NodeOptions};
 use taffrail_parts::prometheus::check_metrics;
@@ -231,6 +231,17 @@ fn the_node_has_the_series_types_and_values_of_node_exporter() -> Result<()> {
     let compared = agreed.iter().filter(|series| series.name.starts_with("node_")).count();
     assert!(compared > 300, "only {compared} series");
     Ok(())
+}
+
+#[test]
+fn every_difference_to_a_node_exporter_as_debian_or_kube_prometheus_start_it_is_explained() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let mut agent = agent(scratch.path(), "{enabled: never}")?;
+    for flags in [&[][..], &KUBE_PROMETHEUS] {
+        let exporter = NodeExporter::start(flags)?;
+        is_explained(&agent, "node", exporter.address()).with_context(|| format!("with {flags:?}"))?;
+    }
+    agent.stop()
 }
 
 /// What promtool says of names that the originals have given: beginning of the name, what is said, reason.

@@ -6,6 +6,7 @@
 
 mod agent;
 mod arrived;
+mod explained;
 mod exposition;
 mod fuse;
 mod printed;
@@ -21,6 +22,8 @@ use anyhow::{Result, bail, ensure};
 pub(crate) use agent::Agent;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use arrived::Arrived;
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use explained::is_explained;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use exposition::{Exposition, Series};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
