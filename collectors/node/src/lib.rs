@@ -58,8 +58,8 @@ mod vmstat;
 use std::sync::Arc;
 
 pub use config::{
-    CollectorName, DeviceFilter, FieldFilter, FilesystemConfig, NodeMetricsConfig, StatConfig, SystemdConfig,
-    TextfileConfig,
+    BadValue, CollectorName, DeviceFilter, FieldFilter, FilesystemConfig, NodeMetricsConfig, StatConfig,
+    SystemdConfig, TextfileConfig,
 };
 pub use pattern::Pattern;
 use taffrail_kernfs::Roots;
