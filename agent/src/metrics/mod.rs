@@ -27,7 +27,7 @@ use crate::machine;
 pub use diff::{Difference, Kind, Readings, Report, compare};
 pub use motion::Apart;
 use peer::Peer;
-pub(crate) use reasons::listed as known_differences;
+pub(crate) use reasons::{NOT_SWITCHED_BACK, listed as known_differences};
 
 /// Within this time most of what is looked at aside is known; for so long, too, the figures of one question are given again.
 const ASIDE: Duration = Duration::from_millis(1100);

@@ -86,6 +86,9 @@ const UNWALKED: &str = "not looked at yet, or not to be looked at: taffrail_cont
 const UNSEEN: &str =
     "missing here when one of the processes may not be seen; cAdvisor counts the others and calls it all";
 const STORED: &str = "the peer was told not to store the labels of containers";
+const ONE_HIERARCHY: &str = "cAdvisor looks for processes in the hierarchy of cpu only";
+const NO_NVM: &str = "always 0 on a machine without persistent memory";
+const NO_PERIOD: &str = "0 for a cgroup that has no period";
 const LABEL: &str = "a label that newer releases have";
 const NEWER: &str = "newer than the peer's release, or switched off there";
 
@@ -163,13 +166,9 @@ static REASONS: &[Reason] = &[
         When::Less,
         "on cgroup v1 cAdvisor leaves out the page faults of the cgroups below; metrics.containers.compat: cadvisor does so, too",
     ),
-    zero("container_processes", Kind::Value, "cAdvisor looks for processes in the hierarchy of cpu only"),
-    zero(
-        "container_file_descriptors",
-        Kind::Value,
-        "cAdvisor looks for processes in the hierarchy of cpu only",
-    ),
-    zero("container_sockets", Kind::Value, "cAdvisor looks for processes in the hierarchy of cpu only"),
+    zero("container_processes", Kind::Value, ONE_HIERARCHY),
+    zero("container_file_descriptors", Kind::Value, ONE_HIERARCHY),
+    zero("container_sockets", Kind::Value, ONE_HIERARCHY),
     reason("container_file_descriptors", Kind::OnlyTheirs, UNSEEN),
     reason("container_sockets", Kind::OnlyTheirs, UNSEEN),
     reason(
@@ -191,14 +190,14 @@ static REASONS: &[Reason] = &[
     reason("container_fs_reads_total", Kind::OnlyTheirs, DISK),
     reason("container_fs_writes_total", Kind::OnlyTheirs, DISK),
     reason("container_fs_sector_", Kind::OnlyTheirs, DISK),
-    zero("machine_nvm_", Kind::OnlyTheirs, "always 0 on a machine without persistent memory"),
+    zero("machine_nvm_", Kind::OnlyTheirs, NO_NVM),
     value(
         "container_oom_events_total",
         Kind::Value,
         When::Less,
         "cAdvisor counts lines of the kernel's log from its own start on; here the cgroup's own counter counts from its beginning",
     ),
-    zero("container_spec_cpu_period", Kind::OnlyTheirs, "0 for a cgroup that has no period"),
+    zero("container_spec_cpu_period", Kind::OnlyTheirs, NO_PERIOD),
     reason("container_cpu_usage_seconds_total", Kind::OnlyOurs, "cAdvisor leaves out what is 0"),
 ];
 
@@ -280,6 +279,21 @@ pub(super) fn of(case: &Case<'_>) -> Option<&'static str> {
         .or_else(|| case.unknown_family.then_some(NEWER))
 }
 
+/// What cAdvisor shows and `metrics.containers.compat: cadvisor` does not switch back: the reason of the difference, and why
+/// it stays.
+pub(crate) static NOT_SWITCHED_BACK: [[&str; 2]; 7] = [
+    [
+        ABSENT,
+        "the series would say of a controller or a feature that is off that nothing happens; to queries that add up, what is missing is 0 as well",
+    ],
+    [LOAD, "nothing reads it in cAdvisor either, and newer releases do not have it"],
+    [PRESSURE, "the kernel tells it on v1, too, and nobody relies on a 0"],
+    [ONE_HIERARCHY, "the processes are there, and limits by their number count them"],
+    [NO_PERIOD, "a quota without a period divides by 0"],
+    [NO_NVM, "the machine has none"],
+    [DISK, "a container's panel would show what others do"],
+];
+
 /// Each reason, and the families that it concerns with how they differ; as people read them.
 pub(crate) fn listed() -> Vec<(&'static str, Vec<String>)> {
     let mut all: Vec<(&str, Vec<String>)> = Vec::new();
@@ -332,6 +346,23 @@ mod tests {
         assert_eq!(of(r#"x{id="/docker/5e",image="nginx",interface="eth0",name="5e"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="web"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0"}"#), None);
+    }
+
+    #[test]
+    fn where_cadvisor_shows_0_it_is_switched_back_or_said_why_not() {
+        let zeros = REASONS.iter().filter(|reason| {
+            reason.when == When::Zero && reason.prefix.starts_with("container_")
+                || reason.prefix.starts_with("machine_")
+        });
+        for reason in zeros {
+            let said = NOT_SWITCHED_BACK.iter().any(|[why, _]| *why == reason.why);
+            assert!(
+                said != reason.why.contains("compat: cadvisor does so, too"),
+                "{}: {}",
+                reason.prefix,
+                reason.why
+            );
+        }
     }
 
     #[test]
