@@ -37,11 +37,19 @@ pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Asks every now and then until the answer is yes.
-pub(crate) fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) fn until(what: &str, done: impl FnMut() -> Result<bool>) -> Result<()> {
+    until_within(Duration::from_secs(120), what, done)
+}
+
+/// As [`until`], for what takes its time.
+pub(crate) fn until_within(
+    patience: Duration,
+    what: &str,
+    mut done: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let start = Instant::now();
     while !done()? {
-        ensure!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        ensure!(start.elapsed() < patience, "not within {patience:?}: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
