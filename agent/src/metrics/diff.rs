@@ -98,6 +98,7 @@ pub fn compare(readings: &Readings<'_>) -> Report {
     let (mut ours, earlier, peers) = (series(after), series(before), series(theirs));
     let cgroups: BTreeSet<&str> = peers.keys().filter_map(|name| cgroup(name)).collect();
     let listed: BTreeSet<String> = ours.keys().filter_map(|name| cgroup(name)).map(str::to_owned).collect();
+    let before_it: BTreeSet<&str> = earlier.keys().filter_map(|name| cgroup(name)).collect();
     let mut same = 0;
     for (name, (family, value)) in &peers {
         let case = |kind, series| Case { theirs: Some(*value), ..Case::new(&family.name, kind, series) };
@@ -121,7 +122,11 @@ pub fn compare(readings: &Readings<'_>) -> Report {
             let kinds = format!(": {} here, {} there", our_family.kind.name(), family.kind.name());
             note(case(Kind::Type, name), kinds);
         } else if verdict != Verdict::Same {
-            let known = if let Verdict::Moved(why) = verdict { Some(why) } else { None };
+            let is_new = cgroup(name).is_some_and(|id| !before_it.contains(id));
+            let known = match verdict {
+                Verdict::Moved(why) => Some(why),
+                _ => is_new.then_some(reasons::BEGUN),
+            };
             let values = format!(": {our_value} here, {value} there");
             note(Case { known, ours: Some(our_value), ..case(Kind::Value, name) }, values);
         } else if our_name == *name {
@@ -263,6 +268,19 @@ mod tests {
         let container = parsed("container_threads{id=\"/a\"} 1\ncontainer_threads{id=\"/b\",name=\"b\"} 1\n");
         let theirs = compare(&one, &one, &container);
         assert_eq!((theirs.same, theirs.is_explained()), (1, false), "{}", theirs.render());
+    }
+
+    #[test]
+    fn a_cgroup_that_begins_between_our_readings_may_have_been_read_at_its_begin() {
+        let page = |id: &str, memory: u32| {
+            parsed(&format!(
+                "container_threads{{id=\"/\"}} 9\ncontainer_memory_rss{{id=\"{id}\"}} {memory}\n"
+            ))
+        };
+        let of = |before: &[Parsed]| compare(before, &page("/a", 99_000_000), &page("/a", 0));
+        let new = of(&page("/", 1));
+        assert_eq!((new.differences[0].reason, new.is_explained()), (Some(reasons::BEGUN), true));
+        assert!(!of(&page("/a", 99_000_000)).is_explained());
     }
 
     #[test]

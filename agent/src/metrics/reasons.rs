@@ -94,8 +94,12 @@ const NEWER: &str = "newer than the peer's release, or switched off there";
 
 const FOREIGN: &str =
     "a cgroup that the peer has not found yet, or is in hierarchies only at which it does not look";
+pub(super) const BEGUN: &str = "a cgroup that began while both were read";
 const UNLISTED: &str = "no container, pod or class of pods: metrics.containers.roots names such cgroups, labels: cadvisor shows all";
-const UNNAMED: &str = "a container of a runtime that the peer does not ask: there it has no name and no network, here its id is its name";
+const UNNAMED: &str = "a container of a runtime that the peer does not ask: there it has no name, network and disk, here its id is its name";
+/// What only a runtime makes known to cAdvisor.
+const UNNAMED_LACKS: [&str; 4] =
+    ["container_network_", "container_fs_usage_bytes", "container_fs_limit_bytes", "container_fs_inodes_"];
 
 /// The first that fits is taken.
 static REASONS: &[Reason] = &[
@@ -272,7 +276,8 @@ pub(super) fn of(case: &Case<'_>) -> Option<&'static str> {
     let listed = REASONS.iter().find(fits).map(|reason| reason.why);
     let unnamed = case.is_unnamed()
         && (case.kind == Kind::Labels
-            || case.kind == Kind::OnlyOurs && case.family.starts_with("container_network_"));
+            || case.kind == Kind::OnlyOurs
+                && UNNAMED_LACKS.iter().any(|prefix| case.family.starts_with(prefix)));
     listed
         .or(case.known)
         .or_else(|| unnamed.then_some(UNNAMED))
@@ -306,8 +311,9 @@ pub(crate) fn listed() -> Vec<(&'static str, Vec<String>)> {
     }
     let by_cgroup = |what: &str, kind: Kind| vec![format!("{what}: {}", kind.name())];
     all.push((FOREIGN, by_cgroup("series of a cgroup", Kind::OnlyOurs)));
+    all.push((BEGUN, by_cgroup("series of a cgroup", Kind::Value)));
     all.push((UNLISTED, by_cgroup("series of a cgroup", Kind::OnlyTheirs)));
-    all.push((UNNAMED, by_cgroup("`name`, `container_network_*`", Kind::OnlyOurs)));
+    all.push((UNNAMED, by_cgroup("`name`, `container_network_*`, `container_fs_usage_bytes*`, `container_fs_limit_bytes*`, `container_fs_inodes_*`", Kind::OnlyOurs)));
     all.push((motion::OLDER, vec![format!("counters: {}", Kind::Value.name())]));
     all.push((motion::TICKS, vec![format!("counters of seconds, by 0.1: {}", Kind::Value.name())]));
     all.push((motion::MOMENT, vec![format!("{}: {}", motion::listed().join(", "), Kind::Value.name())]));
@@ -343,6 +349,8 @@ mod tests {
         let family = "container_network_receive_bytes_total";
         let of = |series| of(&Case::new(family, Kind::OnlyOurs, series));
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="5e"}"#), Some(UNNAMED));
+        let disk = Case::new("container_fs_usage_bytes", Kind::OnlyOurs, r#"x{id="/docker/5e",name="5e"}"#);
+        assert_eq!(super::of(&disk), Some(UNNAMED));
         assert_eq!(of(r#"x{id="/docker/5e",image="nginx",interface="eth0",name="5e"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="web"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0"}"#), None);
