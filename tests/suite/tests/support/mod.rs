@@ -10,6 +10,7 @@ mod explained;
 mod exposition;
 mod fuse;
 mod printed;
+mod rounds;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -30,6 +31,8 @@ pub(crate) use exposition::{Exposition, Series};
 pub(crate) use fuse::Unanswered;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use printed::{Mix, as_containerd_keeps_it, as_docker_keeps_it, text};
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use rounds::{Round, agree};
 
 /// Writes a file.
 pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
