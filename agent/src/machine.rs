@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use taffrail_cgroup::{Containers, KubeletPaths, MachineFacts, Names};
 use taffrail_kernfs::Roots;
+use taffrail_process::OwnProcess;
 use taffrail_record::{Family, Kind};
 
 use crate::config::Config;
@@ -16,7 +17,7 @@ pub const CONTAINERS: &str = "/metrics/cadvisor";
 pub const NODE: &str = "/metrics/node";
 
 /// What node_exporter says of its own scrapes.
-static SAID_OF_NODE: [Family; 2] = [
+pub(crate) static SAID_OF_NODE: [Family; 2] = [
     Family {
         name: "node_scrape_collector_success",
         kind: Kind::Gauge,
@@ -56,7 +57,8 @@ pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
     pages.push(Page {
         path: NODE,
         what: "this node, under the names of node_exporter",
-        asks: taffrail_node::collectors(node, &roots),
+        // Dashboards look for them beside what they tell of the node.
+        asks: taffrail_node::collectors_beside(vec![Arc::new(OwnProcess)], node, &roots),
         said: &SAID_OF_NODE,
     });
     pages

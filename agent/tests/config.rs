@@ -170,6 +170,22 @@ fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
             "logs:\n  rescan_seconds: 999999999999\n",
             "2:3: `logs.rescan_seconds`: it is out of bounds; write a duration of at most 1d",
         ),
+        (
+            "metrics:\n  procfs: host/proc\n",
+            "2:3: `metrics.procfs`: `host/proc` is not an absolute path; begin it with `/`",
+        ),
+        (
+            "metrics:\n  containers:\n    roots: [foo]\n",
+            "3:5: `metrics.containers.roots[0]`: `foo` is no cgroup; write its path below /sys/fs/cgroup, beginning with `/`",
+        ),
+        (
+            "metrics:\n  node:\n    enable: [hwmon]\n    disable: [hwmon]\n",
+            "4:5: `metrics.node.disable[0]`: `hwmon` is in `enable`, too; take it out of one of the two",
+        ),
+        (
+            "metrics:\n  node:\n    filesystem: {fs_types_include: ext4, fs_types_exclude: xfs}\n",
+            "3:18: `metrics.node.filesystem.fs_types_include`: `fs_types_exclude` is there, too; write one of the two",
+        ),
         ("http:\n\tenabled: true\n", "2:2: tabs disallowed within this context (block indentation)"),
         ("- http\n", "1:1: the configuration takes keys of its own, not a list"),
     ] {

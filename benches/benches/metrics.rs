@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 use taffrail_benches::crowd::Crowd;
+use taffrail_benches::ended;
 use taffrail_cgroup::{Containers, ContainersConfig, Names};
 use taffrail_kernfs::Roots;
 use taffrail_prometheus::{Exposition, Format};
@@ -31,13 +32,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("metrics", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

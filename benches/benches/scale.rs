@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, ValueEnum};
 use taffrail_benches::agent::{self, Form, Output};
 use taffrail_benches::build;
+use taffrail_benches::ended;
 use taffrail_benches::lines::{self, Dice, Written};
 use taffrail_benches::process::Measured;
 use taffrail_parts::kafka::Topic;
@@ -61,13 +62,7 @@ struct Bench {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("scale: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("scale", run(Arguments::parse()))
 }
 
 fn run(arguments: Arguments) -> Result<()> {

@@ -15,23 +15,15 @@ use clap::Parser;
 use taffrail_benches::agent::{self, Form, Output};
 use taffrail_benches::build;
 use taffrail_benches::crowd::Crowd;
+use taffrail_benches::ended;
 use taffrail_benches::meter::{Cost, Meter, Page, median};
 use taffrail_benches::process::Measured;
-use taffrail_parts::{Cadvisor, CadvisorOptions, NodeExporter};
+use taffrail_parts::{Cadvisor, CadvisorOptions, KUBE_PROMETHEUS, NodeExporter};
 use taffrail_prometheus::{Exposition, Format};
 use taffrail_record::{Family, Kind, Labels, Samples as _};
 
 /// How often Prometheus scrapes.
 const INTERVAL: Duration = Duration::from_secs(15);
-/// What kube-prometheus says to node_exporter, which are the agent's defaults.
-const KUBE_PROMETHEUS: [&str; 6] = [
-    "--no-collector.wifi",
-    "--no-collector.hwmon",
-    "--no-collector.btrfs",
-    "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|run/k3s/containerd/.+|var/lib/docker/.+|var/lib/kubelet/pods/.+)($|/)",
-    "--collector.netclass.ignored-devices=^(veth.*|[a-f0-9]{15})$",
-    "--collector.netdev.device-exclude=^(veth.*|[a-f0-9]{15})$",
-];
 
 /// Measures scrapes of the agent, node_exporter and cAdvisor.
 #[derive(Debug, Parser)]
@@ -61,13 +53,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("scrapes: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("scrapes", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use taffrail_benches::agent::{self, Form, Output};
 use taffrail_benches::build;
+use taffrail_benches::ended;
 use taffrail_benches::lines::{self, Written};
 use taffrail_benches::peers::{Peer, Task};
 use taffrail_benches::process::{Measured, Usage};
@@ -77,13 +78,7 @@ struct Bench {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("shootout: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("shootout", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -12,6 +12,8 @@
 //!
 //! Figures are ratios within one run on one machine: the machine's other work changes all of them alike.
 
+use std::process::ExitCode;
+
 pub mod agent;
 pub mod build;
 pub mod crowd;
@@ -19,3 +21,15 @@ pub mod lines;
 pub mod meter;
 pub mod peers;
 pub mod process;
+
+/// How a bench ends: what went wrong is said under its name.
+#[must_use]
+pub fn ended(name: &str, result: anyhow::Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

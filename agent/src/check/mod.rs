@@ -7,6 +7,7 @@ mod cri;
 mod far;
 mod findings;
 mod limits;
+mod metrics;
 mod places;
 mod sources;
 
@@ -80,6 +81,7 @@ fn overrides(names: impl Iterator<Item = String>) -> String {
 
 fn machine(config: &Config, web: Option<&Web>) -> Vec<Finding> {
     let mut findings = sources::all(config);
+    findings.extend(metrics::all(config));
     findings.extend(limits::all());
     findings.extend(places::all(config, web));
     findings

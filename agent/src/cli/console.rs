@@ -8,6 +8,14 @@ pub(super) fn for_people() -> bool {
     stdout().is_terminal()
 }
 
+/// How many characters a line of the terminal has, between 80 and 200 whatever it says.
+pub(crate) fn width() -> usize {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel writes a `winsize` where it is given one, or fails.
+    let asked = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    if asked == 0 { usize::from(size.ws_col).clamp(80, 200) } else { 80 }
+}
+
 /// A table: aligned for people, with tabs otherwise.
 pub(crate) struct Table {
     rows: Vec<Vec<String>>,
@@ -25,6 +33,25 @@ impl Table {
 
     pub(crate) fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
+    }
+
+    /// Aligned, in lines of at most `width` characters as far as the first column can give way: what does not fit there
+    /// goes on in the next line.
+    pub(crate) fn render_within(&self, width: usize) -> String {
+        const LEAST: usize = 20;
+        let widest =
+            |column: usize| self.rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
+        let others: usize = (1..self.right.len()).map(|column| widest(column).unwrap_or(0) + 2).sum();
+        let room = width.saturating_sub(others).max(LEAST);
+        let mut folded = Table { rows: Vec::new(), right: self.right.clone() };
+        for row in &self.rows {
+            let first: Vec<char> = row.first().map(|cell| cell.chars().collect()).unwrap_or_default();
+            let mut pieces = first.chunks(room).map(|piece| piece.iter().collect::<String>());
+            let begin = [pieces.next().unwrap_or_default()];
+            folded.row(begin.into_iter().chain(row.iter().skip(1).cloned()).collect());
+            pieces.for_each(|piece| folded.row(vec![piece]));
+        }
+        folded.render(true)
     }
 
     pub(crate) fn render(&self, aligned: bool) -> String {
@@ -91,12 +118,35 @@ pub(super) fn tamed(message: &str) -> String {
         }
         match character {
             '\t' => out.push('\t'),
-            control if control.is_control() => out.extend(control.escape_default()),
-            other => out.push(other),
+            other => visible(other, &mut out),
         }
         rest = &rest[character.len_utf8()..];
     }
     out
+}
+
+/// A name that may be shown on a terminal, in a table, too: as [`tamed`], and without colours and tabs.
+pub(crate) fn plain(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    name.chars().for_each(|character| visible(character, &mut out));
+    out
+}
+
+/// JSON that may be shown on a terminal: what it may have in a text as it is and a terminal acts upon is escaped.
+pub(crate) fn plain_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character {
+            '\n' => out.push('\n'),
+            control if control.is_control() => drop(write!(out, "\\u{:04x}", u32::from(control))),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+fn visible(character: char, out: &mut String) {
+    if character.is_control() { out.extend(character.escape_default()) } else { out.push(character) }
 }
 
 /// Length of the colour sequence (`ESC [ digits and ; m`) that `text` begins with.
@@ -120,10 +170,33 @@ mod tests {
     }
 
     #[test]
+    fn a_table_fits_its_width_and_loses_nothing() {
+        let mut table = Table::new(&["SERIES", ">VALUE"]);
+        table.row(vec!["abcdefghij".repeat(6), "12345".to_owned()]);
+        table.row(vec!["short".to_owned(), "1".to_owned()]);
+        let text = table.render_within(32);
+        assert!(text.lines().all(|line| line.chars().count() <= 32), "{text}");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[1], format!("{}  12345", &"abcdefghij".repeat(6)[..25]));
+        assert_eq!(
+            lines[1..4].iter().map(|line| line.split(' ').next().unwrap()).collect::<String>(),
+            "abcdefghij".repeat(6)
+        );
+        assert_eq!(lines[4], "short                          1");
+        assert_eq!(table.render_within(200), table.render(true));
+    }
+
+    #[test]
     fn sizes_are_short_for_people_and_exact_otherwise() {
         for (bytes, people) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (5 << 30, "5.0 GiB")] {
             assert_eq!((size(bytes, true).as_str(), size(bytes, false)), (people, bytes.to_string()));
         }
+    }
+
+    #[test]
+    fn a_name_does_nothing_to_a_terminal_and_keeps_its_width() {
+        assert_eq!(plain("\u{1b}[31ma\tb\u{9b}2J\u{e9}"), "\\u{1b}[31ma\\tb\\u{9b}2J\u{e9}");
+        assert_eq!(plain_json("{\n\"a\": \"\u{9b}2J\u{7f}\"}"), "{\n\"a\": \"\\u009b2J\\u007f\"}");
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub(super) fn validate(config: &Config) -> Vec<Invalid> {
     found.extend(log_level(&config.log.level));
     found.extend(config.logs.validate().err().map(|bad| invalid(format!("logs.{}", bad.key), bad.problem)));
     found.extend(log_places(config));
+    found.extend(metrics(config));
     found.extend(output(config));
     found
 }
@@ -127,6 +128,27 @@ fn log_places(config: &Config) -> Vec<Invalid> {
             found.push(invalid(key, "it is out of bounds; write a duration of at most 1d"));
         }
     }
+    found
+}
+
+fn metrics(config: &Config) -> Vec<Invalid> {
+    let metrics = &config.metrics;
+    let mut found = Vec::new();
+    found.extend(not_absolute("metrics.procfs", &metrics.procfs));
+    found.extend(not_absolute("metrics.sysfs", &metrics.sysfs));
+    found.extend(not_absolute("metrics.rootfs", &metrics.rootfs));
+    for (index, directory) in metrics.node.textfile.directories.iter().enumerate() {
+        found.extend(not_absolute(&format!("metrics.node.textfile.directories[{index}]"), directory));
+    }
+    for (index, root) in
+        metrics.containers.roots.iter().enumerate().filter(|(_, root)| !root.starts_with('/'))
+    {
+        let remedy =
+            format!("`{root}` is no cgroup; write its path below /sys/fs/cgroup, beginning with `/`");
+        found.push(invalid(format!("metrics.containers.roots[{index}]"), remedy));
+    }
+    let node = metrics.node.validate().into_iter();
+    found.extend(node.map(|bad| invalid(format!("metrics.node.{}", bad.key), bad.problem)));
     found
 }
 

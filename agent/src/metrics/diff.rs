@@ -1,20 +1,20 @@
 //! Two scrapes of one machine, series by series.
 //!
-//! Figures move while they are read, so ours are read before and after the peer's: what lies between, or near enough, is the
-//! same. Every difference that is left has a reason from [`super::reasons`], or it is unexplained.
+//! Figures move while they are read, so ours are read before and after the peer's: what lies between is the same. Every
+//! difference that is left has a reason, from [`super::motion`], [`super::filters`] or [`super::reasons`], or it is
+//! unexplained. Two scrapes of which nothing is the same are not explained, whatever they differ by.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
-use taffrail_text::Parsed;
+use taffrail_node::NodeMetricsConfig;
+use taffrail_text::{Parsed, split};
 
+use super::filters::Filters;
+use super::motion::{Apart, Figure, Verdict, verdict};
 use super::reasons::{self, Case};
-
-/// A counter that a peer read up to so many seconds ago is the same counter.
-const STALE: f64 = 0.05;
-/// A gauge that differs by less than this part moves.
-const NEAR: f64 = 0.02;
+use crate::cli::console::plain;
 
 /// How two scrapes differ in one family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -62,15 +62,32 @@ pub struct Difference {
 /// What a comparison found.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
-    /// Series that both have with the same type and value.
+    /// Series that both have with the same type and value, but for those in which each tells of itself.
     pub same: usize,
     /// The others, by family.
     pub differences: Vec<Difference>,
 }
 
-/// Compares `theirs` with ours, read before and after it. `older` says that some of theirs may be older than both.
+/// What is read on both sides.
+#[derive(Debug, Clone, Copy)]
+pub struct Readings<'r> {
+    /// Ours, before the peer's.
+    pub before: &'r [Parsed],
+    /// Ours, after the peer's.
+    pub after: &'r [Parsed],
+    /// The peer's.
+    pub theirs: &'r [Parsed],
+    /// When they were read.
+    pub apart: Apart,
+    /// What ours are filtered by.
+    pub node: &'r NodeMetricsConfig,
+}
+
+/// Compares the peer's with ours.
 #[must_use]
-pub fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed], older: bool) -> Report {
+pub fn compare(readings: &Readings<'_>) -> Report {
+    let Readings { before, after, theirs, apart, node } = *readings;
+    let filters = Filters::new(node, after, theirs);
     let known: BTreeSet<&str> = theirs.iter().map(|family| family.name.as_str()).collect();
     let mut found: BTreeMap<(String, Kind, Option<&'static str>), (usize, String)> = BTreeMap::new();
     let mut note = |case: Case<'_>, more: String| {
@@ -81,6 +98,7 @@ pub fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed], older: bo
     let (mut ours, earlier, peers) = (series(after), series(before), series(theirs));
     let cgroups: BTreeSet<&str> = peers.keys().filter_map(|name| cgroup(name)).collect();
     let listed: BTreeSet<String> = ours.keys().filter_map(|name| cgroup(name)).map(str::to_owned).collect();
+    let before_it: BTreeSet<&str> = earlier.keys().filter_map(|name| cgroup(name)).collect();
     let mut same = 0;
     for (name, (family, value)) in &peers {
         let case = |kind, series| Case { theirs: Some(*value), ..Case::new(&family.name, kind, series) };
@@ -88,19 +106,31 @@ pub fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed], older: bo
         let Some((our_name, (our_family, our_value))) = exact.or_else(|| with_more_labels(&mut ours, name))
         else {
             let unlisted = cgroup(name).is_some_and(|id| !listed.contains(id));
-            note(Case { unlisted, ..case(Kind::OnlyTheirs, name) }, format!(" {value}"));
+            let known = filters.reason(Kind::OnlyTheirs, &family.name, name);
+            note(Case { unlisted, known, ..case(Kind::OnlyTheirs, name) }, format!(" {value}"));
             continue;
         };
-        let moved_from = earlier.get(&our_name).map_or(our_value, |(_, value)| *value);
+        let figure = Figure {
+            family: &family.name,
+            counts: family.kind == taffrail_record::Kind::Counter,
+            ours: [earlier.get(&our_name).map_or(our_value, |(_, value)| *value), our_value],
+            theirs: *value,
+            apart,
+        };
+        let verdict = verdict(&figure);
         if family.kind != our_family.kind {
             let kinds = format!(": {} here, {} there", our_family.kind.name(), family.kind.name());
             note(case(Kind::Type, name), kinds);
-        } else if !is_same(moved_from, our_value, *value) {
-            let grown = older && family.kind == taffrail_record::Kind::Counter && *value <= our_value;
+        } else if verdict != Verdict::Same {
+            let is_new = cgroup(name).is_some_and(|id| !before_it.contains(id));
+            let known = match verdict {
+                Verdict::Moved(why) => Some(why),
+                _ => is_new.then_some(reasons::BEGUN),
+            };
             let values = format!(": {our_value} here, {value} there");
-            note(Case { grown, ..case(Kind::Value, name) }, values);
+            note(Case { known, ours: Some(our_value), ..case(Kind::Value, name) }, values);
         } else if our_name == *name {
-            same += 1;
+            same += usize::from(!reasons::is_own(&family.name));
         } else {
             note(case(Kind::Labels, &our_name), String::new());
         }
@@ -109,7 +139,8 @@ pub fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed], older: bo
         let unknown_family = !known.contains(family.name.as_str());
         let unknown_cgroup = cgroup(name).is_some_and(|id| !cgroups.contains(id));
         let case = Case::new(&family.name, Kind::OnlyOurs, name);
-        note(Case { unknown_family, unknown_cgroup, ..case }, format!(" {value}"));
+        let known = filters.reason(Kind::OnlyOurs, &family.name, name);
+        note(Case { unknown_family, unknown_cgroup, known, ..case }, format!(" {value}"));
     }
     let difference =
         |((family, kind, reason), (series, example))| Difference { family, kind, series, example, reason };
@@ -118,7 +149,7 @@ pub fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed], older: bo
 
 /// The cgroup of a series, as its label has it.
 fn cgroup(series: &str) -> Option<&str> {
-    split(series).1.into_iter().find_map(|label| label.strip_prefix("id=\"")?.strip_suffix('"'))
+    split(series).1.into_iter().find(|(label, _)| *label == "id").map(|(_, id)| id)
 }
 
 type All<'p> = BTreeMap<String, (&'p Parsed, f64)>;
@@ -134,7 +165,8 @@ fn without_empty(series: &str) -> String {
         return series.to_owned();
     }
     let (name, labels) = split(series);
-    let kept: Vec<&str> = labels.into_iter().filter(|label| !label.ends_with("=\"\"")).collect();
+    let valued = labels.into_iter().filter(|(_, value)| !value.is_empty());
+    let kept: Vec<String> = valued.map(|(label, value)| format!("{label}=\"{value}\"")).collect();
     if kept.is_empty() { name.to_owned() } else { format!("{name}{{{}}}", kept.join(",")) }
 }
 
@@ -156,26 +188,16 @@ fn with_more_labels<'p>(ours: &mut All<'p>, wanted: &str) -> Option<(String, (&'
     ours.remove_entry(&name)
 }
 
-/// The name, and each label with its value. A comma in a value cuts that in two, on both sides alike.
-fn split(series: &str) -> (&str, Vec<&str>) {
-    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    (name, labels.trim_end_matches('}').split(',').filter(|label| !label.is_empty()).collect())
-}
-
-fn is_same(before: f64, after: f64, theirs: f64) -> bool {
-    if theirs.to_bits() == after.to_bits() || theirs.is_nan() && after.is_nan() {
-        return true;
-    }
-    let (low, high) = (before.min(after), before.max(after));
-    let slack = NEAR * high.abs() + STALE * (high - low).abs();
-    (low - slack..=high + slack).contains(&theirs)
-}
-
 impl Report {
-    /// Whether every difference has a reason.
+    /// Whether there is something to compare, and every difference has a reason.
     #[must_use]
     pub fn is_explained(&self) -> bool {
-        self.differences.iter().all(|difference| difference.reason.is_some())
+        self.has_common() && self.differences.iter().all(|difference| difference.reason.is_some())
+    }
+
+    /// Whether any series at all agrees.
+    pub(super) fn has_common(&self) -> bool {
+        self.same > 0 || self.differences.iter().any(|difference| difference.kind == Kind::Labels)
     }
 
     pub(super) fn render(&self) -> String {
@@ -185,7 +207,7 @@ impl Report {
             text.push_str("\nUnexplained:\n");
         }
         for Difference { family, kind, series, example, .. } in open {
-            let _ = writeln!(text, "  {family}  {} ({series} series)\n      {example}", kind.name());
+            let _ = writeln!(text, "  {family}  {} ({series} series)\n      {}", kind.name(), plain(example));
         }
         let mut reasons: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
         for difference in explained {
@@ -214,6 +236,11 @@ mod tests {
         taffrail_text::parse(text, Times::Ignored).expect("valid")
     }
 
+    fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed]) -> Report {
+        let (apart, node) = (Apart { ours: 1.0, lead: 0.0 }, &NodeMetricsConfig::default());
+        super::compare(&Readings { before, after, theirs, apart, node })
+    }
+
     #[test]
     fn what_moves_while_it_is_read_is_the_same() {
         let before = parsed("# TYPE a_total counter\na_total{x=\"1\",y=\"2\"} 100\n");
@@ -221,10 +248,10 @@ mod tests {
         let report = |value: &str| {
             let theirs =
                 format!("# TYPE a_total counter\na_total{{y=\"2\",x=\"1\"}} {value} 1700000000000\n");
-            compare(&before, &after, &parsed(&theirs), false)
+            compare(&before, &after, &parsed(&theirs))
         };
         assert_eq!(report("150"), Report { same: 1, differences: vec![] });
-        assert_eq!(report("95").same, 1, "a little older");
+        assert_eq!(report("95").differences[0].reason, Some(crate::metrics::motion::OLDER), "a little older");
         let other = report("300");
         assert_eq!((other.same, other.differences[0].kind, other.is_explained()), (0, Kind::Value, false));
         assert!(other.render().contains("200 here, 300 there"), "{}", other.render());
@@ -234,39 +261,72 @@ mod tests {
     fn a_cgroup_of_one_side_is_explained_and_a_container_that_we_lack_is_not() {
         let both = parsed("container_threads{id=\"/a\"} 1\ncontainer_threads{id=\"/b\"} 1\n");
         let one = parsed("container_threads{id=\"/a\"} 1\n");
-        let ours = compare(&both, &both, &one, false);
+        let ours = compare(&both, &both, &one);
         assert_eq!((ours.same, ours.is_explained()), (1, true), "{}", ours.render());
-        let theirs = compare(&one, &one, &both, false);
+        let theirs = compare(&one, &one, &both);
         assert_eq!((theirs.same, theirs.is_explained()), (1, true), "no container: {}", theirs.render());
         let container = parsed("container_threads{id=\"/a\"} 1\ncontainer_threads{id=\"/b\",name=\"b\"} 1\n");
-        let theirs = compare(&one, &one, &container, false);
+        let theirs = compare(&one, &one, &container);
         assert_eq!((theirs.same, theirs.is_explained()), (1, false), "{}", theirs.render());
+    }
+
+    #[test]
+    fn a_cgroup_that_begins_between_our_readings_may_have_been_read_at_its_begin() {
+        let page = |id: &str, memory: u32| {
+            parsed(&format!(
+                "container_threads{{id=\"/\"}} 9\ncontainer_memory_rss{{id=\"{id}\"}} {memory}\n"
+            ))
+        };
+        let of = |before: &[Parsed]| compare(before, &page("/a", 99_000_000), &page("/a", 0));
+        let new = of(&page("/", 1));
+        assert_eq!((new.differences[0].reason, new.is_explained()), (Some(reasons::BEGUN), true));
+        assert!(!of(&page("/a", 99_000_000)).is_explained());
     }
 
     #[test]
     fn a_label_without_a_value_is_none() {
         let ours = parsed("a{x=\"1\",y=\"\"} 1\nb{y=\"\"} 1\nc{v=\"p,q=\\\"\\\"\",w=\"\"} 1\n");
         let theirs = parsed("a{x=\"1\"} 1\nb 1\nc{v=\"p,q=\\\"\\\"\"} 1\n");
-        assert_eq!(compare(&ours, &ours, &theirs, false), Report { same: 3, differences: vec![] });
+        assert_eq!(compare(&ours, &ours, &theirs), Report { same: 3, differences: vec![] });
     }
 
     #[test]
-    fn only_a_counter_that_has_grown_since_an_older_reading_is_explained_by_it() {
-        let told = |kind: &str, theirs: &str, older: bool| {
-            let page = |value: &str| parsed(&format!("# TYPE a {kind}\na {value}\n"));
-            compare(&page("200"), &page("200"), &page(theirs), older).is_explained()
-        };
-        assert!(told("counter", "100", true));
-        assert!(!told("counter", "300", true), "it cannot have been more");
-        assert!(!told("counter", "100", false));
-        assert!(!told("gauge", "100", true));
+    fn a_page_of_something_else_is_not_explained() {
+        let ours = parsed("container_threads{id=\"/a\"} 1\nprocess_max_fds 9\n");
+        for theirs in ["", "go_threads 7\nprocess_max_fds 9\n", "container_threads{id=\"/b\"} 1\n"] {
+            let report = compare(&ours, &ours, &parsed(theirs));
+            assert_eq!((report.same, report.is_explained()), (0, false), "{}", report.render());
+        }
+    }
+
+    #[test]
+    fn limits_starts_and_memory_that_are_wrong_are_not_explained() {
+        for (series, ours, theirs) in [
+            ("container_spec_memory_limit_bytes{id=\"/a\"}", "67108864", "67108800"),
+            ("container_start_time_seconds{id=\"/a\"}", "1700000000", "1699999990"),
+            ("container_memory_rss{id=\"/a\"}", "104857600", "209715200"),
+            ("node_memory_MemTotal_bytes", "25e9", "24.9e9"),
+            ("node_boot_time_seconds", "1700000000", "1700000002"),
+        ] {
+            let page = |value: &str| parsed(&format!("node_load1 1\n{series} {value}\n"));
+            let report = compare(&page(ours), &page(ours), &page(theirs));
+            assert_eq!((report.same, report.is_explained()), (1, false), "{}", report.render());
+            assert!(compare(&page(ours), &page(ours), &page(ours)).is_explained());
+        }
+    }
+
+    #[test]
+    fn a_name_does_nothing_to_a_terminal() {
+        let theirs = parsed("a{x=\"\u{1b}]0;t\u{7}\u{1b}[31m\"} 1\n");
+        let shown = compare(&[], &[], &theirs).render();
+        assert!(shown.contains(r#"a{x="\u{1b}]0;t\u{7}\u{1b}[31m"}"#), "{shown}");
     }
 
     #[test]
     fn what_one_side_alone_has_or_types_otherwise_is_told_once_for_a_family() {
         let ours = parsed("# TYPE a gauge\na 1\n# TYPE b gauge\nb{n=\"1\"} 1\nb{n=\"2\"} 1\n");
         let theirs = parsed("# TYPE a counter\na 1\n# TYPE go_threads gauge\ngo_threads 7\n");
-        let report = compare(&ours, &ours, &theirs, false);
+        let report = compare(&ours, &ours, &theirs);
         let told: Vec<_> = report.differences.iter().map(|d| (d.family.as_str(), d.kind, d.series)).collect();
         assert_eq!(
             told,
@@ -281,7 +341,7 @@ mod tests {
         let ours = parsed(
             "a{more=\"m\",x=\"1\"} 1\na{more=\"m\",x=\"2\"} 1\na{more=\"n\",x=\"2\"} 1\nab{x=\"1\",y=\"\"} 1\n",
         );
-        let told: Vec<_> = compare(&ours, &ours, &theirs, false)
+        let told: Vec<_> = compare(&ours, &ours, &theirs)
             .differences
             .iter()
             .map(|d| (d.family.clone(), d.kind, d.series))

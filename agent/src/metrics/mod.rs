@@ -1,37 +1,36 @@
 //! `taffrail metrics`: a scrape for people, and how it differs from what a peer says.
 
 mod diff;
+mod filters;
+mod motion;
 mod names;
+mod peer;
 mod reasons;
 mod table;
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::ValueEnum;
 use taffrail_cgroup::{LabelStyle, Names};
 use taffrail_prometheus::{Format, Scraper};
 use taffrail_text::{Parsed, Times};
 
 use crate::cli::ConfigArg;
+use crate::cli::console;
 use crate::config::Config;
 use crate::machine;
-pub use diff::{Difference, Kind, Report, compare};
-pub(crate) use reasons::listed as known_differences;
+pub use diff::{Difference, Kind, Readings, Report, compare};
+pub use motion::Apart;
+use peer::Peer;
+pub(crate) use reasons::{NOT_SWITCHED_BACK, listed as known_differences};
 
 /// Within this time most of what is looked at aside is known; for so long, too, the figures of one question are given again.
 const ASIDE: Duration = Duration::from_millis(1100);
-
-/// A peer that does not answer for this long does not answer.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// How long a peer may take to read everything once more: kubelet does so every 15 seconds at least.
-const NEXT_READING: Duration = Duration::from_secs(20);
 
 /// What to show.
 #[derive(Debug, clap::Args)]
@@ -44,8 +43,8 @@ pub struct Args {
     /// Print one scrape and end (nothing else is there yet)
     #[arg(long)]
     once: bool,
-    /// Compare, series by series, with what a running cAdvisor, kubelet or node_exporter says: its http:// address, a
-    /// file, or - for standard input
+    /// Compare, series by series, with what a running cAdvisor, kubelet or node_exporter says: its address, a file, or -
+    /// for standard input
     #[arg(long, value_name = "URL")]
     diff: Option<String>,
     /// Print JSON
@@ -70,6 +69,14 @@ impl What {
             What::Node => machine::NODE,
         }
     }
+
+    /// Who else tells of it.
+    fn peer(self) -> &'static str {
+        match self {
+            What::Container => "cAdvisor or kubelet",
+            What::Node => "node_exporter",
+        }
+    }
 }
 
 /// Prints a scrape, or compares two.
@@ -89,9 +96,9 @@ fn show(args: &Args, config: &Config, names: &Arc<Names>) -> anyhow::Result<Exit
     let text = Here::new(config, args.what, names).scrape();
     let families = taffrail_text::parse(&text, Times::Ignored)?;
     let shown = if args.json {
-        serde_json::to_string_pretty(&table::json(&families))? + "\n"
+        console::plain_json(&serde_json::to_string_pretty(&table::json(&families))?) + "\n"
     } else if io::stdout().is_terminal() {
-        table::for_people(&families, args.what)
+        table::for_people(&families, args.what, console::width())
     } else {
         text
     };
@@ -100,25 +107,39 @@ fn show(args: &Args, config: &Config, names: &Arc<Names>) -> anyhow::Result<Exit
 }
 
 fn differ(args: &Args, mut config: Config, names: &Arc<Names>, peer: &str) -> anyhow::Result<ExitCode> {
-    let read = |text: &str| {
-        taffrail_text::parse(text, Times::Ignored)
-            .with_context(|| format!("{peer} does not speak the text format"))
-    };
-    let mut text = fetch(peer)?;
+    let peer = Peer::new(peer)?;
+    let told = peer.tell()?;
     config.metrics.containers.descriptors_seconds = 1;
-    if !labels_like_kubelet(&read(&text)?) {
+    if !labels_like_kubelet(&told.families) {
         config.metrics.containers.labels = LabelStyle::Cadvisor;
     }
-    let began = SystemTime::now();
     let here = Here::new(&config, args.what, names);
     let before = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
-    if peer.starts_with("http://") {
-        text = fetch_since(peer, began)?;
-    }
-    let ours = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
-    let report = compare(&before, &ours, &read(&text)?, is_older(&text, began));
-    let text = if args.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.render() };
+    let began = SystemTime::now();
+    let told = peer.tell_since(told, began)?;
+    let after = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
+    let seconds =
+        |from: SystemTime, to: SystemTime| to.duration_since(from).map_or(0.0, |time| time.as_secs_f64());
+    let apart = Apart { ours: seconds(began, SystemTime::now()), lead: seconds(told.read, began) };
+    let readings = Readings {
+        before: &before,
+        after: &after,
+        theirs: &told.families,
+        apart,
+        node: &config.metrics.node,
+    };
+    let report = compare(&readings);
+    let text = if args.json {
+        console::plain_json(&serde_json::to_string_pretty(&report)?) + "\n"
+    } else {
+        report.render()
+    };
     io::stdout().write_all(text.as_bytes())?;
+    anyhow::ensure!(
+        report.has_common(),
+        "no series of {peer} is the same here: it is no {} of this machine",
+        args.what.peer()
+    );
     Ok(if report.is_explained() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -145,60 +166,8 @@ impl Here {
     }
 }
 
-/// What a peer says once all that it says was read since then: cAdvisor reads on its own, every second to every minute.
-fn fetch_since(peer: &str, began: SystemTime) -> anyhow::Result<String> {
-    let start = Instant::now();
-    loop {
-        let text = fetch(peer)?;
-        if !is_older(&text, began) || start.elapsed() >= NEXT_READING {
-            return Ok(text);
-        }
-        thread::sleep(Duration::from_secs(1));
-    }
-}
-
-/// Whether a figure of a container says that it was read before then.
-fn is_older(text: &str, then: SystemTime) -> bool {
-    let then = then.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let figures = text.lines().filter(|line| line.starts_with("container_"));
-    let time = |line: &str| line.rsplit_once('}')?.1.split_whitespace().nth(1)?.parse::<u128>().ok();
-    figures.filter_map(time).any(|time| time < then)
-}
-
 /// Whether containers have kubelet's labels; without any container nothing speaks against it.
 fn labels_like_kubelet(families: &[Parsed]) -> bool {
     let mut containers = families.iter().filter(|family| family.name.starts_with("container_cpu"));
     containers.all(|family| family.samples.iter().all(|(series, _)| series.as_str().contains("namespace=\"")))
-}
-
-/// What a peer says.
-fn fetch(peer: &str) -> anyhow::Result<String> {
-    let mut text = String::new();
-    if peer == "-" {
-        io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
-    }
-    let Some(rest) = peer.strip_prefix("http://") else {
-        if peer.starts_with("https://") {
-            bail!(
-                "for https, which may want a certificate or a token, use curl: curl -k -H \"Authorization: Bearer ...\" {peer} | taffrail metrics --diff -"
-            );
-        }
-        std::fs::File::open(peer)
-            .and_then(|mut file| file.read_to_string(&mut text))
-            .with_context(|| format!("cannot read {peer}"))?;
-        return Ok(text);
-    };
-    let (host, path) = rest.split_once('/').unwrap_or((rest, "metrics"));
-    let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
-    let mut stream = TcpStream::connect(&address).with_context(|| format!("nobody answers on {address}"))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /{path} HTTP/1.0\r\nHost: {host}\r\nAccept: text/plain; version=0.0.4\r\n\r\n")?;
-    stream.read_to_string(&mut text).with_context(|| format!("{peer} broke off"))?;
-    let (head, body) = text.split_once("\r\n\r\n").with_context(|| format!("{peer} speaks no HTTP"))?;
-    let status = head.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1) != Some("200") {
-        bail!("{peer} says {status}");
-    }
-    Ok(body.to_owned())
 }

@@ -1,15 +1,58 @@
 //! Why a figure here is not what a peer shows. Each is also in the reference.
 
 use super::diff::Kind;
+use super::{filters, motion};
 
 /// A reason for one kind of difference of the families whose names begin so, in series that contain a text.
 struct Reason {
     prefix: &'static str,
     within: &'static str,
     kind: Kind,
-    /// Only where the peer shows 0.
-    zero: bool,
+    when: When,
     why: &'static str,
+}
+
+/// For which values of the peer a reason is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    Always,
+    /// It shows 0.
+    Zero,
+    /// It shows less than is shown here.
+    Less,
+    /// It shows more than is shown here.
+    More,
+    /// It shows a millionth of what is shown here.
+    Millionth,
+}
+
+impl When {
+    fn holds(self, case: &Case<'_>) -> bool {
+        let ours = case.ours;
+        let theirs = |fits: fn(f64, f64) -> bool| {
+            case.theirs.is_some_and(|theirs| ours.is_some_and(|ours| fits(theirs, ours)))
+        };
+        match self {
+            When::Always => true,
+            When::Zero => case.theirs == Some(0.0),
+            When::Less => theirs(|theirs, ours| theirs < ours),
+            When::More => theirs(|theirs, ours| theirs > ours),
+            // It may have read somewhat earlier.
+            When::Millionth => {
+                theirs(|theirs, ours| (0.5 * ours - 1.0..=ours * 1.01).contains(&(theirs * 1e6)))
+            }
+        }
+    }
+
+    fn said(self) -> &'static str {
+        match self {
+            When::Always => "",
+            When::Zero => " = 0",
+            When::Less => " less",
+            When::More => " more",
+            When::Millionth => " a millionth",
+        }
+    }
 }
 
 const fn reason(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
@@ -17,14 +60,21 @@ const fn reason(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
 }
 
 const fn reason_in(prefix: &'static str, within: &'static str, kind: Kind, why: &'static str) -> Reason {
-    Reason { prefix, within, kind, zero: false, why }
+    Reason { prefix, within, kind, when: When::Always, why }
 }
 
 const fn zero(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
-    Reason { prefix, within: "", kind, zero: true, why }
+    value(prefix, kind, When::Zero, why)
 }
 
-const OWN_PROCESS: &str = "the peer's own process; the agent's is on /metrics";
+const fn value(prefix: &'static str, kind: Kind, when: When, why: &'static str) -> Reason {
+    Reason { prefix, within: "", kind, when, why }
+}
+
+const OWN_PROCESS: &str = "each side tells of its own process";
+const OWN_SCRAPE: &str = "how long each side took";
+const OWN_AGENT: &str = "each agent tells of itself";
+const NOT_HERE: &str = "not collected: no rule of node-mixin asks for it";
 const LOAD: &str = "always 0 in cAdvisor unless its load reader is on";
 const ZERO: &str =
     "cAdvisor shows 0 for what it does not read; metrics.containers.compat: cadvisor does so, too";
@@ -32,33 +82,39 @@ const ABSENT: &str = "cAdvisor shows 0 for what the kernel does not tell of a cg
 const PRESSURE: &str = "cAdvisor reads pressure on cgroup v2 only, and shows 0 on v1";
 const DISK: &str = "cAdvisor shows figures of the whole disk, those of a container too; node_disk_* on the node's page has them";
 const MILLIONTH: &str = "cAdvisor takes the kernel's milliseconds for nanoseconds; metrics.containers.compat: cadvisor does so, too";
-const WALK: &str = "found by a walk through files, which each side takes when it likes";
 const UNWALKED: &str = "not looked at yet, or not to be looked at: taffrail_containers_disk_unknown says why";
 const UNSEEN: &str =
     "missing here when one of the processes may not be seen; cAdvisor counts the others and calls it all";
 const STORED: &str = "the peer was told not to store the labels of containers";
-const MOMENT: &str = "it moves, and was read at another moment";
+const ONE_HIERARCHY: &str = "cAdvisor looks for processes in the hierarchy of cpu only";
+const NO_NVM: &str = "always 0 on a machine without persistent memory";
+const NO_PERIOD: &str = "0 for a cgroup that has no period";
 const LABEL: &str = "a label that newer releases have";
 const NEWER: &str = "newer than the peer's release, or switched off there";
 
-/// Of a counter that a peer has read before us.
-const OLDER: &str = "the peer read it earlier, and counters only grow";
 const FOREIGN: &str =
     "a cgroup that the peer has not found yet, or is in hierarchies only at which it does not look";
+pub(super) const BEGUN: &str = "a cgroup that began while both were read";
 const UNLISTED: &str = "no container, pod or class of pods: metrics.containers.roots names such cgroups, labels: cadvisor shows all";
-const UNNAMED: &str = "a container of a runtime that the peer does not ask: there it has no name and no network, here its id is its name";
+const UNNAMED: &str = "a container of a runtime that the peer does not ask: there it has no name, network and disk, here its id is its name";
+/// What only a runtime makes known to cAdvisor.
+const UNNAMED_LACKS: [&str; 4] =
+    ["container_network_", "container_fs_usage_bytes", "container_fs_limit_bytes", "container_fs_inodes_"];
 
 /// The first that fits is taken.
 static REASONS: &[Reason] = &[
     reason("go_", Kind::OnlyTheirs, OWN_PROCESS),
     reason("process_", Kind::OnlyTheirs, OWN_PROCESS),
     reason("promhttp_", Kind::OnlyTheirs, OWN_PROCESS),
+    reason("process_", Kind::OnlyOurs, OWN_PROCESS),
+    reason("process_", Kind::Value, OWN_PROCESS),
     reason("node_exporter_build_info", Kind::OnlyTheirs, "names the peer's build"),
     reason("node_exporter_build_info", Kind::OnlyOurs, "names this build"),
     reason("node_scrape_collector_", Kind::OnlyOurs, "each side names its own collectors"),
     reason("node_scrape_collector_", Kind::OnlyTheirs, "each side names its own collectors"),
-    reason("node_scrape_collector_duration_seconds", Kind::Value, "how long each side took"),
-    reason(
+    reason("node_scrape_collector_duration_seconds", Kind::Value, OWN_SCRAPE),
+    reason("taffrail_scrape_collector_duration_seconds", Kind::Value, OWN_SCRAPE),
+    zero(
         "node_scrape_collector_success",
         Kind::Value,
         "node_exporter calls it no success when the machine has no such thing; here that is no failure",
@@ -66,22 +122,32 @@ static REASONS: &[Reason] = &[
     reason_in("node_filesystem_", "device_error", Kind::Labels, LABEL),
     reason_in("node_network_info", "adminstate", Kind::Labels, LABEL),
     reason_in("node_disk_info", "rotational", Kind::Labels, LABEL),
-    reason_in(
-        "node_disk_",
-        "zram",
-        Kind::OnlyTheirs,
-        "metrics.node.diskstats.exclude leaves out what newer releases leave out",
-    ),
-    reason("node_selinux_enabled", Kind::OnlyTheirs, "not collected: no dashboard asks for it"),
-    reason("taffrail_", Kind::OnlyOurs, "the agent tells of itself"),
+    reason("node_bcache_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_btrfs_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_fibrechannel_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_infiniband_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_ipvs_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_nfs_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_nfsd_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_nvme_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_rapl_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_selinux_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_tape_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_watchdog_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_wifi_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_xfs_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_zfs_", Kind::OnlyTheirs, NOT_HERE),
+    reason("taffrail_", Kind::OnlyOurs, OWN_AGENT),
+    reason("taffrail_", Kind::OnlyTheirs, OWN_AGENT),
+    reason("taffrail_", Kind::Value, OWN_AGENT),
     reason("container_cpu_load_", Kind::OnlyTheirs, LOAD),
     reason("container_tasks_state", Kind::OnlyTheirs, LOAD),
     reason("cadvisor_version_info", Kind::OnlyTheirs, "names the peer's build"),
     reason("container_scrape_error", Kind::Value, "each side tells of its own scrape"),
-    reason("container_last_seen", Kind::Value, "the moment at which each side looked"),
-    reason(
+    value(
         "container_start_time_seconds",
         Kind::Value,
+        When::More,
         "cAdvisor takes the directory's time, which the kernel may make up; here the first process counts, too",
     ),
     reason_in("container_", "container_label_", Kind::Labels, STORED),
@@ -98,18 +164,15 @@ static REASONS: &[Reason] = &[
     zero("container_memory_file_", Kind::Value, ZERO),
     zero("container_memory_events_", Kind::Value, ZERO),
     zero("container_memory_workingset_", Kind::Value, ZERO),
-    reason(
+    value(
         "container_memory_failures_total",
         Kind::Value,
+        When::Less,
         "on cgroup v1 cAdvisor leaves out the page faults of the cgroups below; metrics.containers.compat: cadvisor does so, too",
     ),
-    zero("container_processes", Kind::Value, "cAdvisor looks for processes in the hierarchy of cpu only"),
-    zero(
-        "container_file_descriptors",
-        Kind::Value,
-        "cAdvisor looks for processes in the hierarchy of cpu only",
-    ),
-    zero("container_sockets", Kind::Value, "cAdvisor looks for processes in the hierarchy of cpu only"),
+    zero("container_processes", Kind::Value, ONE_HIERARCHY),
+    zero("container_file_descriptors", Kind::Value, ONE_HIERARCHY),
+    zero("container_sockets", Kind::Value, ONE_HIERARCHY),
     reason("container_file_descriptors", Kind::OnlyTheirs, UNSEEN),
     reason("container_sockets", Kind::OnlyTheirs, UNSEEN),
     reason(
@@ -117,11 +180,9 @@ static REASONS: &[Reason] = &[
         Kind::OnlyOurs,
         "cAdvisor reads it of the first process that it finds, at times of none",
     ),
-    reason("container_fs_read_seconds_total", Kind::Value, MILLIONTH),
-    reason("container_fs_write_seconds_total", Kind::Value, MILLIONTH),
-    reason("container_fs_io_time_", Kind::Value, MILLIONTH),
-    reason("container_fs_io_current", Kind::Value, MOMENT),
-    reason("container_fs_usage_bytes", Kind::Value, WALK),
+    value("container_fs_read_seconds_total", Kind::Value, When::Millionth, MILLIONTH),
+    value("container_fs_write_seconds_total", Kind::Value, When::Millionth, MILLIONTH),
+    value("container_fs_io_time_", Kind::Value, When::Millionth, MILLIONTH),
     reason("container_fs_usage_bytes", Kind::OnlyTheirs, UNWALKED),
     reason("container_fs_limit_bytes", Kind::OnlyTheirs, UNWALKED),
     reason("container_fs_inodes_total", Kind::OnlyTheirs, UNWALKED),
@@ -133,34 +194,15 @@ static REASONS: &[Reason] = &[
     reason("container_fs_reads_total", Kind::OnlyTheirs, DISK),
     reason("container_fs_writes_total", Kind::OnlyTheirs, DISK),
     reason("container_fs_sector_", Kind::OnlyTheirs, DISK),
-    zero("machine_nvm_", Kind::OnlyTheirs, "always 0 on a machine without persistent memory"),
-    reason(
+    zero("machine_nvm_", Kind::OnlyTheirs, NO_NVM),
+    value(
         "container_oom_events_total",
         Kind::Value,
+        When::Less,
         "cAdvisor counts lines of the kernel's log from its own start on; here the cgroup's own counter counts from its beginning",
     ),
-    zero("container_spec_cpu_period", Kind::OnlyTheirs, "0 for a cgroup that has no period"),
-    reason("container_memory_", Kind::Value, MOMENT),
-    reason("container_threads", Kind::Value, MOMENT),
-    reason("container_processes", Kind::Value, MOMENT),
-    reason("container_file_descriptors", Kind::Value, MOMENT),
-    reason("container_sockets", Kind::Value, MOMENT),
+    zero("container_spec_cpu_period", Kind::OnlyTheirs, NO_PERIOD),
     reason("container_cpu_usage_seconds_total", Kind::OnlyOurs, "cAdvisor leaves out what is 0"),
-    reason("node_memory_", Kind::Value, MOMENT),
-    reason("node_sockstat_", Kind::Value, MOMENT),
-    reason("node_netstat_Tcp_CurrEstab", Kind::Value, MOMENT),
-    reason("node_procs_", Kind::Value, MOMENT),
-    reason("node_load", Kind::Value, MOMENT),
-    reason("node_filefd_allocated", Kind::Value, MOMENT),
-    reason("node_entropy_available_bits", Kind::Value, MOMENT),
-    reason("node_timex_", Kind::Value, MOMENT),
-    reason("node_disk_io_now", Kind::Value, MOMENT),
-    reason("node_schedstat_", Kind::Value, MOMENT),
-    reason(
-        "node_cpu_",
-        Kind::Value,
-        "a Go program and a Rust program add the clock's ticks at different moments",
-    ),
 ];
 
 /// A difference that wants a reason.
@@ -171,14 +213,16 @@ pub(super) struct Case<'a> {
     pub(super) series: &'a str,
     /// What the peer shows.
     pub(super) theirs: Option<f64>,
+    /// What is shown here.
+    pub(super) ours: Option<f64>,
+    /// Why it may be by the way it moves, or by a filter.
+    pub(super) known: Option<&'static str>,
     /// The peer has no such family.
     pub(super) unknown_family: bool,
     /// The peer has no series of this cgroup.
     pub(super) unknown_cgroup: bool,
     /// Here there is no series of this cgroup.
     pub(super) unlisted: bool,
-    /// A counter that the peer has read before us, and that was less then.
-    pub(super) grown: bool,
 }
 
 impl<'a> Case<'a> {
@@ -188,10 +232,11 @@ impl<'a> Case<'a> {
             kind,
             series,
             theirs: None,
+            ours: None,
+            known: None,
             unknown_family: false,
             unknown_cgroup: false,
             unlisted: false,
-            grown: false,
         }
     }
 
@@ -208,13 +253,19 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Whether each side tells of itself in a family, and not of the machine.
+pub(super) fn is_own(family: &str) -> bool {
+    const OWN: [&str; 5] = ["go_", "process_", "promhttp_", "node_scrape_collector_", "taffrail_"];
+    OWN.iter().any(|prefix| family.starts_with(prefix))
+}
+
 /// Why it differs; nothing when nobody knows.
 pub(super) fn of(case: &Case<'_>) -> Option<&'static str> {
     let fits = |reason: &&Reason| {
         reason.kind == case.kind
             && case.family.starts_with(reason.prefix)
             && case.series.contains(reason.within)
-            && (!reason.zero || case.theirs == Some(0.0))
+            && reason.when.holds(case)
     };
     if case.unknown_cgroup {
         return Some(FOREIGN);
@@ -225,12 +276,28 @@ pub(super) fn of(case: &Case<'_>) -> Option<&'static str> {
     let listed = REASONS.iter().find(fits).map(|reason| reason.why);
     let unnamed = case.is_unnamed()
         && (case.kind == Kind::Labels
-            || case.kind == Kind::OnlyOurs && case.family.starts_with("container_network_"));
+            || case.kind == Kind::OnlyOurs
+                && UNNAMED_LACKS.iter().any(|prefix| case.family.starts_with(prefix)));
     listed
+        .or(case.known)
         .or_else(|| unnamed.then_some(UNNAMED))
         .or_else(|| case.unknown_family.then_some(NEWER))
-        .or_else(|| case.grown.then_some(OLDER))
 }
+
+/// What cAdvisor shows and `metrics.containers.compat: cadvisor` does not switch back: the reason of the difference, and why
+/// it stays.
+pub(crate) static NOT_SWITCHED_BACK: [[&str; 2]; 7] = [
+    [
+        ABSENT,
+        "the series would say of a controller or a feature that is off that nothing happens; to queries that add up, what is missing is 0 as well",
+    ],
+    [LOAD, "nothing reads it in cAdvisor either, and newer releases do not have it"],
+    [PRESSURE, "the kernel tells it on v1, too, and nobody relies on a 0"],
+    [ONE_HIERARCHY, "the processes are there, and limits by their number count them"],
+    [NO_PERIOD, "a quota without a period divides by 0"],
+    [NO_NVM, "the machine has none"],
+    [DISK, "a container's panel would show what others do"],
+];
 
 /// Each reason, and the families that it concerns with how they differ; as people read them.
 pub(crate) fn listed() -> Vec<(&'static str, Vec<String>)> {
@@ -244,17 +311,26 @@ pub(crate) fn listed() -> Vec<(&'static str, Vec<String>)> {
     }
     let by_cgroup = |what: &str, kind: Kind| vec![format!("{what}: {}", kind.name())];
     all.push((FOREIGN, by_cgroup("series of a cgroup", Kind::OnlyOurs)));
+    all.push((BEGUN, by_cgroup("series of a cgroup", Kind::Value)));
     all.push((UNLISTED, by_cgroup("series of a cgroup", Kind::OnlyTheirs)));
-    all.push((UNNAMED, by_cgroup("`name`, `container_network_*`", Kind::OnlyOurs)));
-    all.push((OLDER, vec![format!("counters: {}", Kind::Value.name())]));
+    all.push((UNNAMED, by_cgroup("`name`, `container_network_*`, `container_fs_usage_bytes*`, `container_fs_limit_bytes*`, `container_fs_inodes_*`", Kind::OnlyOurs)));
+    all.push((motion::OLDER, vec![format!("counters: {}", Kind::Value.name())]));
+    all.push((motion::TICKS, vec![format!("counters of seconds, by 0.1: {}", Kind::Value.name())]));
+    all.push((motion::MOMENT, vec![format!("{}: {}", motion::listed().join(", "), Kind::Value.name())]));
+    for (why, kind) in [
+        (filters::THEIRS, Kind::OnlyOurs),
+        (filters::OURS, Kind::OnlyTheirs),
+        (filters::OFF, Kind::OnlyTheirs),
+    ] {
+        all.push((why, vec![format!("`node_*`: {}", kind.name())]));
+    }
     all.push((NEWER, vec![format!("any other family: {}", Kind::OnlyOurs.name())]));
     all
 }
 
 fn families(reason: &Reason) -> String {
     let within = if reason.within.is_empty() { String::new() } else { format!(" with {}", reason.within) };
-    let zero = if reason.zero { " = 0" } else { "" };
-    format!("{}*{within}{zero}", reason.prefix)
+    format!("{}*{within}{}", reason.prefix, reason.when.said())
 }
 
 #[cfg(test)]
@@ -273,9 +349,28 @@ mod tests {
         let family = "container_network_receive_bytes_total";
         let of = |series| of(&Case::new(family, Kind::OnlyOurs, series));
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="5e"}"#), Some(UNNAMED));
+        let disk = Case::new("container_fs_usage_bytes", Kind::OnlyOurs, r#"x{id="/docker/5e",name="5e"}"#);
+        assert_eq!(super::of(&disk), Some(UNNAMED));
         assert_eq!(of(r#"x{id="/docker/5e",image="nginx",interface="eth0",name="5e"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="web"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0"}"#), None);
+    }
+
+    #[test]
+    fn where_cadvisor_shows_0_it_is_switched_back_or_said_why_not() {
+        let zeros = REASONS.iter().filter(|reason| {
+            reason.when == When::Zero && reason.prefix.starts_with("container_")
+                || reason.prefix.starts_with("machine_")
+        });
+        for reason in zeros {
+            let said = NOT_SWITCHED_BACK.iter().any(|[why, _]| *why == reason.why);
+            assert!(
+                said != reason.why.contains("compat: cadvisor does so, too"),
+                "{}: {}",
+                reason.prefix,
+                reason.why
+            );
+        }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use taffrail_text::Parsed;
+use taffrail_text::{Parsed, split, unescape};
 
 use super::What;
-use crate::cli::console::{Table, size};
+use crate::cli::console::{Table, plain, size};
 
 /// Every series with its value.
 pub(super) fn json(families: &[Parsed]) -> Value {
@@ -19,25 +19,26 @@ pub(super) fn json(families: &[Parsed]) -> Value {
     Value::Array(samples.collect())
 }
 
-/// For a terminal.
-pub(super) fn for_people(families: &[Parsed], what: What) -> String {
-    match what {
+/// For a terminal with lines of this width; nothing in it acts upon the terminal.
+pub(super) fn for_people(families: &[Parsed], what: What, width: usize) -> String {
+    let table = match what {
         What::Container => containers(families),
         What::Node => everything(families),
-    }
+    };
+    table.render_within(width)
 }
 
 /// One row for each series.
-fn everything(families: &[Parsed]) -> String {
+fn everything(families: &[Parsed]) -> Table {
     let mut table = Table::new(&["SERIES", ">VALUE"]);
     for family in families {
         for (series, value) in &family.samples {
             let bytes = family.name.contains("_bytes") && *value >= 0.0;
             let value = if bytes { size(*value as u64, true) } else { value.to_string() };
-            table.row(vec![series.as_str().to_owned(), value]);
+            table.row(vec![plain(series.as_str()), value]);
         }
     }
-    table.render(true)
+    table
 }
 
 const COLUMNS: [(&str, &str); 10] = [
@@ -54,8 +55,8 @@ const COLUMNS: [(&str, &str); 10] = [
 ];
 
 /// One row for each cgroup, with what people look for first.
-fn containers(families: &[Parsed]) -> String {
-    let mut rows: BTreeMap<&str, (&str, [Option<f64>; COLUMNS.len()])> = BTreeMap::new();
+fn containers(families: &[Parsed]) -> Table {
+    let mut rows: BTreeMap<String, (&str, [Option<f64>; COLUMNS.len()])> = BTreeMap::new();
     for family in families {
         let Some(column) = COLUMNS.iter().position(|(_, name)| *name == family.name) else { continue };
         for (series, value) in &family.samples {
@@ -68,11 +69,11 @@ fn containers(families: &[Parsed]) -> String {
     head.extend(COLUMNS.map(|(title, _)| title));
     let mut table = Table::new(&head);
     for (id, (series, values)) in rows {
-        let mut cells = vec![name(series, id)];
+        let mut cells = vec![plain(&name(series, &id))];
         cells.extend(COLUMNS.iter().zip(values).map(|((_, family), value)| cell(family, value)));
         table.row(cells);
     }
-    table.render(true)
+    table
 }
 
 fn cell(family: &str, value: Option<f64>) -> String {
@@ -92,18 +93,15 @@ fn name(series: &str, id: &str) -> String {
         (Some(namespace), Some(pod), Some(container), _) => format!("{namespace}/{pod}/{container}"),
         (Some(namespace), Some(pod), None, Some(_)) => format!("{namespace}/{pod} (sandbox)"),
         (Some(namespace), Some(pod), None, None) => format!("{namespace}/{pod}"),
-        (_, _, _, Some(name)) if name.len() < 64 => name.to_owned(),
+        (_, _, _, Some(name)) if name.len() < 64 => name,
         (_, _, _, Some(name)) => name.chars().take(12).collect(),
         _ => id.to_owned(),
     }
 }
 
-/// The value of a label, its escapes left as they are.
-fn label<'s>(series: &'s str, key: &str) -> Option<&'s str> {
-    let pattern = format!("{key}=\"");
-    let at = series.match_indices(&pattern).find(|(at, _)| series[..*at].ends_with(['{', ',']))?.0;
-    let rest = &series[at + pattern.len()..];
-    rest.split_once('"').map(|(value, _)| value)
+/// The value of a label.
+fn label(series: &str, key: &str) -> Option<String> {
+    split(series).1.into_iter().find(|(label, _)| *label == key).map(|(_, value)| unescape(value))
 }
 
 #[cfg(test)]
@@ -122,9 +120,24 @@ mod tests {
             ("container=\"\",id=\"/k/x\",name=\"\",namespace=\"shop\",pod=\"web-0\"", "shop/web-0"),
             ("id=\"/docker/x\",image=\"nginx\",name=\"some_name\"", "some_name"),
             ("id=\"/\",image=\"\",name=\"\"", "/"),
+            ("id=\"/qu\\\"o,name=\\\"x\\\"\"", "/qu\"o,name=\"x\""),
         ] {
             let series = series(labels);
-            assert_eq!(name(&series, label(&series, "id").expect("an id")), expected);
+            assert_eq!(name(&series, &label(&series, "id").expect("an id")), expected);
+        }
+    }
+
+    #[test]
+    fn a_scrape_on_a_terminal_has_no_word_for_it_and_fits() {
+        let odd = format!("/{}\u{1b}]0;title\u{7}", "long".repeat(60));
+        let text = format!(
+            "container_threads{{id=\"{odd}\"}} 1\ncontainer_cpu_usage_seconds_total{{id=\"{odd}\"}} 1\n"
+        );
+        let families = taffrail_text::parse(&text, taffrail_text::Times::Ignored).expect("valid");
+        for what in [What::Container, What::Node] {
+            let shown = for_people(&families, what, 100);
+            assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+            assert!(shown.lines().all(|line| line.chars().count() <= 100), "{shown}");
         }
     }
 }

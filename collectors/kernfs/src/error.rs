@@ -58,21 +58,25 @@ impl ReadError {
     /// What kind of failure it is.
     #[must_use]
     pub fn reason(&self) -> Reason {
-        match (self.cause.raw_os_error(), self.cause.kind()) {
-            // A removed cgroup, device or process: ENODEV, ENXIO, ESRCH.
-            (Some(libc::ENODEV | libc::ENXIO | libc::ESRCH | libc::ESTALE), _) => Reason::Gone,
-            // A controller or a figure that the kernel was built or started without.
-            (Some(libc::EOPNOTSUPP), _) | (_, io::ErrorKind::NotFound) => Reason::Absent,
-            (_, io::ErrorKind::PermissionDenied) => Reason::Denied,
-            (_, io::ErrorKind::InvalidData) => Reason::Malformed,
-            _ => Reason::Failed,
-        }
+        reason(&self.cause)
     }
 
     /// Whether nothing is wrong: it is absent, or gone in the course of events.
     #[must_use]
     pub fn is_expected(&self) -> bool {
         matches!(self.reason(), Reason::Absent | Reason::Gone)
+    }
+}
+
+fn reason(cause: &io::Error) -> Reason {
+    match (cause.raw_os_error(), cause.kind()) {
+        // A removed cgroup, device or process: ENODEV, ENXIO, ESRCH.
+        (Some(libc::ENODEV | libc::ENXIO | libc::ESRCH | libc::ESTALE), _) => Reason::Gone,
+        // A controller or a figure that the kernel was built or started without.
+        (Some(libc::EOPNOTSUPP), _) | (_, io::ErrorKind::NotFound) => Reason::Absent,
+        (_, io::ErrorKind::PermissionDenied) => Reason::Denied,
+        (_, io::ErrorKind::InvalidData) => Reason::Malformed,
+        _ => Reason::Failed,
     }
 }
 
@@ -123,8 +127,32 @@ impl Troubles {
     /// # Errors
     /// That failure.
     pub fn told(self) -> Result<(), AskError> {
-        self.first.map_or(Ok(()), |error| Err(error.into()))
+        let Some(first) = self.first else { return Ok(()) };
+        let what = first.path.display().to_string();
+        Err(AskError::Failed { what, cause: Box::new(Counted { counts: self.counts, first: first.cause }) })
     }
+}
+
+/// The cause of an [`AskError`] that stands for several failures: it says the first.
+#[derive(Debug, thiserror::Error)]
+#[error("{first}")]
+struct Counted {
+    counts: [u64; Reason::ALL.len()],
+    first: io::Error,
+}
+
+/// How many failures there were of each kind that is none in the course of events, by what a collector says of a scrape.
+pub fn failures(error: &AskError) -> impl Iterator<Item = (Reason, u64)> + use<> {
+    let mut counts = [0; Reason::ALL.len()];
+    if let AskError::Failed { cause, .. } = error {
+        match (cause.downcast_ref::<Counted>(), cause.downcast_ref::<io::Error>()) {
+            (Some(counted), _) => counts = counted.counts,
+            (None, Some(cause)) => counts[reason(cause) as usize] = 1,
+            (None, None) => counts[Reason::Failed as usize] = 1,
+        }
+    }
+    let each = Reason::ALL.into_iter().zip(counts);
+    each.filter(|(reason, count)| *count > 0 && !matches!(reason, Reason::Absent | Reason::Gone))
 }
 
 #[cfg(test)]
@@ -133,6 +161,22 @@ mod tests {
 
     fn error(code: i32) -> ReadError {
         ReadError { path: "/proc/x".into(), cause: io::Error::from_raw_os_error(code) }
+    }
+
+    #[test]
+    fn failures_are_counted_by_their_reason_however_they_are_told() {
+        let counts = |error: AskError| failures(&error).collect::<Vec<_>>();
+        let mut troubles = Troubles::default();
+        for code in [libc::ENOENT, libc::EACCES, libc::EIO, libc::EACCES] {
+            troubles.note(error(code));
+        }
+        let told = troubles.told().expect_err("denied");
+        assert!(told.to_string().contains("/proc/x: Permission denied"), "{told}");
+        assert_eq!(counts(told), [(Reason::Denied, 2), (Reason::Failed, 1)]);
+        assert_eq!(counts(error(libc::EACCES).into()), [(Reason::Denied, 1)]);
+        assert_eq!(counts(error(libc::ENOENT).into()), []);
+        let other = AskError::Failed { what: "x".to_owned(), cause: "not understood".into() };
+        assert_eq!(counts(other), [(Reason::Failed, 1)]);
     }
 
     #[test]

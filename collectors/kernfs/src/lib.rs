@@ -11,7 +11,7 @@ mod mounts;
 pub mod parse;
 mod roots;
 
-pub use error::{ReadError, Reason, Troubles};
+pub use error::{ReadError, Reason, Troubles, failures};
 pub use kept::{Kept, Page, read, read_text};
 pub use mounts::Mounted;
 pub use roots::Roots;

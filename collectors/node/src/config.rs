@@ -71,7 +71,27 @@ const NETSTAT: &str = concat!(
     r"|Udp6?_(InDatagrams|OutDatagrams|NoPorts|RcvbufErrors|SndbufErrors))$"
 );
 
+/// A value that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BadValue {
+    /// Its dotted key below the node's.
+    pub key: String,
+    /// What is wrong with it and what to write instead.
+    pub problem: String,
+}
+
 impl NodeMetricsConfig {
+    /// What the types do not say: settings that contradict each other.
+    #[must_use]
+    pub fn validate(&self) -> Vec<BadValue> {
+        let switched = self.disable.iter().enumerate().filter(|(_, name)| self.enable.contains(name));
+        let both = switched.map(|(at, name)| BadValue {
+            key: format!("disable[{at}]"),
+            problem: format!("`{}` is in `enable`, too; take it out of one of the two", name.0),
+        });
+        both.chain(self.filesystem.validate()).collect()
+    }
+
     /// Whether a collector is switched on; what is named in both lists is off.
     pub(crate) fn wants(&self, entry: &Entry) -> bool {
         let named = |names: &[CollectorName]| names.iter().any(|name| name.0 == entry.name);
@@ -96,36 +116,90 @@ impl TryFrom<String> for CollectorName {
         if let Some(entry) = LIST.iter().find(|entry| entry.name == name) {
             return Ok(CollectorName(entry.name));
         }
-        let distance = |entry: &&Entry| strsim::damerau_levenshtein(entry.name, &name);
-        let nearest = LIST.iter().min_by_key(distance).map_or("", |entry| entry.name);
-        Err(format!("there is no collector `{name}`; did you mean `{nearest}`?"))
+        let hint = nearest(&name).map_or_else(known, |near| format!("did you mean `{near}`?"));
+        Err(format!("there is no collector `{name}`; {hint}"))
     }
+}
+
+/// The collector that somebody most likely meant, when one is near enough.
+fn nearest(name: &str) -> Option<&'static str> {
+    let distance = |entry: &&Entry| strsim::damerau_levenshtein(entry.name, name);
+    let nearest = LIST.iter().min_by_key(distance)?;
+    // A third of the letters may be wrong: enough for slips, too little for a guess at random.
+    let longest = name.chars().count().max(nearest.name.len());
+    (distance(&nearest) <= 1.max(longest / 3)).then_some(nearest.name)
+}
+
+fn known() -> String {
+    let mut names = LIST.each_ref().map(|entry| entry.name);
+    names.sort_unstable();
+    format!("known here: {}", names.join(", "))
 }
 
 /// Which file systems are shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FilesystemConfig {
-    /// Regular expression of mount points to leave out, as the host names them.
+    /// Regular expression of mount points to leave out, as the host names them. Its default gives way to
+    /// `mount_points_include`.
     pub mount_points_exclude: Pattern,
-    /// Regular expression of file system types to leave out.
+    /// Regular expression of mount points to show, as the host names them; empty: all. Not together with
+    /// `mount_points_exclude`.
+    pub mount_points_include: Pattern,
+    /// Regular expression of file system types to leave out. Its default gives way to `fs_types_include`.
     pub fs_types_exclude: Pattern,
+    /// Regular expression of file system types to show; empty: all. Not together with `fs_types_exclude`.
+    pub fs_types_include: Pattern,
     /// How long a scrape waits for file systems to answer, in milliseconds. One that has not by then is shown
     /// with `node_filesystem_device_error` 1, and is not asked again until it has.
     pub patience_ms: u64,
 }
 
+/// Mount points that node_exporter leaves out as kube-prometheus starts it.
+const MOUNT_POINTS: &str =
+    r"^/(dev|proc|sys|run/k3s/containerd/.+|var/lib/docker/.+|var/lib/kubelet/pods/.+)($|/)";
+const FS_TYPES: &str = concat!(
+    r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660",
+    r"|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs",
+    r"|tracefs)$"
+);
+
+impl FilesystemConfig {
+    /// Whether a file system of this type, mounted there, is shown.
+    #[must_use]
+    pub fn shows(&self, mount_point: &str, fs_type: &str) -> bool {
+        chosen(&self.mount_points_include, &self.mount_points_exclude, mount_point)
+            && chosen(&self.fs_types_include, &self.fs_types_exclude, fs_type)
+    }
+
+    /// node_exporter refuses both of a pair, too, and forgets the default of one for the other.
+    fn validate(&self) -> impl Iterator<Item = BadValue> {
+        let pairs = [
+            ("mount_points", &self.mount_points_include, &self.mount_points_exclude, MOUNT_POINTS),
+            ("fs_types", &self.fs_types_include, &self.fs_types_exclude, FS_TYPES),
+        ];
+        let both = pairs.into_iter().filter(|(_, include, exclude, default)| {
+            !include.as_str().is_empty() && !exclude.as_str().is_empty() && exclude.as_str() != *default
+        });
+        both.map(|(name, ..)| BadValue {
+            key: format!("filesystem.{name}_include"),
+            problem: format!("`{name}_exclude` is there, too; write one of the two"),
+        })
+    }
+}
+
+/// By the one that is there; to include goes before to exclude.
+fn chosen(include: &Pattern, exclude: &Pattern, text: &str) -> bool {
+    include.matches(text).unwrap_or_else(|| !exclude.matches(text).unwrap_or(false))
+}
+
 impl Default for FilesystemConfig {
     fn default() -> Self {
         FilesystemConfig {
-            mount_points_exclude: Pattern::known(
-                r"^/(dev|proc|sys|run/k3s/containerd/.+|var/lib/docker/.+|var/lib/kubelet/pods/.+)($|/)",
-            ),
-            fs_types_exclude: Pattern::known(concat!(
-                r"^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|fusectl|hugetlbfs|iso9660",
-                r"|mqueue|nsfs|overlay|proc|procfs|pstore|rpc_pipefs|securityfs|selinuxfs|squashfs|erofs|sysfs",
-                r"|tracefs)$"
-            )),
+            mount_points_exclude: Pattern::known(MOUNT_POINTS),
+            mount_points_include: Pattern::default(),
+            fs_types_exclude: Pattern::known(FS_TYPES),
+            fs_types_include: Pattern::default(),
             patience_ms: 500,
         }
     }
@@ -201,7 +275,8 @@ impl Default for SystemdConfig {
 
 impl SystemdConfig {
     /// Whether a unit of this name is shown.
-    pub(crate) fn shows(&self, name: &str) -> bool {
+    #[must_use]
+    pub fn shows(&self, name: &str) -> bool {
         self.unit_include.matches(name).unwrap_or(true) && !self.unit_exclude.matches(name).unwrap_or(false)
     }
 }
@@ -229,6 +304,48 @@ mod tests {
     fn an_unknown_collector_is_refused_with_the_nearest_name() {
         let error = parsed(r#"{"disable":["filesytem"]}"#).expect_err("unknown");
         assert!(error.contains("no collector `filesytem`; did you mean `filesystem`?"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_is_near_to_none_is_refused_with_all_that_there_are() {
+        for name in ["zfs", "xfs", "wifi", "rapl"] {
+            let error = parsed(&format!(r#"{{"disable":["{name}"]}}"#)).expect_err("unknown");
+            assert!(
+                !error.contains("did you mean") && error.contains("known here: arp, bonding,"),
+                "{error}"
+            );
+        }
+    }
+
+    fn refused(text: &str) -> Vec<String> {
+        let found = parsed(text).expect("reads").validate();
+        found.into_iter().map(|bad| format!("{}: {}", bad.key, bad.problem)).collect()
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        assert_eq!(
+            refused(r#"{"enable":["hwmon","tcpstat"],"disable":["cpu","tcpstat"]}"#),
+            ["disable[1]: `tcpstat` is in `enable`, too; take it out of one of the two"]
+        );
+        assert_eq!(
+            refused(r#"{"filesystem":{"mount_points_include":"^/$","mount_points_exclude":"^/a"}}"#),
+            ["filesystem.mount_points_include: `mount_points_exclude` is there, too; write one of the two"]
+        );
+        for text in ["{}", r#"{"filesystem":{"fs_types_include":"ext4","mount_points_exclude":"^/a"}}"#] {
+            assert_eq!(refused(text), Vec::<String>::new(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_included_is_shown_whatever_is_left_out_by_default() {
+        let config =
+            r#"{"filesystem":{"mount_points_include":"^/(dev|data)$","fs_types_include":"^(ext4|tmpfs)$"}}"#;
+        let config = parsed(config).expect("valid").filesystem;
+        assert!(config.shows("/dev", "tmpfs") && config.shows("/data", "ext4"));
+        assert!(!config.shows("/", "ext4") && !config.shows("/dev", "devtmpfs"));
+        let default = FilesystemConfig::default();
+        assert!(default.shows("/", "xfs") && !default.shows("/dev", "xfs") && !default.shows("/", "tracefs"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use taffrail_kernfs::{Page, ReadError, Reason, Troubles};
+use taffrail_kernfs::{Page, ReadError, Reason, Troubles, failures};
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
 /// A collector: what it is called, what it writes, and how it reads. [`asked`] makes it one that can be
@@ -19,7 +19,16 @@ pub(crate) trait Collect: Send {
     fn collect(&mut self, page: &mut Page, samples: &mut dyn Samples) -> Result<(), AskError>;
 }
 
-struct Asked<C>(Mutex<(C, Page)>);
+/// Failures of all collectors.
+pub static READ_ERRORS: [Family; 1] = [Family {
+    name: "taffrail_node_read_errors_total",
+    kind: Kind::Counter,
+    help: "Reads of the node's files that failed, by reason; a reason has a series from its first failure on.",
+    labels: &["collector", "reason"],
+}];
+
+/// A collector, what it reads into, and how often it has failed for each reason.
+struct Asked<C>(Mutex<(C, Page, [u64; Reason::ALL.len()])>);
 
 impl<C: Collect> Ask for Asked<C> {
     fn name(&self) -> &'static str {
@@ -32,14 +41,22 @@ impl<C: Collect> Ask for Asked<C> {
 
     fn ask(&self, samples: &mut dyn Samples) -> Result<(), AskError> {
         let mut state = self.0.lock();
-        let (collector, page) = &mut *state;
-        collector.collect(page, samples)
+        let (collector, page, failed) = &mut *state;
+        let result = collector.collect(page, samples);
+        for (reason, count) in result.as_ref().err().into_iter().flat_map(failures) {
+            failed[reason as usize] += count;
+        }
+        samples.family(&READ_ERRORS[0]);
+        for (reason, count) in Reason::ALL.into_iter().zip(*failed).filter(|(_, count)| *count > 0) {
+            samples.sample(&[C::NAME, reason.name()], count as f64);
+        }
+        result
     }
 }
 
 /// `collector` with a lock around it.
 pub(crate) fn asked(collector: impl Collect + 'static) -> Arc<dyn Ask> {
-    Arc::new(Asked(Mutex::new((collector, Page::default()))))
+    Arc::new(Asked(Mutex::new((collector, Page::default(), Default::default()))))
 }
 
 /// A gauge with these labels.

@@ -58,16 +58,45 @@ mod vmstat;
 use std::sync::Arc;
 
 pub use config::{
-    CollectorName, DeviceFilter, FieldFilter, FilesystemConfig, NodeMetricsConfig, StatConfig, SystemdConfig,
-    TextfileConfig,
+    BadValue, CollectorName, DeviceFilter, FieldFilter, FilesystemConfig, NodeMetricsConfig, StatConfig,
+    SystemdConfig, TextfileConfig,
 };
+pub use families::READ_ERRORS;
 pub use pattern::Pattern;
 use taffrail_kernfs::Roots;
-use taffrail_record::Ask;
+use taffrail_record::{Ask, Family};
+
+use families::Collect as _;
+use list::Make as _;
+use textfile::Textfile;
 
 /// The collectors that are switched on, in a fixed order.
 #[must_use]
 pub fn collectors(config: &NodeMetricsConfig, roots: &Roots) -> Vec<Arc<dyn Ask>> {
+    collectors_beside(Vec::new(), config, roots)
+}
+
+/// `others` that write on the same page, and behind them the collectors that are switched on. Files with
+/// metrics come last: what others have is theirs.
+#[must_use]
+pub fn collectors_beside(
+    others: Vec<Arc<dyn Ask>>,
+    config: &NodeMetricsConfig,
+    roots: &Roots,
+) -> Vec<Arc<dyn Ask>> {
+    let mut all = others;
     let wanted = list::LIST.iter().filter(|entry| config.wants(entry));
-    wanted.map(|entry| (entry.make)(config, roots)).collect()
+    let (files, own): (Vec<&list::Entry>, Vec<_>) = wanted.partition(|entry| entry.name == Textfile::NAME);
+    all.extend(own.into_iter().map(|entry| (entry.make)(config, roots)));
+    if !files.is_empty() {
+        all.push(families::asked(Textfile::make(config, roots).beside(&all)));
+    }
+    all
+}
+
+/// The collectors that there are and that are switched off, and what they would write.
+#[must_use]
+pub fn switched_off(config: &NodeMetricsConfig) -> Vec<(&'static str, &'static [Family])> {
+    let off = list::LIST.iter().filter(|entry| !config.wants(entry));
+    off.map(|entry| (entry.name, entry.families)).collect()
 }

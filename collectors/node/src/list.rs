@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use taffrail_kernfs::Roots;
-use taffrail_record::Ask;
+use taffrail_record::{Ask, Family};
 
 use crate::NodeMetricsConfig;
 use crate::families::{Collect, asked};
@@ -14,6 +14,8 @@ pub(crate) struct Entry {
     pub(crate) name: &'static str,
     /// Whether it is on by default.
     pub(crate) on: bool,
+    /// What it may write.
+    pub(crate) families: &'static [Family],
     /// Makes it.
     pub(crate) make: fn(&NodeMetricsConfig, &Roots) -> Arc<dyn Ask>,
 }
@@ -24,7 +26,12 @@ pub(crate) trait Make: Collect + Sized + 'static {
 }
 
 const fn on<C: Make>() -> Entry {
-    Entry { name: C::NAME, on: true, make: |config, roots| asked(C::make(config, roots)) }
+    Entry {
+        name: C::NAME,
+        on: true,
+        families: C::FAMILIES,
+        make: |config, roots| asked(C::make(config, roots)),
+    }
 }
 
 const fn off<C: Make>() -> Entry {

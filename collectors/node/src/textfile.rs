@@ -1,10 +1,12 @@
 //! `textfile`: metrics that others leave in files.
 //!
 //! A file that cannot be understood is left out as a whole, and `node_textfile_scrape_error` says that one
-//! was. A file is parsed again only when it was written again.
+//! was. A file is parsed again only when it was written again. A series that another collector has is left
+//! out, too: with one series twice Prometheus would take neither for certain.
 
 mod find;
 mod merge;
+mod taken;
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
@@ -13,8 +15,9 @@ use std::sync::Arc;
 
 use merge::Merged;
 use taffrail_kernfs::{Page, Roots, read};
-use taffrail_record::{AskError, Family, Kind, Samples};
+use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 use taffrail_text::{Parsed, Times};
+use taken::Taken;
 
 use crate::NodeMetricsConfig;
 use crate::families::{Collect, flag, gauge, put};
@@ -35,6 +38,7 @@ pub(crate) struct Textfile {
     roots: Roots,
     files: Vec<File>,
     merged: Merged,
+    taken: Taken,
 }
 
 /// A file as it was when it was read last.
@@ -52,7 +56,15 @@ type Identity = [i128; 5];
 impl Make for Textfile {
     fn make(config: &NodeMetricsConfig, roots: &Roots) -> Self {
         let directories = config.textfile.directories.clone();
-        Textfile { directories, roots: roots.clone(), files: Vec::new(), merged: Merged::default() }
+        let (roots, merged, taken) = (roots.clone(), Merged::default(), Taken::default());
+        Textfile { directories, roots, files: Vec::new(), merged, taken }
+    }
+}
+
+impl Textfile {
+    /// Beside collectors whose series are on the same page.
+    pub(crate) fn beside(self, others: &[Arc<dyn Ask>]) -> Self {
+        Textfile { taken: Taken::by(others, &FAMILIES[..2]), ..self }
     }
 }
 
@@ -65,12 +77,14 @@ impl Collect for Textfile {
         let failed = |file: &File| Some(format!("{}: {}", file.path.display(), file.parsed.as_ref().err()?));
         trouble = trouble.or_else(|| self.files.iter().find_map(failed));
         trouble = trouble.or_else(|| self.merged.conflict.clone());
+        let clashes = self.taken.clashes(self.merged.written());
+        trouble = trouble.or_else(|| self.merged.first_of(&clashes));
         put(samples, &FAMILIES[0], flag(trouble.is_some()));
         samples.family(&FAMILIES[1]);
         for file in self.files.iter().filter(|file| file.parsed.is_ok()) {
             samples.sample(&[&file.path.to_string_lossy()], file.written);
         }
-        self.merged.write(samples);
+        self.merged.write(samples, &clashes);
         trouble.map_or(Ok(()), |cause| {
             Err(AskError::Failed { what: "text files".to_owned(), cause: cause.into() })
         })

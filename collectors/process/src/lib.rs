@@ -10,7 +10,7 @@ const fn family(name: &'static str, kind: Kind, help: &'static str) -> Family {
     Family { name, kind, help, labels: &[] }
 }
 
-static FAMILIES: [Family; 7] = [
+static FAMILIES: [Family; 8] = [
     family("process_cpu_seconds_total", Kind::Counter, "User and system CPU time spent, in seconds."),
     family("process_resident_memory_bytes", Kind::Gauge, "Resident memory, in bytes."),
     family("process_virtual_memory_bytes", Kind::Gauge, "Virtual address space in use, in bytes."),
@@ -22,6 +22,11 @@ static FAMILIES: [Family; 7] = [
     ),
     family("process_open_fds", Kind::Gauge, "Number of open file descriptors."),
     family("process_max_fds", Kind::Gauge, "Largest number of open file descriptors."),
+    family(
+        "process_virtual_memory_max_bytes",
+        Kind::Gauge,
+        "Largest virtual address space, in bytes; 2^64 - 1 without a limit.",
+    ),
 ];
 const CPU: usize = 0;
 const RESIDENT: usize = 1;
@@ -30,6 +35,7 @@ const THREADS: usize = 3;
 const START: usize = 4;
 const OPEN: usize = 5;
 const MAX: usize = 6;
+const VIRTUAL_MAX: usize = 7;
 
 /// Answers for the process that asks.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,6 +62,10 @@ impl Ask for OwnProcess {
         write(samples, START, started.as_ref().ok().copied().flatten());
         write(samples, OPEN, open.as_ref().ok().map(|count| *count as f64));
         write(samples, MAX, limits.as_ref().ok().and_then(|l| limit(l.max_open_files.soft_limit)));
+        // Other than descriptors, address space is commonly without a limit, and told so by client libraries.
+        let most =
+            limits.as_ref().ok().map(|l| limit(l.max_address_space.soft_limit).unwrap_or(u64::MAX as f64));
+        write(samples, VIRTUAL_MAX, most);
         stat.and(started).and(open).and(limits).map(drop)
     }
 }
@@ -129,5 +139,6 @@ mod tests {
         let age = now - after["process_start_time_seconds"];
         assert!((-2.0..3600.0).contains(&age), "{age}");
         assert!(after["process_max_fds"] >= after["process_open_fds"]);
+        assert!(after["process_virtual_memory_max_bytes"] >= after["process_virtual_memory_bytes"]);
     }
 }

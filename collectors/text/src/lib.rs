@@ -237,6 +237,36 @@ fn unescaped(text: &str, end: Option<char>) -> Result<(String, &str), String> {
     if end.is_some() { Err("a label's value has no end".to_owned()) } else { Ok((out, "")) }
 }
 
+/// The name of a series and its labels, each with its value as it is written: without its quotes and with its escapes.
+/// Of what is no series, as much as is like one.
+#[must_use]
+pub fn split(series: &str) -> (&str, Vec<(&str, &str)>) {
+    let (name, mut rest) = series.split_once('{').unwrap_or((series, ""));
+    let mut labels = Vec::new();
+    while let Some((label, behind)) = rest.split_once("=\"") {
+        let (value, next) = behind.split_at(closing_quote(behind));
+        labels.push((label, value));
+        rest = next.trim_start_matches('"').trim_start_matches(',');
+    }
+    (name, labels)
+}
+
+fn closing_quote(text: &str) -> usize {
+    let mut escaped = false;
+    let ends = |byte: u8| {
+        let ends = byte == b'"' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    };
+    text.bytes().position(ends).unwrap_or(text.len())
+}
+
+/// A label's value without its escapes, as [`split`] gives it; one with wrong escapes as it is.
+#[must_use]
+pub fn unescape(value: &str) -> String {
+    unescaped(value, None).map_or_else(|_| value.to_owned(), |(text, _)| text)
+}
+
 fn series(name: &str, labels: &[(&str, String)]) -> Series {
     let labels = Labels::new(labels.iter().map(|(label, value)| (*label, value.as_str())));
     Series::verbatim(match labels.as_str() {
@@ -356,6 +386,17 @@ mod tests {
         assert!(parse("a 2 3 4\n", Times::Ignored).is_err());
     }
 
+    #[test]
+    fn a_series_is_split_where_its_labels_end_whatever_is_in_them() {
+        let odd = r#"x{a="p\"q,b=\"1\"",b="}{",c="\\"}"#;
+        assert_eq!(split(odd), ("x", vec![("a", r#"p\"q,b=\"1\""#), ("b", "}{"), ("c", r"\\")]));
+        assert_eq!(split("x"), ("x", vec![]));
+        assert_eq!(split("x{a=\"un"), ("x", vec![("a", "un")]));
+        let values = split(odd).1.into_iter().map(|(_, value)| unescape(value));
+        assert_eq!(values.collect::<Vec<_>>(), ["p\"q,b=\"1\"", "}{", "\\"]);
+        assert_eq!(unescape("\\t"), "\\t");
+    }
+
     fn piece() -> impl Strategy<Value = String> {
         let pieces = [
             "# HELP ",
@@ -391,6 +432,7 @@ mod tests {
         #[test]
         fn whatever_is_in_a_file_is_taken_or_refused(pieces in proptest::collection::vec(piece(), 0..60)) {
             let _ = parse(&pieces.concat(), Times::Ignored);
+            let _ = split(&pieces.concat());
         }
 
         #[test]

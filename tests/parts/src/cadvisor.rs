@@ -12,7 +12,7 @@
 //! # }
 //! ```
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::Deref;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -20,11 +20,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::cache::Entry;
+use crate::exporter::Exporter;
 use crate::go::Source;
-use crate::http;
-use crate::janitor::Place;
-use crate::ports::Port;
-use crate::process::Process;
 
 const SOURCE: Source = Source {
     module: include_str!("../cadvisor/go.mod"),
@@ -37,7 +34,6 @@ pub(crate) const ENTRY: Entry<'static> =
     Entry { part: "cadvisor", pins: &[SOURCE.module, SOURCE.sums, SOURCE.main] };
 
 const PROGRAM: &str = "cadvisor";
-const START: Duration = Duration::from_secs(60);
 
 /// What it reads.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -124,11 +120,14 @@ impl CadvisorOptions {
 
 /// A running cAdvisor; ends when dropped.
 #[derive(Debug)]
-pub struct Cadvisor {
-    // Before `place`: the program has ended when its folder is removed.
-    process: Process,
-    port: Port,
-    place: Place,
+pub struct Cadvisor(Exporter);
+
+impl Deref for Cadvisor {
+    type Target = Exporter;
+
+    fn deref(&self) -> &Exporter {
+        &self.0
+    }
 }
 
 impl Cadvisor {
@@ -138,39 +137,17 @@ impl Cadvisor {
         if !nix::unistd::geteuid().is_root() {
             bail!("cAdvisor needs root to see processes of others");
         }
-        let place = Place::new(PROGRAM)?;
-        let port = Port::reserve()?;
-        let mut command = Command::new(program);
-        command.arg(format!("--address=127.0.0.1:{}", port.number())).args(options.arguments());
-        let log = place.join("cadvisor.log");
-        let mut process = Process::start(PROGRAM, command, &log)?;
-        process.wait_until("answer", START, || port.accepts())?;
-        Ok(Self { process, port, place })
+        Exporter::start(PROGRAM, |address| {
+            let mut command = Command::new(program);
+            command.arg(format!("--address={address}")).args(options.arguments());
+            command
+        })
+        .map(Self)
     }
 
     /// Builds it unless the cache has it.
     pub fn fetch() -> Result<()> {
         program().map(drop)
-    }
-
-    /// Where it answers.
-    pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port.number()).into()
-    }
-
-    /// What it tells now, as text.
-    pub fn scrape(&self) -> Result<String> {
-        http::get(self.address(), "/metrics")
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// Its own log.
-    pub fn log(&self) -> PathBuf {
-        self.place.join("cadvisor.log")
     }
 }
 

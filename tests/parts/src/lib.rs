@@ -25,6 +25,7 @@ pub mod cache;
 mod cadvisor;
 mod cgroup;
 pub mod docker;
+mod exporter;
 mod go;
 mod http;
 mod image;
@@ -43,10 +44,11 @@ pub mod vm;
 
 pub use cadvisor::{Cadvisor, CadvisorOptions, LabelSet, MetricSet};
 pub use docker::Docker;
+pub use exporter::Exporter;
 pub use image::IMAGE;
 pub use kafka::{Kafka, KafkaOptions, Listener, Record};
 pub use node::{Node, NodeOptions};
-pub use node_exporter::NodeExporter;
+pub use node_exporter::{KUBE_PROMETHEUS, NodeExporter};
 pub use prometheus::{Prometheus, Target};
 pub use vm::{Kernel, Vm};
 

@@ -8,28 +8,36 @@
 //! # }
 //! ```
 
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::janitor::Place;
-use crate::ports::Port;
-use crate::process::Process;
-use crate::{http, packages, tools};
+use crate::exporter::Exporter;
+use crate::{packages, tools};
 
 const PROGRAM: &str = "prometheus-node-exporter";
-const START: Duration = Duration::from_secs(60);
+
+/// What kube-prometheus says to it, which are the agent's defaults.
+pub const KUBE_PROMETHEUS: [&str; 6] = [
+    "--no-collector.wifi",
+    "--no-collector.hwmon",
+    "--no-collector.btrfs",
+    "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|run/k3s/containerd/.+|var/lib/docker/.+|var/lib/kubelet/pods/.+)($|/)",
+    "--collector.netclass.ignored-devices=^(veth.*|[a-f0-9]{15})$",
+    "--collector.netdev.device-exclude=^(veth.*|[a-f0-9]{15})$",
+];
 
 /// An exporter; ends when dropped.
 #[derive(Debug)]
-pub struct NodeExporter {
-    // Before `place`: the program has ended when its folder is removed.
-    process: Process,
-    port: Port,
-    place: Place,
+pub struct NodeExporter(Exporter);
+
+impl Deref for NodeExporter {
+    type Target = Exporter;
+
+    fn deref(&self) -> &Exporter {
+        &self.0
+    }
 }
 
 impl NodeExporter {
@@ -38,45 +46,23 @@ impl NodeExporter {
     /// It reads no files of the textfile collector unless an argument names their folder.
     pub fn start(arguments: &[&str]) -> Result<Self> {
         Self::fetch()?;
-        let place = Place::new("node-exporter")?;
-        let port = Port::reserve()?;
-        let mut command = Command::new(PROGRAM);
-        packages::with_programs_for_root(&mut command);
-        command.arg(format!("--web.listen-address=127.0.0.1:{}", port.number()));
-        // Debian's default is a folder that other packages fill.
-        if !arguments.iter().any(|argument| argument.starts_with("--collector.textfile.directory")) {
-            command.arg("--collector.textfile.directory=");
-        }
-        command.args(arguments);
-        let log = place.join("node-exporter.log");
-        let mut process = Process::start(PROGRAM, command, &log)?;
-        process.wait_until("answer", START, || port.accepts())?;
-        Ok(Self { process, port, place })
+        let command = |address: &str| {
+            let mut command = Command::new(PROGRAM);
+            packages::with_programs_for_root(&mut command);
+            command.arg(format!("--web.listen-address={address}"));
+            // Debian's default is a folder that other packages fill.
+            if !arguments.iter().any(|argument| argument.starts_with("--collector.textfile.directory")) {
+                command.arg("--collector.textfile.directory=");
+            }
+            command.args(arguments);
+            command
+        };
+        Exporter::start("node-exporter", command).map(Self)
     }
 
     /// Installs it if it is missing.
     pub fn fetch() -> Result<()> {
         packages::ensure(&[(PROGRAM, PROGRAM)])
-    }
-
-    /// Where it answers.
-    pub fn address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.port.number()).into()
-    }
-
-    /// What it tells now, as text.
-    pub fn scrape(&self) -> Result<String> {
-        http::get(self.address(), "/metrics")
-    }
-
-    /// Its process id.
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// Its own log.
-    pub fn log(&self) -> PathBuf {
-        self.place.join("node-exporter.log")
     }
 }
 

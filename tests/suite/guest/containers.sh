@@ -26,9 +26,7 @@ huge=machine.slice/libpod-$(id 7).scope
 dying=$besteffort/$(id 8)
 brief=docker/$(id 9)
 idle=$guaranteed/crio-$(id a).scope
-for name in sandbox busy memory io reclaim oom pids huge dying brief idle burstable guaranteed besteffort; do
-    eval "say path-$name /\$$name"
-done
+say_paths sandbox busy memory io reclaim oom pids huge dying brief idle burstable guaranteed besteffort
 
 # What kubelet leaves on the disk names the first two of them.
 mkdir -p /var/log/containers /var/log/pods/shop_web-0_11111111-1111-1111-1111-111111111111
@@ -123,13 +121,8 @@ group $dying
 mkfifo /tmp/go
 inside $dying sh -c 'read go </tmp/go; ulimit -t 1; while :; do :; done' &
 
-cat >/tmp/true.yaml <<'Y'
-state: {directory: /tmp/true}
-http: {listen: '127.0.0.1:9126'}
-output: {file: {directory: /tmp/records}}
-Y
-sed 's/true/compat/; s/9126/9127/; s/records/records-too/' /tmp/true.yaml >/tmp/compat.yaml
-echo 'metrics: {containers: {compat: cadvisor, labels: cadvisor}}' >>/tmp/compat.yaml
+config true 9126
+config compat 9127 'metrics: {containers: {compat: cadvisor, labels: cadvisor}}'
 start_agent /tmp/true.yaml 9126
 start_agent /tmp/compat.yaml 9127
 uname -r >/told/release

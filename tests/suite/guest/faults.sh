@@ -2,14 +2,9 @@
 . /lib.sh
 
 id() { printf '%064d' "$1"; }
-cat >/tmp/plain.yaml <<'Y'
-state: {directory: /tmp/plain}
-http: {listen: '127.0.0.1:9126'}
-output: {file: {directory: /tmp/records}}
-Y
+config plain 9126
 # Every cgroup, not containers only.
-sed 's/plain/every/; s/9126/9127/; s/records/records-too/' /tmp/plain.yaml >/tmp/every.yaml
-echo 'metrics: {containers: {labels: cadvisor}}' >>/tmp/every.yaml
+config every 9127 'metrics: {containers: {labels: cadvisor}}'
 
 # A container that goes on through all of it.
 steady=docker/$(id 1)
@@ -54,9 +49,7 @@ mkdir $groups/bare
 bare=bare/$(id 6)
 mkdir $groups/$bare
 inside $bare sh -c 'i=0; while [ $i -lt 1000 ]; do i=$((i + 1)); done; exec sleep 1000' &
-for name in steady threaded frozen uncounted bare; do
-    eval "say path-$name /\$$name"
-done
+say_paths steady threaded frozen uncounted bare
 
 start_agent /tmp/plain.yaml 9126
 start_agent /tmp/every.yaml 9127

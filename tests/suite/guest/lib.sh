@@ -43,6 +43,23 @@ inside() {
 # is_empty PATH: whether a cgroup has no processes left.
 is_empty() { grep -q 'populated 0' "$groups/$1/cgroup.events"; }
 
+# say_paths NAME...: tells the test of the cgroups that are in the variables of these names.
+say_paths() {
+    for name in "$@"; do
+        eval "say path-$name /\$$name"
+    done
+}
+
+# config NAME PORT [MORE]: /tmp/NAME.yaml, for an agent with a state and records of its own.
+config() {
+    cat >"/tmp/$1.yaml" <<Y
+state: {directory: /tmp/$1}
+http: {listen: '127.0.0.1:$2'}
+output: {file: {directory: /tmp/records-$1}}
+${3:-}
+Y
+}
+
 # start_agent CONFIG PORT: starts an agent and waits until it answers.
 start_agent() {
     taffrail run -f "$1" >>"/tmp/$2.log" 2>&1 &

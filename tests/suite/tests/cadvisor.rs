@@ -9,9 +9,8 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
-use support::{Agent, Exposition, Series, until};
+use anyhow::{Result, ensure};
+use support::{Agent, Exposition, Round, Series, agree, is_explained, until};
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::{Cadvisor, CadvisorOptions, LabelSet};
 
@@ -151,98 +150,30 @@ impl Stage {
     }
 }
 
-/// Theirs, read after `before` and before `after`.
-struct Round {
-    before: Exposition,
-    theirs: Exposition,
-    after: Exposition,
-}
-
-impl Round {
-    fn series(&self) -> BTreeSet<&Series> {
-        [&self.before, &self.theirs, &self.after].into_iter().flat_map(|page| page.samples.keys()).collect()
-    }
-
-    /// What speaks against a series, if anything does.
-    fn complaint(&self, series: &Series) -> Option<String> {
-        let name = &series.name;
-        let value = |page: &Exposition| page.samples.get(series).copied();
-        match (value(&self.before), value(&self.theirs), value(&self.after)) {
-            (Some(before), Some(theirs), Some(after)) => {
-                let room = if name == "container_start_time_seconds" { 2.0 } else { theirs.abs() * 1e-9 };
-                let within = theirs >= before.min(after) - room && theirs <= before.max(after) + room;
-                (!within && !in_table(name, &VALUES))
-                    .then(|| format!("{before} here, then {theirs} there, then {after} here"))
-            }
-            (_, None, _) => (!in_table(name, &ONLY_HERE)).then(|| "only here".to_owned()),
-            (_, Some(theirs), _) => {
-                let known = in_table(name, &ONLY_CADVISOR)
-                    || theirs == 0.0 && in_table(name, &ZERO)
-                    || series.label("id") == "/" && in_table(name, &ONLY_MACHINE);
-                (!known).then(|| format!("only there, {theirs}"))
-            }
+/// What speaks against a series, if anything does.
+fn complaint(round: &Round, series: &Series) -> Option<String> {
+    let name = &series.name;
+    match round.values(series) {
+        (Some(before), Some(theirs), Some(after)) => {
+            let room = if name == "container_start_time_seconds" { 2.0 } else { theirs.abs() * 1e-9 };
+            let within = theirs >= before.min(after) - room && theirs <= before.max(after) + room;
+            (!within && !in_table(name, &VALUES))
+                .then(|| format!("{before} here, then {theirs} there, then {after} here"))
+        }
+        (_, None, _) => (!in_table(name, &ONLY_HERE)).then(|| "only here".to_owned()),
+        (_, Some(theirs), _) => {
+            let known = in_table(name, &ONLY_CADVISOR)
+                || theirs == 0.0 && in_table(name, &ZERO)
+                || series.label("id") == "/" && in_table(name, &ONLY_MACHINE);
+            (!known).then(|| format!("only there, {theirs}"))
         }
     }
-
-    /// Families that both declare, differently.
-    fn types(&self) -> Vec<String> {
-        let differ = |(name, here): (&String, &String)| {
-            let there = self.theirs.types.get(name).filter(|there| *there != here)?;
-            Some(format!("{name} is a {here} here and a {there} there"))
-        };
-        self.after.types.iter().filter_map(differ).collect()
-    }
-}
-
-/// Compares until each series has agreed once: what goes up and down within a second can miss both of our looks.
-fn agree(stage: &Stage) -> Result<BTreeSet<Series>> {
-    const ROUNDS: usize = 40;
-    let mut agreed: BTreeSet<Series> = BTreeSet::new();
-    let mut complaints = Vec::new();
-    for _ in 0..ROUNDS {
-        let round = stage.round()?;
-        complaints = round.types();
-        for series in round.series() {
-            match round.complaint(series) {
-                None => drop(agreed.insert(series.clone())),
-                Some(_) if agreed.contains(series) => {}
-                Some(complaint) => {
-                    complaints.push(format!("{} {:?}: {complaint}", series.name, series.labels));
-                }
-            }
-        }
-        if complaints.is_empty() {
-            return Ok(agreed);
-        }
-    }
-    bail!("after {ROUNDS} rounds:\n{}", complaints.join("\n"))
-}
-
-/// `--diff` must give each difference a reason. Cgroups of others come and go between two looks, so it has some tries.
-fn is_explained(stage: &Stage) -> Result<()> {
-    const TRIES: usize = 8;
-    let mut left = Vec::new();
-    for _ in 0..TRIES {
-        let peer = format!("http://{}/metrics", stage.cadvisor.address());
-        let output = stage.agent.command("metrics")?.args(["--json", "--diff", &peer]).output()?;
-        let report: Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
-        ensure!(report["same"].as_u64() > Some(100), "{} series are the same", report["same"]);
-        let differences = report["differences"].as_array().context("no differences")?;
-        let is_open = |difference: &&Value| difference["reason"].is_null();
-        left = differences.iter().filter(is_open).cloned().collect();
-        if left.is_empty() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_secs(1));
-    }
-    bail!("unexplained after {TRIES} tries: {left:#?}")
 }
 
 fn play(labels: LabelSet, style: &str) -> Result<BTreeSet<Series>> {
     let mut stage = Stage::set(labels, style)?;
-    let agreed = agree(&stage)?;
-    is_explained(&stage)?;
+    let agreed = agree(|| stage.round(), complaint)?;
+    is_explained(&stage.agent, "container", stage.cadvisor.address())?;
     stage.agent.stop()?;
     let of = |container: &str| agreed.iter().filter(|series| series.label("name") == container).count();
     for container in ["busy", "killed", "idle"] {
@@ -272,6 +203,6 @@ fn containers_have_the_series_types_and_values_of_cadvisor_under_its_own_labels(
 #[test]
 fn a_cadvisor_that_does_not_store_labels_is_explained() -> Result<()> {
     let mut stage = Stage::set(LabelSet::Base, "cadvisor")?;
-    is_explained(&stage)?;
+    is_explained(&stage.agent, "container", stage.cadvisor.address())?;
     stage.agent.stop()
 }

@@ -11,23 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::{Agent, Exposition, Series, until};
+use support::{Agent, Exposition, Round, Series, agree, is_explained, until, until_within};
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::node::{self, Node, NodeOptions};
 use taffrail_parts::prometheus::check_metrics;
-use taffrail_parts::{NodeExporter, Prometheus, Target, packages};
-
-/// What kube-prometheus says to node_exporter, which are the defaults here.
-const KUBE_PROMETHEUS: [&str; 6] = [
-    "--no-collector.wifi",
-    "--no-collector.hwmon",
-    "--no-collector.btrfs",
-    "--collector.filesystem.mount-points-exclude=^/(dev|proc|sys|run/k3s/containerd/.+|var/lib/docker/.+|var/lib/kubelet/pods/.+)($|/)",
-    "--collector.netclass.ignored-devices=^(veth.*|[a-f0-9]{15})$",
-    "--collector.netdev.device-exclude=^(veth.*|[a-f0-9]{15})$",
-];
+use taffrail_parts::{KUBE_PROMETHEUS, NodeExporter, Prometheus, Target, packages};
 
 /// The defaults of newer versions, which old ones have to be told.
 const NEWER_DEFAULTS: [&str; 2] = [
@@ -36,11 +26,12 @@ const NEWER_DEFAULTS: [&str; 2] = [
 ];
 
 const NEWER: &str = "newer than the node_exporter 1.5 of Debian 12";
-const PROGRAM: &str = "of the program itself, which is on /metrics here";
+const PROGRAM: &str = "of the program itself, which is another here";
 const NO_COLLECTOR: &str = "no panel or rule of node-mixin asks for it, and it has no collector here";
 
 /// Families, by the beginnings of their names, that only the agent has.
-const ONLY_HERE: [(&str, &str); 6] = [
+const ONLY_HERE: [(&str, &str); 7] = [
+    ("process_threads", "told by other client libraries"),
     ("node_filesystem_mount_info", NEWER),
     ("node_kernel_hung_tasks_total", NEWER),
     ("node_softnet_backlog_len", NEWER),
@@ -50,9 +41,8 @@ const ONLY_HERE: [(&str, &str); 6] = [
 ];
 
 /// Families, by the beginnings of their names, that only node_exporter has.
-const ONLY_THERE: [(&str, &str); 15] = [
+const ONLY_THERE: [(&str, &str); 14] = [
     ("go_", PROGRAM),
-    ("process_", PROGRAM),
     ("promhttp_", PROGRAM),
     ("node_bcache_", NO_COLLECTOR),
     ("node_fibrechannel_", NO_COLLECTOR),
@@ -69,7 +59,8 @@ const ONLY_THERE: [(&str, &str); 15] = [
 ];
 
 /// Collectors, as `node_scrape_collector_*` names them, that only one of the two has.
-const COLLECTORS: [(&str, &str); 15] = [
+const COLLECTORS: [(&str, &str); 16] = [
+    ("process", "what node_exporter tells of its process comes from no collector"),
     ("build", "what node_exporter tells of its build comes from no collector"),
     ("kernel_hung", NEWER),
     ("bcache", NO_COLLECTOR),
@@ -100,8 +91,10 @@ const LABELS: [(&str, &str, &str); 8] = [
 ];
 
 /// Families whose values are each program's own.
-const VALUES: [(&str, &str); 1] =
-    [("node_scrape_collector_duration_seconds", "how long each of the two has taken")];
+const VALUES: [(&str, &str); 2] = [
+    ("node_scrape_collector_duration_seconds", "how long each of the two has taken"),
+    ("process_", "each of the two tells of its own process"),
+];
 
 /// Flags that may be set here and not there.
 const ONLY_SET_HERE: [(&str, &str); 1] = [(
@@ -148,89 +141,54 @@ fn one_sided(series: &Series, table: &[(&str, &str)]) -> bool {
             && COLLECTORS.iter().any(|(collector, _)| series.label("collector") == *collector)
 }
 
-/// Theirs, between two of ours.
-struct Round {
-    before: Exposition,
-    theirs: Exposition,
-    after: Exposition,
+fn round(agent: &Agent, exporter: &NodeExporter) -> Result<Round> {
+    let before = comparable(&agent.page("/metrics/node")?)?;
+    let theirs = comparable(&exporter.scrape()?)?;
+    // Within a second of another scrape the agent gives the same answer.
+    std::thread::sleep(Duration::from_millis(1050));
+    Ok(Round { before, theirs, after: comparable(&agent.page("/metrics/node")?)? })
 }
 
-impl Round {
-    fn take(agent: &Agent, exporter: &NodeExporter) -> Result<Self> {
-        let before = comparable(&agent.page("/metrics/node")?)?;
-        let theirs = comparable(&exporter.scrape()?)?;
-        // Within a second of another scrape the agent gives the same answer.
-        std::thread::sleep(Duration::from_millis(1050));
-        Ok(Self { before, theirs, after: comparable(&agent.page("/metrics/node")?)? })
-    }
-
-    fn series(&self) -> BTreeSet<&Series> {
-        [&self.before, &self.theirs, &self.after].into_iter().flat_map(|page| page.samples.keys()).collect()
-    }
-
-    /// What speaks against a series, if anything does.
-    fn complaint(&self, series: &Series) -> Option<String> {
-        let value = |page: &Exposition| page.samples.get(series).copied();
-        match (value(&self.before), value(&self.theirs), value(&self.after)) {
-            (Some(before), Some(theirs), Some(after)) => {
-                let (least, most) = (before.min(after), before.max(after));
-                // Sums of floating point numbers, and clocks that tick in hundredths.
-                let room = (theirs.abs() * 1e-9).max(if theirs.fract() == 0.0 { 0.0 } else { 0.011 });
-                let flag =
-                    (before, theirs, after) == (1.0, 0.0, 1.0) && in_table(&series.name, &ONLY_SET_HERE);
-                let within = flag || theirs >= least - room && theirs <= most + room;
-                (!within && !in_table(&series.name, &VALUES))
-                    .then(|| format!("{before} here, then {theirs} there, then {after} here"))
-            }
-            (_, None, _) if one_sided(series, &ONLY_HERE) => None,
-            (None, Some(_), None) if one_sided(series, &ONLY_THERE) => None,
-            (_, None, _) => Some("only here".to_owned()),
-            _ => Some("only there".to_owned()),
+/// What speaks against a series, if anything does.
+fn complaint(round: &Round, series: &Series) -> Option<String> {
+    match round.values(series) {
+        (Some(before), Some(theirs), Some(after)) => {
+            let (least, most) = (before.min(after), before.max(after));
+            // Sums of floating point numbers, and clocks that tick in hundredths.
+            let room = (theirs.abs() * 1e-9).max(if theirs.fract() == 0.0 { 0.0 } else { 0.011 });
+            let flag = (before, theirs, after) == (1.0, 0.0, 1.0) && in_table(&series.name, &ONLY_SET_HERE);
+            let within = flag || theirs >= least - room && theirs <= most + room;
+            (!within && !in_table(&series.name, &VALUES))
+                .then(|| format!("{before} here, then {theirs} there, then {after} here"))
         }
-    }
-
-    /// Families that both declare, differently.
-    fn types(&self) -> Vec<String> {
-        let differ = |(name, here): (&String, &String)| {
-            let there = self.theirs.types.get(name).filter(|there| *there != here)?;
-            Some(format!("{name} is a {here} here and a {there} there"))
-        };
-        self.after.types.iter().filter_map(differ).collect()
+        (_, None, _) if one_sided(series, &ONLY_HERE) => None,
+        (None, Some(_), None) if one_sided(series, &ONLY_THERE) => None,
+        (_, None, _) => Some("only here".to_owned()),
+        _ => Some("only there".to_owned()),
     }
 }
 
 #[test]
 fn the_node_has_the_series_types_and_values_of_node_exporter() -> Result<()> {
-    const ROUNDS: usize = 40;
     let scratch = tempfile::tempdir()?;
     let mut agent = agent(scratch.path(), "{enabled: never}")?;
     let exporter = NodeExporter::start(&[&KUBE_PROMETHEUS[..], &NEWER_DEFAULTS].concat())?;
-    // What goes up and down within a second can miss both of our looks: each series has to agree once.
-    let mut agreed: BTreeSet<Series> = BTreeSet::new();
-    let mut complaints = Vec::new();
-    for _ in 0..ROUNDS {
-        let round = Round::take(&agent, &exporter)?;
-        complaints = round.types();
-        for series in round.series() {
-            match round.complaint(series) {
-                None => drop(agreed.insert(series.clone())),
-                Some(_) if agreed.contains(series) => {}
-                Some(complaint) => {
-                    complaints.push(format!("{} {:?}: {complaint}", series.name, series.labels));
-                }
-            }
-        }
-        if complaints.is_empty() {
-            break;
-        }
-    }
+    let agreed = agree(|| round(&agent, &exporter), complaint)?;
     agent.stop()?;
-    if !complaints.is_empty() {
-        bail!("after {ROUNDS} rounds:\n{}", complaints.join("\n"));
-    }
     let compared = agreed.iter().filter(|series| series.name.starts_with("node_")).count();
     assert!(compared > 300, "only {compared} series");
     Ok(())
+}
+
+#[test]
+fn every_difference_to_a_node_exporter_as_debian_or_kube_prometheus_start_it_is_explained() -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    let mut agent = agent(scratch.path(), "{enabled: never}")?;
+    for flags in [&[][..], &KUBE_PROMETHEUS] {
+        let exporter = NodeExporter::start(flags)?;
+        is_explained(&agent, "node", exporter.address()).with_context(|| format!("with {flags:?}"))?;
+    }
+    agent.stop()
 }
 
 /// What promtool says of names that the originals have given: beginning of the name, what is said, reason.
@@ -256,7 +214,8 @@ fn told_type<'t>(metadata: &'t [Value], name: &str) -> Option<&'t str> {
 
 #[test]
 fn prometheus_takes_every_page_without_a_fault() -> Result<()> {
-    const SCRAPES: f64 = 15.0;
+    /// Of each page, one every two seconds: two minutes.
+    const SCRAPES: f64 = 60.0;
     let engine = Docker::start()?;
     let scratch = tempfile::tempdir()?;
     let mut agent = agent(scratch.path(), &engine_at(&engine))?;
@@ -269,7 +228,7 @@ fn prometheus_takes_every_page_without_a_fault() -> Result<()> {
     };
     let prometheus = Prometheus::start(&pages.iter().map(target).collect::<Vec<_>>(), &[])?;
     let mut number = 0;
-    until("enough scrapes of each page", || {
+    until_within(Duration::from_secs(300), "enough scrapes of each page", || {
         // Series come and go meanwhile.
         number += 1;
         engine.run(&["--rm", "--name", &format!("brief-{number}"), IMAGE, "sleep", "1"])?;

@@ -26,11 +26,7 @@ pub(super) struct Mount {
 
 impl Mount {
     pub(super) fn choose(&mut self, config: &FilesystemConfig) {
-        self.shown.get_or_insert_with(|| {
-            let excluded = |pattern: &crate::Pattern, text: &str| pattern.matches(text).unwrap_or(false);
-            !excluded(&config.fs_types_exclude, &self.kind)
-                && !excluded(&config.mount_points_exclude, &self.mount_point)
-        });
+        self.shown.get_or_insert_with(|| config.shows(&self.mount_point, &self.kind));
     }
 }
 

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use taffrail_record::{Kind, Samples};
+use taffrail_record::{Kind, Samples, Series};
+
+use taffrail_text::Parsed;
 
 use super::File;
-use taffrail_text::Parsed;
 
 /// What is written on every scrape until a file changes.
 #[derive(Default)]
@@ -19,10 +20,17 @@ pub(super) struct Merged {
 /// One family of one file, with the header that all of its name have.
 struct Part {
     file: Arc<Vec<Parsed>>,
+    path: Arc<str>,
     at: usize,
     help: Arc<str>,
     /// Which of its samples are written: those that no other has been before.
     fresh: Vec<bool>,
+}
+
+impl Part {
+    fn family(&self) -> &Parsed {
+        &self.file[self.at]
+    }
 }
 
 struct Header {
@@ -40,7 +48,7 @@ impl Merged {
         let mut seen: HashSet<String> = HashSet::new();
         for file in files {
             let Ok(parsed) = &file.parsed else { continue };
-            let path = file.path.display().to_string();
+            let path: Arc<str> = file.path.display().to_string().into();
             for (at, family) in parsed.iter().enumerate().filter(|(_, family)| !family.samples.is_empty()) {
                 let Some(help) = merged.agree(&mut headers, family, &path) else { continue };
                 let fresh: Vec<bool> = family
@@ -51,7 +59,8 @@ impl Merged {
                 if fresh.contains(&false) {
                     merged.note(format!("{path}: {} has a series twice", family.name));
                 }
-                merged.families.push(Part { file: Arc::clone(parsed), at, help, fresh });
+                let (file, path) = (Arc::clone(parsed), Arc::clone(&path));
+                merged.families.push(Part { file, path, at, help, fresh });
             }
         }
         merged
@@ -85,15 +94,34 @@ impl Merged {
         self.conflict.get_or_insert(conflict);
     }
 
-    pub(super) fn write(&self, samples: &mut dyn Samples) {
+    /// Every family that is written.
+    pub(super) fn written(&self) -> impl Iterator<Item = &Parsed> {
+        self.families.iter().map(Part::family)
+    }
+
+    /// The first series of any file that is among these.
+    pub(super) fn first_of(&self, clashes: &HashSet<String>) -> Option<String> {
+        let clashing = |part: &Part| {
+            let series = part.family().samples.iter().find(|(series, _)| clashes.contains(series.as_str()));
+            let said = |series: &Series| {
+                format!("{}: {} is left out: another collector has it", part.path, series.as_str())
+            };
+            series.map(|(series, _)| said(series))
+        };
+        self.families.iter().find_map(clashing)
+    }
+
+    /// Writes all but the series among these.
+    pub(super) fn write(&self, samples: &mut dyn Samples, clashes: &HashSet<String>) {
         for part in &self.families {
-            let family = &part.file[part.at];
-            samples.named(&family.name, family.kind, &part.help);
-            for ((series, value), fresh) in family.samples.iter().zip(&part.fresh) {
-                if *fresh {
-                    samples.series(series, *value);
-                }
+            let family = part.family();
+            let each = family.samples.iter().zip(&part.fresh);
+            let own = each.filter(|((series, _), fresh)| **fresh && !clashes.contains(series.as_str()));
+            let mut own = own.map(|(sample, _)| sample).peekable();
+            if own.peek().is_some() {
+                samples.named(&family.name, family.kind, &part.help);
             }
+            own.for_each(|(series, value)| samples.series(series, *value));
         }
     }
 }

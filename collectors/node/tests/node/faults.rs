@@ -213,3 +213,23 @@ fn interfaces_and_disks_come_and_go() {
     let (numbers, ids) = seen();
     assert_eq!((numbers, ids.as_str()), ([1, 1], "node_network_iface_id{device=\"eth1\"} 3"));
 }
+
+#[test]
+fn what_cannot_be_read_is_counted_by_its_reason() {
+    let folder = tempfile::tempdir().expect("a directory");
+    fs::create_dir_all(folder.path().join("proc/sys")).expect("made");
+    put(&folder.path().join("proc/loadavg"), b"none\n");
+    let all = collectors(&NodeMetricsConfig::default(), &Roots::below(folder.path()));
+    let loadavg = all.iter().find(|collector| collector.name() == "loadavg").expect("it is on");
+    let errors = || {
+        let mut shown = Shown::default();
+        assert!(loadavg.ask(&mut shown).is_err() || shown.lines("node_load1").len() == 1);
+        shown.lines("taffrail_node_read_errors_total").join(" ")
+    };
+    let counted = |times| {
+        format!("taffrail_node_read_errors_total{{collector=\"loadavg\",reason=\"malformed\"}} {times}")
+    };
+    assert_eq!((errors(), errors()), (counted(1), counted(2)));
+    put(&folder.path().join("proc/loadavg"), b"0.5 0.25 0.1 1/100 4321\n");
+    assert_eq!(errors(), counted(2), "what has been is not forgotten");
+}

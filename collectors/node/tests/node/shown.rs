@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use taffrail_kernfs::Roots;
-use taffrail_node::{NodeMetricsConfig, collectors};
+use taffrail_node::{NodeMetricsConfig, READ_ERRORS, collectors};
 use taffrail_record::{AskError, Family, Kind, Labels, Samples, Series};
 
 /// Families with their type and their lines, in the order of their names.
@@ -32,10 +32,13 @@ impl Shown {
     }
 
     /// As an exposition without help texts. What a file system says, and when a
-    /// file was written, is the machine's and not the fixture's.
+    /// file was written, is the machine's and not the fixture's. How much has failed is left out.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        for (name, (kind, lines)) in self.families.iter().filter(|(_, (_, lines))| !lines.is_empty()) {
+        let shown = |(name, (_, lines)): &(&String, &(Kind, Vec<String>))| {
+            !lines.is_empty() && name.as_str() != READ_ERRORS[0].name
+        };
+        for (name, (kind, lines)) in self.families.iter().filter(shown) {
             let _ = writeln!(text, "# TYPE {name} {}", kind.name());
             let machine = ["size_bytes", "free_bytes", "avail_bytes", "files", "files_free"];
             let machine = name.strip_prefix("node_filesystem_").is_some_and(|rest| machine.contains(&rest))

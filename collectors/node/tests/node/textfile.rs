@@ -78,6 +78,29 @@ fn a_series_that_comes_twice_is_written_once() {
 }
 
 #[test]
+fn a_series_that_another_collector_has_is_left_out_and_told_of() {
+    let folder = tempfile::tempdir().expect("a directory");
+    put(folder.path(), "proc/loadavg", "0.50 0.25 0.10 1/100 4321\n");
+    put(
+        folder.path(),
+        "metrics/a.prom",
+        "# TYPE node_load1 gauge\nnode_load1 99\nnode_load1{of=\"others\"} 7\n# TYPE node_load5 counter\n\
+         node_load5{of=\"others\"} 1\nnode_textfile_mtime_seconds{file=\"x\"} 1\nmine 1\n",
+    );
+    let config = r#"{"textfile": {"directories": ["/metrics"]}}"#;
+    let config: NodeMetricsConfig = serde_json::from_str(config).expect("a configuration");
+    let (shown, complaints) = Shown::of(&config, &Roots::below(folder.path()), &["loadavg", "textfile"]);
+    assert_eq!(shown.lines("node_load1"), ["node_load1 0.5", "node_load1{of=\"others\"} 7"]);
+    assert_eq!(shown.lines("node_load5"), ["node_load5 0.25"]);
+    assert_eq!((shown.lines("mine"), shown.lines("node_textfile_mtime_seconds").len()), (vec!["mine 1"], 1));
+    assert_eq!(shown.lines("node_textfile_scrape_error"), ["node_textfile_scrape_error 1"]);
+    assert!(
+        complaints[0].contains("/metrics/a.prom: node_load1 is left out: another collector has it"),
+        "{complaints:?}"
+    );
+}
+
+#[test]
 fn a_file_is_read_again_when_it_is_written_again() {
     let folder = tempfile::tempdir().expect("a directory");
     let config: NodeMetricsConfig =

@@ -6,9 +6,11 @@
 
 mod agent;
 mod arrived;
+mod explained;
 mod exposition;
 mod fuse;
 mod printed;
+mod rounds;
 
 use std::fs::File;
 use std::io::Write as _;
@@ -22,11 +24,15 @@ pub(crate) use agent::Agent;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use arrived::Arrived;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use explained::is_explained;
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use exposition::{Exposition, Series};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use fuse::Unanswered;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use printed::{Mix, as_containerd_keeps_it, as_docker_keeps_it, text};
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use rounds::{Round, agree};
 
 /// Writes a file.
 pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
@@ -34,11 +40,19 @@ pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
 }
 
 /// Asks every now and then until the answer is yes.
-pub(crate) fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
-    const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) fn until(what: &str, done: impl FnMut() -> Result<bool>) -> Result<()> {
+    until_within(Duration::from_secs(120), what, done)
+}
+
+/// As [`until`], for what takes its time.
+pub(crate) fn until_within(
+    patience: Duration,
+    what: &str,
+    mut done: impl FnMut() -> Result<bool>,
+) -> Result<()> {
     let start = Instant::now();
     while !done()? {
-        ensure!(start.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        ensure!(start.elapsed() < patience, "not within {patience:?}: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
