@@ -372,8 +372,10 @@ fn what_containers_do_is_what_is_told_of_them() -> Result<()> {
         engine.run_detached(&[&["--name", name], options, &[IMAGE, "sh", "-c", script]].concat())
     };
     let volume = format!("{}:/data", scratch.path().display());
+    // It goes on reading: some machines reclaim what nobody touches.
     let fill = "dd if=/dev/zero of=/data/file bs=1M count=24; cat /data/file >/dev/null; \
-                dd if=/dev/zero of=/data/direct bs=1M count=8 oflag=direct; touch /data/done; sleep 600";
+                dd if=/dev/zero of=/data/direct bs=1M count=8 oflag=direct; touch /data/done; \
+                while sleep 1; do cat /data/file >/dev/null; done";
     start("throttled", &["--cpus", "0.2"], "while :; do :; done")?;
     start("caching", &["--memory", "64m", "--volume", &volume], fill)?;
     start(
