@@ -117,6 +117,10 @@ fn differ(args: &Args, mut config: Config, names: &Arc<Names>, peer: &str) -> an
     let before = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
     let began = SystemTime::now();
     let told = peer.tell_since(told, began)?;
+    if args.what == What::Container {
+        // Figures of containers would be those of the first reading once more.
+        thread::sleep(ASIDE.saturating_sub(began.elapsed().unwrap_or_default()));
+    }
     let after = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
     let seconds =
         |from: SystemTime, to: SystemTime| to.duration_since(from).map_or(0.0, |time| time.as_secs_f64());
