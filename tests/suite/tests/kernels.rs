@@ -452,10 +452,11 @@ fn ensure_node(guest: &Guest) -> Result<()> {
     guest.ensure_none(&complaints)
 }
 
-/// What the deep container of `faults.sh` is called: bytes that are no text are shown by their numbers.
+/// What the deep container of `faults.sh` is called: bytes that are no text are shown by their numbers, the backslash is
+/// doubled, and a slash at the end says so.
 fn deep() -> String {
     let levels: String = (2..20).map(|level| format!("/level-{level}")).collect();
-    format!("/qu\"o\\te \t\u{fc}\\xff\\xfe{levels}/docker-{:064}.scope", 2)
+    format!("/qu\"o\\\\te \t\u{fc}\\xff\\xfe{levels}/docker-{:064}.scope/", 2)
 }
 
 /// Cgroups that lack something have all the rest.
