@@ -1,6 +1,6 @@
 //! One file of a cgroup.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use taffrail_kernfs::{Kept, Page, ReadError, Reason, Troubles, parse};
 
@@ -65,5 +65,10 @@ impl Attribute {
     /// Lets the descriptor go.
     pub(crate) fn close(&mut self) {
         self.kept.close();
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        self.kept.path()
     }
 }

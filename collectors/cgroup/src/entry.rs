@@ -75,6 +75,8 @@ pub(crate) struct Entry {
     /// When its name is asked for, if it has none.
     pub(crate) asking: Asking,
     pub(crate) figures: Figures,
+    /// What they were before they were read last.
+    before: Figures,
     /// The limits may be others than were read last.
     pub(crate) limits_stale: bool,
     /// Since when it is gone from one of several hierarchies: a runtime removes it from one after the other.
@@ -159,6 +161,7 @@ impl Entry {
             labelled: None,
             asking: Asking::default(),
             figures: Figures::default(),
+            before: Figures::default(),
             limits_stale: true,
             leaving: None,
             network: None,
@@ -176,8 +179,8 @@ impl Entry {
         self.id == "/"
     }
 
-    /// Reads its files. `block` is what the machine's cgroups have in common: see [`V1::read`]. Of one that is leaving stays
-    /// what cannot be read any more.
+    /// Reads its files. `block` is what the machine's cgroups have in common: see [`V1::read`]. Of a container that is leaving
+    /// stays what cannot be read any more, whether that is known by now or not.
     pub(crate) fn read(
         &mut self,
         now: f64,
@@ -185,10 +188,25 @@ impl Entry {
         page: &mut Page,
         troubles: &mut Troubles,
     ) {
-        let before = self.leaving.map(|_| self.figures.clone());
+        let may_leave = self.leaving.is_some() || self.owner.container.is_some();
+        if may_leave {
+            self.before.remember(&self.figures);
+        }
         self.read_files(now, block, page, troubles);
-        if let Some(before) = before {
-            self.figures.keep_of(before);
+        if may_leave && self.figures.lacks_of(&self.before) && (self.leaving.is_some() || self.is_gone()) {
+            self.figures.keep_of(std::mem::take(&mut self.before));
+        }
+    }
+
+    /// Whether a directory of it is.
+    fn is_gone(&mut self) -> bool {
+        let gone =
+            |attribute: &mut Attribute| attribute.path().parent().is_some_and(|folder| !folder.exists());
+        match &mut self.reader {
+            Reader::V2(files) => files.attributes().any(gone),
+            Reader::V1(files, pressure) => {
+                files.attributes().chain(pressure.iter_mut().flat_map(PressureFiles::attributes)).any(gone)
+            }
         }
     }
 

@@ -13,6 +13,27 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Takes over what was read, in the memory that it has.
+    pub(crate) fn remember(&mut self, read: &Figures) {
+        let Figures { limits, cpu, memory, io, hugetlb, pressure, pids } = read;
+        self.limits.clone_from(limits);
+        self.cpu.clone_from(cpu);
+        self.memory.clone_from(memory);
+        self.io.clone_from(io);
+        self.hugetlb.clone_from(hugetlb);
+        self.pressure = *pressure;
+        self.pids.clone_from(pids);
+    }
+
+    /// Whether a counter is missing that an earlier reading has.
+    pub(crate) fn lacks_of(&self, before: &Figures) -> bool {
+        let counters = |figures: &Figures| {
+            let Figures { cpu, memory, io, .. } = figures;
+            [cpu.usage.is_some(), memory.oom_kills.is_some(), memory.failures.is_some(), !io.is_empty()]
+        };
+        counters(before).into_iter().zip(counters(self)).any(|(before, now)| before && !now)
+    }
+
     /// Takes from an earlier reading what this one lacks because the cgroup went away meanwhile.
     pub(crate) fn keep_of(&mut self, before: Figures) {
         if self.cpu.usage.is_none() || (self.cpu.periods.is_none() && before.cpu.periods.is_some()) {
@@ -105,7 +126,7 @@ impl Memory {
 }
 
 /// One block device.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct DeviceIo {
     pub(crate) device: (u32, u32),
     pub(crate) read_bytes: Option<u64>,
@@ -114,6 +135,18 @@ pub(crate) struct DeviceIo {
     pub(crate) writes: Option<u64>,
     /// Bytes by operation, as v1 names them.
     pub(crate) operations: Vec<(&'static str, u64)>,
+}
+
+impl Clone for DeviceIo {
+    fn clone(&self) -> Self {
+        DeviceIo { operations: self.operations.clone(), ..*self }
+    }
+
+    fn clone_from(&mut self, from: &Self) {
+        let mut operations = std::mem::take(&mut self.operations);
+        operations.clone_from(&from.operations);
+        *self = DeviceIo { operations, ..*from };
+    }
 }
 
 /// One page size.

@@ -192,18 +192,24 @@ impl Tree {
         // It may be granted by now.
         self.inotify = self.inotify.take().or_else(listen);
         self.blind = self.inotify.is_none();
-        let before: Vec<Place> = std::mem::take(&mut self.known).into_keys().collect();
+        let before = std::mem::take(&mut self.known);
         let mut found = Vec::new();
         for mount in 0..self.mounts.len() {
             self.walk(mount, &Place::new(), 0, &mut found);
         }
         let known = &self.known;
-        let removed = before.iter().filter(|place| !known.contains_key(*place)).cloned().collect();
-        let old = |place: &Place| before.binary_search(place).is_ok();
-        let mut added: Vec<Place> = found.into_iter().filter(|place| !old(place)).collect();
+        let mut added: Vec<Place> = found.into_iter().filter(|place| !before.contains_key(place)).collect();
         added.sort_unstable();
         added.dedup();
-        Changes { added, removed, ..Changes::default() }
+        let (mut removed, mut lessened) = (Vec::new(), Vec::new());
+        for (place, seen) in before {
+            match known.get(&place) {
+                None => removed.push(place),
+                Some(now) if seen & !now != 0 => lessened.push(place),
+                Some(_) => {}
+            }
+        }
+        Changes { added, removed, lessened, ..Changes::default() }
     }
 
     /// Takes in a directory and all below it. A directory is watched before it is listed: what is made in between is told.
@@ -336,6 +342,21 @@ mod tests {
         fs::create_dir(root.path().join("d/b/e")).expect("made");
         assert_eq!(tree.changes(now).added, places(&["d/b/e"]), "it is watched by its new name");
         assert_eq!(tree.known.len(), tree.watched.len());
+    }
+
+    #[test]
+    fn who_hears_nothing_sees_that_one_has_gone_from_one_of_several() {
+        let (one, two) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        for root in [&one, &two] {
+            fs::create_dir(root.path().join("a")).expect("made");
+        }
+        let (mut tree, now) = (tree(&[one.path(), two.path()]), Instant::now());
+        tree.changes(now);
+        tree.deafen();
+        fs::remove_dir(one.path().join("a")).expect("removed");
+        let changes = tree.changes(now + RESCAN_BLIND);
+        assert_eq!((changes.lessened, changes.removed), (places(&["a"]), places(&[])));
     }
 
     #[test]

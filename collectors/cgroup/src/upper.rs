@@ -4,7 +4,7 @@
 //! process's root is believed only when it is
 //!
 //! - mounted in the machine's own mount namespace, too, where runtimes mount and containers cannot: it is known again by its
-//!   device number, and what is said of it there counts; or
+//!   device number, and both say the same of it; or
 //! - the root of a process of the agent's own user namespace, the machine's, in which only who is root mounts.
 //!
 //! What is asked of a process is asked through one descriptor, so that it stays the same one, and it is of the container
@@ -91,8 +91,9 @@ impl Uppers {
         let table = taffrail_kernfs::read(&of("mountinfo"), &mut page)
             .map_err(|error| refused(error.cause.raw_os_error()))?;
         let (device, folder) = upper(table).ok_or(Unknown::NoLayer)?;
-        if let Some(folder) = self.overlays.get(&device) {
-            return Ok(folder.clone());
+        // The number of one that is gone is given again, and both say the same of one and the same.
+        if self.overlays.get(&device) == Some(&folder) {
+            return Ok(folder);
         }
         // Behind the table: who has left this user namespace does not come back.
         let users = fs::metadata(of("ns/user")).map_err(|error| refused(error.raw_os_error()))?;
@@ -232,7 +233,8 @@ mod tests {
         let (of_machine, elsewhere) = (OVERLAY.replace(" / / ", " / /run/box/rootfs "), "");
         for (machine, mounts, own, expected) in [
             (&*of_machine, OVERLAY, false, Ok("/var/lib/x y/diff")),
-            (&of_machine, &chosen, false, Ok("/var/lib/x y/diff")),
+            // The number was another's, or somebody lies.
+            (&of_machine, &chosen, false, Err(Unknown::Untrusted)),
             (elsewhere, OVERLAY, true, Ok("/var/lib/x y/diff")),
             (elsewhere, &chosen, false, Err(Unknown::Untrusted)),
             (&of_machine.replace("0:50", "0:51"), &chosen, false, Err(Unknown::Untrusted)),

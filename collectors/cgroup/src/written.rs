@@ -190,11 +190,12 @@ fn look(
 }
 
 fn log_bytes(job: &Job, go_on: impl Fn() -> bool) -> Result<u64, Unknown> {
-    match job.logs.as_ref().map(|logs| walk(logs, go_on)) {
-        Some(Ok((bytes, _))) => Ok(bytes),
-        // It has printed nothing yet.
-        Some(Err(Unknown::NoLayer)) | None => Ok(0),
-        Some(Err(why)) => Err(why),
+    let Some(logs) = &job.logs else { return Ok(0) };
+    match walk(logs, go_on) {
+        Ok((bytes, _)) => Ok(bytes),
+        // It has printed nothing yet, where others do.
+        Err(Unknown::NoLayer) if logs.parent().is_some_and(Path::is_dir) => Ok(0),
+        Err(why) => Err(why),
     }
 }
 
@@ -226,9 +227,13 @@ fn walk(folder: &Path, go_on: impl Fn() -> bool) -> Result<Taken, Unknown> {
             levels.pop();
             continue;
         };
-        // What goes away in the meantime takes nothing.
-        let Ok(entry) = entry else { continue };
-        let Ok(known) = entry.metadata() else { continue };
+        let entry = entry.map_err(|error| refused(error.raw_os_error()))?;
+        let known = match entry.metadata() {
+            Ok(known) => known,
+            // What goes away in the meantime takes nothing.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(refused(error.raw_os_error())),
+        };
         if known.dev() != device || (!known.is_dir() && known.nlink() > 1 && !linked.insert(known.ino())) {
             continue;
         }

@@ -106,9 +106,47 @@ impl State {
 mod tests {
     use std::fs;
 
+    use taffrail_kernfs::Troubles;
+
     use super::super::tests::{POD, containers, machine};
     use super::*;
     use crate::config::ContainersConfig;
+
+    #[test]
+    fn who_goes_while_all_are_read_keeps_what_was_read_last_and_who_only_cannot_be_read_does_not() {
+        let place = format!("docker/{:064}", 7);
+        let (_folder, roots) = machine(&[&place]);
+        let group = roots.sys("fs/cgroup").join(&place);
+        let tell = || {
+            let mut file = fs::File::create(group.join("cpu.stat")).expect("made");
+            std::io::Write::write_all(&mut file, b"usage_usec 5000000\n").expect("written");
+        };
+        let containers = containers(ContainersConfig::default(), &roots);
+        let (inner, begin) = (&containers.inner, Instant::now());
+        let mut state = State::default();
+        let usage = |state: &State| {
+            let entry = state.entries.get(std::ffi::OsStr::new(&place)).expect("an entry");
+            entry.figures.cpu.usage
+        };
+        tell();
+        inner.collect(&mut state, begin);
+        assert_eq!(usage(&state), Some(5.0));
+        let read = |state: &mut State| inner.read(state, begin, &mut Troubles::default());
+        fs::remove_file(group.join("cpu.stat")).expect("removed");
+        state.entries.values_mut().for_each(Entry::close);
+        read(&mut state);
+        assert_eq!(usage(&state), None, "it is there and does not say");
+        tell();
+        // It is not asked for at once again.
+        (0..64).for_each(|_| read(&mut state));
+        assert_eq!(usage(&state), Some(5.0));
+        fs::remove_dir_all(&group).expect("removed");
+        state.entries.values_mut().for_each(Entry::close);
+        read(&mut state);
+        assert_eq!(usage(&state), Some(5.0), "it has gone");
+        inner.find(&mut state, begin);
+        assert!(state.entries.len() < 3 && state.ended.len() == 1, "and is told of as one that has ended");
+    }
 
     #[test]
     fn who_is_left_out_comes_in_when_there_is_room_and_goes_uncounted() {
