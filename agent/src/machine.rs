@@ -58,7 +58,7 @@ pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
         path: NODE,
         what: "this node, under the names of node_exporter",
         // Dashboards look for them beside what they tell of the node.
-        asks: taffrail_node::collectors_beside(vec![Arc::new(OwnProcess)], node, &roots),
+        asks: taffrail_node::collectors_beside(vec![Arc::new(OwnProcess)], &SAID_OF_NODE, node, &roots),
         said: &SAID_OF_NODE,
     });
     pages
