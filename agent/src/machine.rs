@@ -58,8 +58,37 @@ pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
         path: NODE,
         what: "this node, under the names of node_exporter",
         // Dashboards look for them beside what they tell of the node.
-        asks: taffrail_node::collectors_beside(vec![Arc::new(OwnProcess)], node, &roots),
+        asks: taffrail_node::collectors_beside(vec![Arc::new(OwnProcess)], &SAID_OF_NODE, node, &roots),
         said: &SAID_OF_NODE,
     });
     pages
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write as _;
+    use std::time::Duration;
+
+    use taffrail_prometheus::{Format, Scraper};
+
+    use super::*;
+
+    #[test]
+    fn a_text_file_says_nothing_that_the_page_of_the_node_says_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "node_scrape_collector_success{collector=\"mine\"} 1\nprocess_max_fds 77\nmine 1\n";
+        File::create(folder.path().join("a.prom"))
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .unwrap();
+        let mut config = Config::default();
+        config.metrics.containers.enabled = false;
+        config.metrics.node.textfile.directories = vec![folder.path().to_owned()];
+        let page = pages(&config, &Names::new()).pop().unwrap();
+        let scraper = Scraper::new(page.asks, Duration::from_secs(60)).saying(page.said);
+        let page = scraper.scrape(|name| ["process", "textfile"].contains(&name)).render(Format::Text);
+        assert!(page.contains("\nmine 1\n") && page.contains("\nnode_textfile_scrape_error 1\n"), "{page}");
+        assert!(page.contains("node_scrape_collector_success{collector=\"textfile\"} 0\n"), "{page}");
+        assert!(!page.contains("collector=\"mine\"") && !page.contains("process_max_fds 77"), "{page}");
+    }
 }

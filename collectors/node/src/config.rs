@@ -92,7 +92,7 @@ impl NodeMetricsConfig {
         both.chain(self.filesystem.validate()).collect()
     }
 
-    /// Whether a collector is switched on; what is named in both lists is off.
+    /// Whether a collector is switched on, where [`validate`](Self::validate) has nothing to say.
     pub(crate) fn wants(&self, entry: &Entry) -> bool {
         let named = |names: &[CollectorName]| names.iter().any(|name| name.0 == entry.name);
         (entry.on || named(&self.enable)) && !named(&self.disable)

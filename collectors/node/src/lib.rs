@@ -73,14 +73,15 @@ use textfile::Textfile;
 /// The collectors that are switched on, in a fixed order.
 #[must_use]
 pub fn collectors(config: &NodeMetricsConfig, roots: &Roots) -> Vec<Arc<dyn Ask>> {
-    collectors_beside(Vec::new(), config, roots)
+    collectors_beside(Vec::new(), &[], config, roots)
 }
 
 /// `others` that write on the same page, and behind them the collectors that are switched on. Files with
-/// metrics come last: what others have is theirs.
+/// metrics come last: what others have written is theirs. Under the names of `said` the page speaks itself.
 #[must_use]
 pub fn collectors_beside(
     others: Vec<Arc<dyn Ask>>,
+    said: &'static [Family],
     config: &NodeMetricsConfig,
     roots: &Roots,
 ) -> Vec<Arc<dyn Ask>> {
@@ -89,7 +90,7 @@ pub fn collectors_beside(
     let (files, own): (Vec<&list::Entry>, Vec<_>) = wanted.partition(|entry| entry.name == Textfile::NAME);
     all.extend(own.into_iter().map(|entry| (entry.make)(config, roots)));
     if !files.is_empty() {
-        all.push(families::asked(Textfile::make(config, roots).beside(&all)));
+        all.push(families::asked(Textfile::make(config, roots).beside(said)));
     }
     all
 }

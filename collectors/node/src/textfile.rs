@@ -1,7 +1,7 @@
 //! `textfile`: metrics that others leave in files.
 //!
 //! A file that cannot be understood is left out as a whole, and `node_textfile_scrape_error` says that one
-//! was. A file is parsed again only when it was written again. A series that another collector has is left
+//! was. A file is parsed again only when it was written again. A series that another collector has written is left
 //! out, too: with one series twice Prometheus would take neither for certain.
 
 mod find;
@@ -15,12 +15,12 @@ use std::sync::Arc;
 
 use merge::Merged;
 use taffrail_kernfs::{Page, Roots, read};
-use taffrail_record::{Ask, AskError, Family, Kind, Samples};
+use taffrail_record::{AskError, Family, Kind, Samples};
 use taffrail_text::{Parsed, Times};
 use taken::Taken;
 
 use crate::NodeMetricsConfig;
-use crate::families::{Collect, flag, gauge, put};
+use crate::families::{Collect, READ_ERRORS, flag, gauge, put};
 use crate::list::Make;
 
 static FAMILIES: [Family; 3] = [
@@ -56,15 +56,16 @@ type Identity = [i128; 5];
 impl Make for Textfile {
     fn make(config: &NodeMetricsConfig, roots: &Roots) -> Self {
         let directories = config.textfile.directories.clone();
-        let (roots, merged, taken) = (roots.clone(), Merged::default(), Taken::default());
+        let (roots, merged) = (roots.clone(), Merged::default());
+        let taken = Taken::new([&FAMILIES[..2], &READ_ERRORS]);
         Textfile { directories, roots, files: Vec::new(), merged, taken }
     }
 }
 
 impl Textfile {
-    /// Beside collectors whose series are on the same page.
-    pub(crate) fn beside(self, others: &[Arc<dyn Ask>]) -> Self {
-        Textfile { taken: Taken::by(others, &FAMILIES[..2]), ..self }
+    /// On a page that writes the families of `said` itself.
+    pub(crate) fn beside(self, said: &'static [Family]) -> Self {
+        Textfile { taken: Taken::new([&FAMILIES[..2], &READ_ERRORS, said]), ..self }
     }
 }
 
@@ -77,7 +78,7 @@ impl Collect for Textfile {
         let failed = |file: &File| Some(format!("{}: {}", file.path.display(), file.parsed.as_ref().err()?));
         trouble = trouble.or_else(|| self.files.iter().find_map(failed));
         trouble = trouble.or_else(|| self.merged.conflict.clone());
-        let clashes = self.taken.clashes(self.merged.written());
+        let clashes = self.taken.clashes(self.merged.written(), samples);
         trouble = trouble.or_else(|| self.merged.first_of(&clashes));
         put(samples, &FAMILIES[0], flag(trouble.is_some()));
         samples.family(&FAMILIES[1]);

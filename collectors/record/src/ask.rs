@@ -128,6 +128,12 @@ pub trait Samples {
 
     /// One sample of the current family, its series rendered before.
     fn series(&mut self, series: &Series, value: f64);
+
+    /// The type and the series of a family that collectors have written that were asked earlier in this scrape; nothing when
+    /// none has, or when nobody keeps it.
+    fn earlier(&self, _name: &str) -> Option<(Kind, Vec<Series>)> {
+        None
+    }
 }
 
 /// A collector that answers when asked.

@@ -69,7 +69,10 @@ pub struct Exposition {
     sections: Vec<Section>,
     by_name: HashMap<Cow<'static, str>, usize>,
     current: Option<usize>,
+    /// Those of the current family, as who writes now declared it.
+    labels: &'static [&'static str],
     spares: Option<Arc<Spares>>,
+    behind: Option<Arc<Mutex<Exposition>>>,
 }
 
 /// The memory of an earlier text, by family: the next one is about as large, and megabytes of new memory cost more than what is
@@ -90,13 +93,11 @@ struct Header {
     name: Cow<'static, str>,
     kind: Kind,
     help: Cow<'static, str>,
-    labels: &'static [&'static str],
 }
 
 impl From<&'static Family> for Header {
     fn from(family: &'static Family) -> Header {
-        let Family { name, kind, help, labels } = family;
-        Header { name: Cow::Borrowed(name), kind: *kind, help: Cow::Borrowed(help), labels }
+        Header { name: Cow::Borrowed(family.name), kind: family.kind, help: Cow::Borrowed(family.help) }
     }
 }
 
@@ -111,6 +112,12 @@ impl Exposition {
     #[must_use]
     pub fn reusing(spares: &Arc<Spares>) -> Self {
         Exposition { spares: Some(Arc::clone(spares)), ..Self::default() }
+    }
+
+    /// To be appended to `page`, whose samples are earlier than its own.
+    #[must_use]
+    pub(crate) fn behind(self, page: &Arc<Mutex<Exposition>>) -> Self {
+        Exposition { behind: Some(Arc::clone(page)), ..self }
     }
 
     /// Gives its memory to the next one.
@@ -156,7 +163,11 @@ impl Exposition {
                 self.sections.push(section);
                 continue;
             };
-            self.sections[index].lines.push_str(&section.lines);
+            let known = &mut self.sections[index];
+            if known.lines.is_empty() {
+                known.header = section.header;
+            }
+            known.lines.push_str(&section.lines);
         }
         self.current = None;
     }
@@ -206,25 +217,28 @@ impl Exposition {
 impl Samples for Exposition {
     fn family(&mut self, family: &'static Family) {
         self.begin(family.name, || Header::from(family));
+        self.labels = family.labels;
     }
 
     fn named(&mut self, name: &str, kind: Kind, help: &str) {
         let (name, help) = (name.to_owned(), help.to_owned());
-        self.begin(&name.clone(), || Header { name: name.into(), kind, help: help.into(), labels: &[] });
+        self.begin(&name.clone(), || Header { name: name.into(), kind, help: help.into() });
+        self.labels = &[];
     }
 
     fn sample(&mut self, values: &[&str], value: f64) {
+        let labels = self.labels;
         let Some(Section { header, lines }) = self.current() else { return };
-        debug_assert_eq!(header.labels.len(), values.len(), "{}", header.name);
+        debug_assert_eq!(labels.len(), values.len(), "{}", header.name);
         lines.push_str(&header.name);
-        for (index, (label, text)) in header.labels.iter().zip(values).enumerate() {
+        for (index, (label, text)) in labels.iter().zip(values).enumerate() {
             lines.push(if index == 0 { '{' } else { ',' });
             lines.push_str(label);
             lines.push_str("=\"");
             escape(lines, text, true);
             lines.push('"');
         }
-        lines.push_str(if header.labels.is_empty() { " " } else { "} " });
+        lines.push_str(if labels.is_empty() { " " } else { "} " });
         number(lines, value);
     }
 
@@ -246,6 +260,14 @@ impl Samples for Exposition {
         lines.push_str(series.as_str());
         lines.push(' ');
         number(lines, value);
+    }
+
+    fn earlier(&self, name: &str) -> Option<(Kind, Vec<Series>)> {
+        let page = self.behind.as_ref()?.lock();
+        let Section { header, lines } = &page.sections[*page.by_name.get(name)?];
+        let series = lines.lines().filter_map(|line| line.rsplit_once(' '));
+        let series: Vec<Series> = series.map(|(series, _)| Series::verbatim(series.to_owned())).collect();
+        (!series.is_empty()).then_some((header.kind, series))
     }
 }
 
@@ -406,6 +428,38 @@ mod tests {
         let text = first.render(Format::Text);
         assert_eq!(text.matches("# TYPE x_level").count(), 1);
         assert!(text.contains("x_level 0.25\nx_level -1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_family_is_what_the_first_one_with_samples_says() {
+        let mut first = Exposition::new();
+        first.family(&LEVEL);
+        let mut second = Exposition::new();
+        second.named("x_level", Kind::Counter, "Files.");
+        second.sample(&[], 1.0);
+        first.append(second);
+        assert_eq!(first.render(Format::Text), "# HELP x_level Files.\n# TYPE x_level counter\nx_level 1\n");
+    }
+
+    #[test]
+    fn samples_have_the_labels_of_who_writes_them() {
+        let mut exposition = Exposition::new();
+        exposition.named("x_bytes_total", Kind::Counter, "Files.");
+        exposition.sample(&[], 1.0);
+        exposition.family(&BYTES);
+        exposition.sample(&["a"], 2.0);
+        let text = exposition.render(Format::Text);
+        assert!(text.ends_with("\nx_bytes_total 1\nx_bytes_total{pod=\"a\"} 2\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_earlier_is_told_with_its_labels() {
+        let behind = Exposition::new().behind(&Arc::new(Mutex::new(exposition())));
+        let (kind, series) = behind.earlier("x_bytes_total").expect("it is there");
+        let series: Vec<&str> = series.iter().map(Series::as_str).collect();
+        assert_eq!(kind, Kind::Counter);
+        assert_eq!(series, ["x_bytes_total{pod=\"a\\\"b\\\\c\\nd\"}", "x_bytes_total{pod=\"second\"}"]);
+        assert_eq!(behind.earlier("x_empty").or(behind.earlier("x_none")), None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Collectors are asked one after the other on a thread of their own. When one does not answer in time its thread
 //! is left behind, the rest are asked on a new one, and it is not asked again until it has come back, so a
-//! collector that hangs costs one thread and one deadline, once.
+//! collector that hangs costs one thread and one deadline, once. Who is asked later may look at what those before have
+//! written (`Samples::earlier`); what one writes that was given up is not among it.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -49,10 +50,11 @@ struct Asked {
     failing: AtomicBool,
 }
 
+/// What all have written so far.
+type Shared = Arc<Mutex<Exposition>>;
+
 /// How one call ended.
 struct Answer {
-    /// Nothing when the collector did not come back in one piece.
-    samples: Option<Exposition>,
     failure: Option<String>,
     took: Duration,
 }
@@ -100,15 +102,13 @@ impl Scraper {
     pub fn scrape(&self, wanted: impl Fn(&str) -> bool) -> Exposition {
         let chosen = |asked: &&Arc<Asked>| wanted(asked.ask.name());
         let chosen: Vec<Arc<Asked>> = self.collectors.iter().filter(chosen).cloned().collect();
-        let mut text = Exposition::reusing(&self.spares);
+        let page = Arc::new(Mutex::new(Exposition::reusing(&self.spares)));
         let mut results: Vec<(&'static str, f64, Duration)> = Vec::new();
-        for (asked, answer) in chosen.iter().zip(self.ask_all(&chosen)) {
+        for (asked, answer) in chosen.iter().zip(self.ask_all(&chosen, &page)) {
             asked.note(answer.failure.as_deref());
             results.push((asked.ask.name(), f64::from(u8::from(answer.failure.is_none())), answer.took));
-            if let Some(samples) = answer.samples {
-                text.append(samples);
-            }
         }
+        let mut text = std::mem::take(&mut *page.lock());
         text.family(&self.said[0]);
         results.iter().for_each(|(name, success, _)| text.sample(&[name], *success));
         text.family(&self.said[1]);
@@ -116,14 +116,14 @@ impl Scraper {
         text
     }
 
-    fn ask_all(&self, chosen: &[Arc<Asked>]) -> Vec<Answer> {
+    fn ask_all(&self, chosen: &[Arc<Asked>], page: &Shared) -> Vec<Answer> {
         let mut answers = Vec::new();
         while answers.len() < chosen.len() {
             let rest = chosen[answers.len()..].to_vec();
             let round = Arc::new(Round::new());
             let theirs = Arc::clone(&round);
-            let (asked, spares) = (rest.clone(), Arc::clone(&self.spares));
-            match self.worker.run(move || theirs.ask_each(&asked, &spares)) {
+            let (asked, spares, page) = (rest.clone(), Arc::clone(&self.spares), Arc::clone(page));
+            match self.worker.run(move || theirs.ask_each(&asked, &spares, &page)) {
                 Ok(()) => answers.extend(round.wait(&rest, self.patience)),
                 Err(error) => {
                     answers.push(Answer::failed(format!("cannot start a thread: {error}"), Duration::ZERO));
@@ -141,17 +141,19 @@ impl Round {
     }
 
     /// Asks one after the other until nobody waits any more.
-    fn ask_each(&self, chosen: &[Arc<Asked>], spares: &Arc<Spares>) {
+    fn ask_each(&self, chosen: &[Arc<Asked>], spares: &Arc<Spares>, page: &Shared) {
         // Whoever waits learns of the end however it comes.
         let _ended = Ended(self);
         for asked in chosen {
             self.progress.lock().began = Instant::now();
-            let answer = asked.call(spares);
+            let (answer, samples) = asked.call(Exposition::reusing(spares).behind(page));
             let mut progress = self.progress.lock();
             if progress.given_up {
                 asked.hung.fetch_sub(1, Ordering::AcqRel);
                 return;
             }
+            // Under the same lock as `given_up`: nobody writes on a page that has gone on without them.
+            samples.into_iter().for_each(|samples| page.lock().append(samples));
             progress.answers.push(answer);
         }
     }
@@ -191,19 +193,19 @@ impl Drop for Ended<'_> {
 }
 
 impl Asked {
-    fn call(&self, spares: &Arc<Spares>) -> Answer {
+    /// Nothing but the answer when the collector does not come back in one piece.
+    fn call(&self, mut samples: Exposition) -> (Answer, Option<Exposition>) {
         if self.hung.load(Ordering::Acquire) > 0 {
-            return Answer::failed("still busy with an earlier scrape".to_owned(), Duration::ZERO);
+            return (Answer::failed("still busy with an earlier scrape".to_owned(), Duration::ZERO), None);
         }
         let start = Instant::now();
-        let mut samples = Exposition::reusing(spares);
         let result = catch_unwind(AssertUnwindSafe(|| self.ask.ask(&mut samples)));
         let took = start.elapsed();
         match result {
             // What a machine does not have is not a failure.
-            Ok(Ok(()) | Err(AskError::Absent(_))) => Answer { samples: Some(samples), failure: None, took },
-            Ok(Err(error)) => Answer { samples: Some(samples), failure: Some(error.to_string()), took },
-            Err(panic) => Answer::failed(format!("panicked: {}", panic_text(&*panic)), took),
+            Ok(Ok(()) | Err(AskError::Absent(_))) => (Answer { failure: None, took }, Some(samples)),
+            Ok(Err(error)) => (Answer::failed(error.to_string(), took), Some(samples)),
+            Err(panic) => (Answer::failed(format!("panicked: {}", panic_text(&*panic)), took), None),
         }
     }
 
@@ -219,7 +221,7 @@ impl Asked {
 
 impl Answer {
     fn failed(failure: String, took: Duration) -> Answer {
-        Answer { samples: None, failure: Some(failure), took }
+        Answer { failure: Some(failure), took }
     }
 }
 
@@ -234,6 +236,7 @@ mod tests {
     use std::thread;
 
     use parking::Gate;
+    use taffrail_record::Series;
 
     use super::*;
     use crate::Format;
@@ -268,6 +271,8 @@ mod tests {
         Fails,
         Panics,
         Hangs(Arc<Gate>, SyncSender<()>),
+        /// Writes how many series are there already under `x_up`, and one that the page says itself.
+        Counts,
     }
 
     struct Fake(&'static str, Does);
@@ -289,6 +294,14 @@ mod tests {
                 Does::Absent => Err(AskError::Absent("no such thing".to_owned())),
                 Does::Fails => Err(AskError::Failed { what: "/proc/x".to_owned(), cause: "denied".into() }),
                 Does::Panics => panic!("on purpose"),
+                Does::Counts => {
+                    samples.named("x_earlier", Kind::Gauge, "Earlier.");
+                    samples
+                        .sample(&[], samples.earlier("x_up").map_or(0.0, |(_, series)| series.len() as f64));
+                    samples.named(FAMILIES[0].name, Kind::Untyped, "Mine.");
+                    samples.series(&Series::verbatim(format!("{}{{of=\"me\"}}", FAMILIES[0].name)), 7.0);
+                    Ok(())
+                }
                 Does::Hangs(gate, back) => {
                     gate.pass();
                     back.send(()).expect("heard");
@@ -312,6 +325,39 @@ mod tests {
         assert_eq!(successes, [Some(false), Some(false), Some(true), Some(true)], "{text}");
         assert!(text.contains("x_up{of=\"a\"} 1\nx_up{of=\"c\"} 1\nx_up{of=\"d\"} 1\n"), "{text}");
         assert_eq!(text.matches("taffrail_scrape_collector_duration_seconds{").count(), 4);
+    }
+
+    #[test]
+    fn who_is_asked_later_sees_what_others_wrote_but_not_what_hangs() {
+        let gate = Arc::new(Gate::default());
+        let (back, came_back) = std::sync::mpsc::sync_channel(1);
+        let fakes = [
+            ("a", Does::Well),
+            ("b", Does::Hangs(Arc::clone(&gate), back)),
+            ("c", Does::Panics),
+            ("d", Does::Fails),
+            ("e", Does::Counts),
+        ];
+        let fakes = fakes.map(|(name, does)| Arc::new(Fake(name, does)) as Arc<dyn Ask>);
+        let scraper = Scraper::new(fakes.into(), Duration::from_millis(200));
+        for _ in 0..2 {
+            let text = scraper.scrape(|_| true).render(Format::Text);
+            assert!(text.contains("\nx_earlier 2\n"), "{text}");
+            let successes = ["a", "b", "c", "d", "e"].map(|name| success(&text, name));
+            assert_eq!(successes, [true, false, false, false, true].map(Some), "{text}");
+        }
+        gate.open();
+        came_back.recv().expect("the one call that hung");
+        let alone = scraper.scrape(|name| name == "e").render(Format::Text);
+        assert!(alone.contains("\nx_earlier 0\n"), "{alone}");
+    }
+
+    #[test]
+    fn a_collector_that_writes_what_the_page_says_itself_breaks_nothing() {
+        let fake = Arc::new(Fake("a", Does::Counts)) as Arc<dyn Ask>;
+        let text = Scraper::new(vec![fake], Duration::from_secs(60)).scrape(|_| true).render(Format::Text);
+        assert_eq!(success(&text, "a"), Some(true), "{text}");
+        assert!(text.contains("taffrail_scrape_collector_success{of=\"me\"} 7\n"), "{text}");
     }
 
     #[test]

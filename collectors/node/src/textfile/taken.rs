@@ -1,67 +1,53 @@
-//! Series that other collectors write on the same page.
+//! Series that others write on the same page.
 //!
-//! Only when a file has a family that another collector declares is that collector asked which series it has now. A family
-//! that the file gives another type is left out with all its series.
+//! Nobody is asked for them: what counts is what they have written in this scrape, so one that hangs or fails holds nothing
+//! up, and then has nothing. A family to which the file gives another type than they is left out with all its series, and so
+//! is one that is written behind the files.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
-use taffrail_record::{Ask, Family, Gathered, Kind, Labels};
+use taffrail_record::{Family, Kind, Labels, Samples};
 use taffrail_text::{Parsed, split};
 
-/// Who else writes.
-#[derive(Default)]
-pub(super) struct Taken {
-    others: Vec<Arc<dyn Ask>>,
-    own: &'static [Family],
-}
+/// The families that no file may have.
+pub(super) struct Taken(Vec<&'static str>);
 
 impl Taken {
-    /// By `others`, and by the collector itself under the names of `own`.
-    pub(super) fn by(others: &[Arc<dyn Ask>], own: &'static [Family]) -> Taken {
-        Taken { others: others.to_vec(), own }
+    /// Whatever labels there are in a file.
+    pub(super) fn new(families: impl IntoIterator<Item = &'static [Family]>) -> Taken {
+        Taken(families.into_iter().flatten().map(|family| family.name).collect())
     }
 
-    /// Those series of `families` that are taken.
-    pub(super) fn clashes<'f>(&self, families: impl Iterator<Item = &'f Parsed>) -> HashSet<String> {
+    /// Those series of `families` that are taken, also by what was written on the page of `samples` earlier.
+    pub(super) fn clashes<'f>(
+        &self,
+        families: impl Iterator<Item = &'f Parsed>,
+        samples: &dyn Samples,
+    ) -> HashSet<String> {
         let mut clashes = HashSet::new();
+        let mut earlier: HashMap<&str, Option<(Kind, HashSet<String>)>> = HashMap::new();
         for family in families {
+            let name = family.name.as_str();
             let all = || family.samples.iter().map(|(series, _)| series.as_str().to_owned());
-            if self.own.iter().any(|own| own.name == family.name) {
+            if self.0.contains(&name) {
                 clashes.extend(all());
-            }
-            for other in &self.others {
-                let Some(kind) = declared(&**other, &family.name) else { continue };
-                let taken = series(&**other, &family.name);
-                let differs = kind != family.kind && !taken.is_empty();
-                clashes.extend(all().filter(|series| differs || taken.contains(series)));
+            } else if let Some((kind, series)) = earlier.entry(name).or_insert_with(|| written(samples, name))
+            {
+                clashes.extend(all().filter(|own| *kind != family.kind || series.contains(own)));
             }
         }
         clashes
     }
 }
 
-/// The type of a family of this name, if a collector may write one.
-fn declared(other: &dyn Ask, name: &str) -> Option<Kind> {
-    let is_named = |family: &&Family| match family.name.split_once('*') {
-        Some((start, end)) => name.starts_with(start) && name.ends_with(end),
-        None => family.name == name,
-    };
-    other.families().iter().find(is_named).map(|family| family.kind)
+/// What the page has of a family, the labels sorted as those of files are.
+fn written(samples: &dyn Samples, name: &str) -> Option<(Kind, HashSet<String>)> {
+    let (kind, series) = samples.earlier(name)?;
+    Some((kind, series.iter().map(|series| sorted(series.as_str())).collect()))
 }
 
-/// The series that a collector has of a family now, with their labels sorted as those of files are.
-fn series(other: &dyn Ask, name: &str) -> HashSet<String> {
-    let mut gathered = Gathered::default();
-    // What it could not read it does not write either.
-    let _ = other.ask(&mut gathered);
-    let of_it = gathered.samples().iter().filter(|sample| sample.family == name);
-    of_it.map(|sample| sorted(name, &sample.labels)).collect()
-}
-
-fn sorted(name: &str, labels: &str) -> String {
-    let text = format!("{{{labels}}}");
-    let mut pairs = split(&text).1;
+fn sorted(series: &str) -> String {
+    let (name, mut pairs) = split(series);
     pairs.sort_unstable();
     let pairs = pairs.into_iter().map(|(label, value)| (label, taffrail_text::unescape(value)));
     let pairs: Vec<(&str, String)> = pairs.collect();

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use taffrail_kernfs::Roots;
 use taffrail_node::{NodeMetricsConfig, READ_ERRORS, collectors};
-use taffrail_record::{AskError, Family, Kind, Labels, Samples, Series};
+use taffrail_record::{Ask, AskError, Family, Kind, Labels, Samples, Series};
 
 /// Families with their type and their lines, in the order of their names.
 #[derive(Default)]
@@ -18,8 +19,13 @@ pub(crate) struct Shown {
 impl Shown {
     /// All that `names`, or everything when there are none, say of `roots`; and what they complain about.
     pub(crate) fn of(config: &NodeMetricsConfig, roots: &Roots, names: &[&str]) -> (Shown, Vec<String>) {
+        Shown::of_all(&collectors(config, roots), names)
+    }
+
+    /// The same of these collectors.
+    pub(crate) fn of_all(collectors: &[Arc<dyn Ask>], names: &[&str]) -> (Shown, Vec<String>) {
         let (mut shown, mut complaints) = (Shown::default(), Vec::new());
-        for collector in collectors(config, roots) {
+        for collector in collectors {
             if !names.is_empty() && !names.contains(&collector.name()) {
                 continue;
             }
@@ -98,5 +104,11 @@ impl Samples for Shown {
 
     fn series(&mut self, series: &Series, value: f64) {
         self.push(series.as_str(), value);
+    }
+
+    fn earlier(&self, name: &str) -> Option<(Kind, Vec<Series>)> {
+        let (kind, lines) = self.families.get(name).filter(|(_, lines)| !lines.is_empty())?;
+        let series = lines.iter().filter_map(|line| line.rsplit_once(' '));
+        Some((*kind, series.map(|(series, _)| Series::verbatim(series.to_owned())).collect()))
     }
 }

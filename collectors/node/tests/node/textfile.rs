@@ -3,10 +3,13 @@
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::shown::Shown;
 use taffrail_kernfs::Roots;
-use taffrail_node::NodeMetricsConfig;
+use taffrail_node::{NodeMetricsConfig, READ_ERRORS};
+use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
 fn put(folder: &Path, name: &str, text: &str) {
     let path = folder.join(name);
@@ -98,6 +101,82 @@ fn a_series_that_another_collector_has_is_left_out_and_told_of() {
         complaints[0].contains("/metrics/a.prom: node_load1 is left out: another collector has it"),
         "{complaints:?}"
     );
+}
+
+/// One that counts how often it is asked, and fails each time.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+static ASKED: [Family; 1] =
+    [Family { name: "x_asked", kind: Kind::Gauge, help: "How often.", labels: &["z", "a"] }];
+
+impl Ask for Counting {
+    fn name(&self) -> &'static str {
+        "counting"
+    }
+
+    fn families(&self) -> &'static [Family] {
+        &ASKED
+    }
+
+    fn ask(&self, samples: &mut dyn Samples) -> Result<(), AskError> {
+        samples.family(&ASKED[0]);
+        samples.sample(&["1", "q\"\\"], (self.0.fetch_add(1, Ordering::Relaxed) + 1) as f64);
+        Err(AskError::Failed { what: "/x".to_owned(), cause: "denied".into() })
+    }
+}
+
+/// This file beside a collector that counts, what the machine names in `/proc/meminfo`, a page that says `y_said`, and
+/// loads that cannot be understood.
+fn beside(file: &str) -> (tempfile::TempDir, Vec<Arc<dyn Ask>>) {
+    static SAID: [Family; 1] =
+        [Family { name: "y_said", kind: Kind::Gauge, help: "Of itself.", labels: &["collector"] }];
+    let folder = tempfile::tempdir().expect("a directory");
+    put(folder.path(), "proc/meminfo", "MemTotal: 4 kB\n");
+    put(folder.path(), "proc/loadavg", "nothing\n");
+    put(folder.path(), "metrics/a.prom", file);
+    let config: NodeMetricsConfig =
+        serde_json::from_str(r#"{"textfile": {"directories": ["/metrics"]}}"#).expect("a configuration");
+    let counting = vec![Arc::new(Counting::default()) as Arc<dyn Ask>];
+    let all = taffrail_node::collectors_beside(counting, &SAID, &config, &Roots::below(folder.path()));
+    (folder, all)
+}
+
+#[test]
+fn no_collector_is_asked_for_the_sake_of_files() {
+    let (_folder, all) = beside("# TYPE x_asked gauge\nx_asked{a=\"q\\\"\\\\\",z=\"1\"} 9\nnode_load1 1\n");
+    let now = |names: &[&str]| Shown::of_all(&all, names).0;
+    let read_errors = |shown: &Shown| {
+        let lines = shown.lines(READ_ERRORS[0].name);
+        lines.iter().find(|line| line.contains("\"loadavg\"")).expect("it failed").to_string()
+    };
+    for scrape in 1..4 {
+        let shown = now(&["counting", "loadavg", "textfile"]);
+        assert_eq!(shown.lines("x_asked"), [format!("x_asked{{z=\"1\",a=\"q\\\"\\\\\"}} {scrape}")]);
+        assert_eq!(shown.lines("node_textfile_scrape_error"), ["node_textfile_scrape_error 1"]);
+        assert!(read_errors(&shown).ends_with(&format!(" {scrape}")), "{}", read_errors(&shown));
+    }
+    let alone = now(&["textfile"]);
+    assert_eq!(alone.lines("x_asked").len(), 1, "where the other does not write nothing comes twice");
+    assert_eq!(alone.lines("node_textfile_scrape_error"), ["node_textfile_scrape_error 0"]);
+}
+
+#[test]
+fn what_the_page_says_behind_the_files_is_not_theirs_to_say() {
+    for (series, name) in [
+        ("y_said{collector=\"mine\"}", "y_said"),
+        ("taffrail_node_read_errors_total{collector=\"mine\",reason=\"mood\"}", READ_ERRORS[0].name),
+        ("node_textfile_scrape_error{of=\"mine\"}", "node_textfile_scrape_error"),
+        ("node_memory_MemTotal_bytes", "node_memory_MemTotal_bytes"),
+    ] {
+        let (_folder, all) = beside(&format!("# TYPE {name} gauge\n{series} 77\nmine 1\n"));
+        let (shown, complaints) = Shown::of_all(&all, &["meminfo", "textfile"]);
+        assert!(shown.lines(name).iter().all(|line| !line.ends_with(" 77")), "{:?}", shown.lines(name));
+        assert_eq!(shown.lines("mine"), ["mine 1"]);
+        assert_eq!(shown.lines("node_textfile_scrape_error"), ["node_textfile_scrape_error 1"]);
+        let told = format!("/metrics/a.prom: {series} is left out: another collector has it");
+        assert!(complaints.iter().any(|complaint| complaint.contains(&told)), "{complaints:?}");
+    }
 }
 
 #[test]
