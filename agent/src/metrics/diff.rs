@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde::Serialize;
+use taffrail_cgroup::Layout;
 use taffrail_node::NodeMetricsConfig;
+use taffrail_record::Series;
 use taffrail_text::{Parsed, split};
 
 use super::filters::Filters;
@@ -81,16 +83,20 @@ pub struct Readings<'r> {
     pub apart: Apart,
     /// What ours are filtered by.
     pub node: &'r NodeMetricsConfig,
+    /// The cgroups of this machine; nothing when it has none.
+    pub layout: Option<Layout>,
 }
 
 /// Compares the peer's with ours.
 #[must_use]
 pub fn compare(readings: &Readings<'_>) -> Report {
-    let Readings { before, after, theirs, apart, node } = *readings;
+    let Readings { before, after, theirs, apart, node, layout } = *readings;
     let filters = Filters::new(node, after, theirs);
     let known: BTreeSet<&str> = theirs.iter().map(|family| family.name.as_str()).collect();
     let mut found: BTreeMap<(String, Kind, Option<&'static str>), (usize, String)> = BTreeMap::new();
     let mut note = |case: Case<'_>, more: String| {
+        let has_v1 = matches!(layout, Some(Layout::V1 | Layout::Hybrid));
+        let case = Case { has_v1, end: apart.end(), ..case };
         let (family, reason) = (case.family.to_owned(), reasons::of(&case));
         let example = format!("{}{more}", case.series);
         found.entry((family, case.kind, reason)).or_insert((0, example)).0 += 1;
@@ -99,11 +105,14 @@ pub fn compare(readings: &Readings<'_>) -> Report {
     let cgroups: BTreeSet<&str> = peers.keys().filter_map(|name| cgroup(name)).collect();
     let listed: BTreeSet<String> = ours.keys().filter_map(|name| cgroup(name)).map(str::to_owned).collect();
     let before_it: BTreeSet<&str> = earlier.keys().filter_map(|name| cgroup(name)).collect();
+    let below = peers.iter().filter(|(name, _)| cgroup(name).is_some_and(|id| id != "/"));
+    let of_containers: BTreeSet<&str> = below.map(|(_, (family, ..))| family.name.as_str()).collect();
     let mut same = 0;
-    for (name, (family, value)) in &peers {
+    for (name, (family, value, stamp)) in &peers {
         let case = |kind, series| Case { theirs: Some(*value), ..Case::new(&family.name, kind, series) };
         let exact = ours.remove_entry(name);
-        let Some((our_name, (our_family, our_value))) = exact.or_else(|| with_more_labels(&mut ours, name))
+        let Some((our_name, (our_family, our_value, _))) =
+            exact.or_else(|| with_more_labels(&mut ours, name))
         else {
             let unlisted = cgroup(name).is_some_and(|id| !listed.contains(id));
             let known = filters.reason(Kind::OnlyTheirs, &family.name, name);
@@ -112,10 +121,11 @@ pub fn compare(readings: &Readings<'_>) -> Report {
         };
         let figure = Figure {
             family: &family.name,
+            series: name,
             counts: family.kind == taffrail_record::Kind::Counter,
-            ours: [earlier.get(&our_name).map_or(our_value, |(_, value)| *value), our_value],
+            ours: [earlier.get(&our_name).map_or(our_value, |(_, value, _)| *value), our_value],
             theirs: *value,
-            apart,
+            apart: apart.of(*stamp),
         };
         let verdict = verdict(&figure);
         if family.kind != our_family.kind {
@@ -135,12 +145,14 @@ pub fn compare(readings: &Readings<'_>) -> Report {
             note(case(Kind::Labels, &our_name), String::new());
         }
     }
-    for (name, (family, value)) in &ours {
+    for (name, (family, value, _)) in &ours {
         let unknown_family = !known.contains(family.name.as_str());
         let unknown_cgroup = cgroup(name).is_some_and(|id| !cgroups.contains(id));
+        let of_machine_only =
+            cgroup(name).is_some_and(|id| id != "/") && !of_containers.contains(family.name.as_str());
         let case = Case::new(&family.name, Kind::OnlyOurs, name);
         let known = filters.reason(Kind::OnlyOurs, &family.name, name);
-        note(Case { unknown_family, unknown_cgroup, known, ..case }, format!(" {value}"));
+        note(Case { unknown_family, unknown_cgroup, of_machine_only, known, ..case }, format!(" {value}"));
     }
     let difference =
         |((family, kind, reason), (series, example))| Difference { family, kind, series, example, reason };
@@ -149,14 +161,26 @@ pub fn compare(readings: &Readings<'_>) -> Report {
 
 /// The cgroup of a series, as its label has it.
 fn cgroup(series: &str) -> Option<&str> {
-    split(series).1.into_iter().find(|(label, _)| *label == "id").map(|(_, id)| id)
+    let (name, labels) = split(series);
+    let id = labels.into_iter().find(|(label, _)| *label == "id").map(|(_, id)| id);
+    // On the node's page an id may be that of anything.
+    id.filter(|_| name.starts_with("container_"))
 }
 
-type All<'p> = BTreeMap<String, (&'p Parsed, f64)>;
+/// A figure: its family, its value, and when it was read where that is said.
+type One<'p> = (&'p Parsed, f64, Option<i64>);
+
+type All<'p> = BTreeMap<String, One<'p>>;
 
 fn series(families: &[Parsed]) -> All<'_> {
-    let all = families.iter().flat_map(|family| family.samples.iter().map(move |sample| (family, sample)));
-    all.map(|(family, (series, value))| (without_empty(series.as_str()), (family, *value))).collect()
+    let of_family = |family| {
+        let Parsed { samples, times, .. }: &Parsed = family;
+        let one = move |(at, (series, value)): (usize, &(Series, f64))| {
+            (without_empty(series.as_str()), (family, *value, times.get(at).copied().flatten()))
+        };
+        samples.iter().enumerate().map(one)
+    };
+    families.iter().flat_map(of_family).collect()
 }
 
 /// To Prometheus a label without a value is no label.
@@ -171,7 +195,7 @@ fn without_empty(series: &str) -> String {
 }
 
 /// Takes out the one series of ours that has all labels of `wanted`, and more.
-fn with_more_labels<'p>(ours: &mut All<'p>, wanted: &str) -> Option<(String, (&'p Parsed, f64))> {
+fn with_more_labels<'p>(ours: &mut All<'p>, wanted: &str) -> Option<(String, One<'p>)> {
     let (family, labels) = split(wanted);
     let has_all = |name: &str| {
         let (other, all) = split(name);
@@ -237,8 +261,87 @@ mod tests {
     }
 
     fn compare(before: &[Parsed], after: &[Parsed], theirs: &[Parsed]) -> Report {
-        let (apart, node) = (Apart { ours: 1.0, lead: 0.0 }, &NodeMetricsConfig::default());
-        super::compare(&Readings { before, after, theirs, apart, node })
+        compare_on(Some(Layout::V2), [before, after, theirs])
+    }
+
+    fn compare_on(layout: Option<Layout>, [before, after, theirs]: [&[Parsed]; 3]) -> Report {
+        let apart = Apart { ours: 1.0, lead: 0.0, began: 1.7e9 };
+        let node = &NodeMetricsConfig::default();
+        super::compare(&Readings { before, after, theirs, apart, node, layout })
+    }
+
+    #[test]
+    fn a_peer_that_looks_at_no_containers_disk_is_explained_and_one_that_misses_one_is_not() {
+        let container = |id: &str| {
+            format!(
+                "container_threads{{id=\"/k/{id}\",name=\"{id}\"}} 1\ncontainer_fs_usage_bytes{{device=\"/dev/a\",id=\"/k/{id}\",image=\"i\",name=\"{id}\"}} 5\n"
+            )
+        };
+        let root = "container_threads{id=\"/\"} 9\n";
+        let machine = format!("{root}container_fs_usage_bytes{{device=\"/dev/a\",id=\"/\"}} 9\n");
+        let ours = parsed(&(machine.clone() + &container("b") + &container("c")));
+        let threads = |id: &str| container(id).lines().next().unwrap_or_default().to_owned() + "\n";
+        let kubelet = parsed(&(machine.clone() + &threads("b") + &threads("c")));
+        let report = compare(&ours, &ours, &kubelet);
+        assert_eq!((report.same, report.is_explained()), (4, true), "{}", report.render());
+        let other = parsed(&(machine + &container("b") + &threads("c")));
+        let report = compare(&ours, &ours, &other);
+        assert_eq!((report.same, report.is_explained()), (5, false), "{}", report.render());
+        let nothing_of_the_machine = parsed(&(root.to_owned() + &container("b") + &container("c")));
+        assert!(!compare(&ours, &ours, &nothing_of_the_machine).is_explained());
+    }
+
+    #[test]
+    fn an_id_on_the_nodes_page_is_no_cgroup() {
+        let ours = parsed("node_load1 1\nnode_x_info{id=\"a\"} 1\n");
+        let theirs = parsed("node_load1 1\nnode_x_info{id=\"b\"} 1\n");
+        let report = compare(&ours, &ours, &theirs);
+        assert_eq!((report.same, report.is_explained()), (1, false), "{}", report.render());
+        assert!(report.differences.iter().all(|difference| difference.reason.is_none()));
+    }
+
+    #[test]
+    fn a_stale_series_makes_no_other_older() {
+        let page = |a: &str, b: &str, times: Times| {
+            let text = format!(
+                "# TYPE container_a_total counter\ncontainer_a_total{{id=\"/a\"}} {a}\ncontainer_a_total{{id=\"/b\"}} {b}\ncontainer_threads{{id=\"/\"}} 1\n"
+            );
+            taffrail_text::parse(&text, times).expect("valid")
+        };
+        let ours = page("90000", "90000", Times::Ignored);
+        let explained = |a: &str, b: &str| compare(&ours, &ours, &page(a, b, Times::Kept)).is_explained();
+        assert!(explained("80000 1699999980000", "90000 1700000000000"));
+        assert!(!explained("80000 1699999980000", "80000 1700000000000"));
+    }
+
+    #[test]
+    fn what_cadvisor_does_on_cgroup_v1_is_no_reason_on_v2() {
+        let page = |faults: u32, stalls: u32| {
+            parsed(&format!(
+                "container_threads{{id=\"/\"}} 1\n# TYPE container_memory_failures_total counter\ncontainer_memory_failures_total{{id=\"/a\"}} {faults}\n# TYPE container_pressure_io_stalled_seconds_total counter\ncontainer_pressure_io_stalled_seconds_total{{id=\"/a\"}} {stalls}\n"
+            ))
+        };
+        let (ours, theirs) = (page(5000, 50), page(10, 0));
+        for (layout, reasons) in [(Layout::V1, 2), (Layout::Hybrid, 2), (Layout::V2, 0)] {
+            let report = compare_on(Some(layout), [&ours, &ours, &theirs]);
+            let explained = report.differences.iter().filter(|difference| difference.reason.is_some());
+            assert_eq!((report.differences.len(), explained.count()), (2, reasons), "{}", report.render());
+        }
+    }
+
+    #[test]
+    fn a_start_is_later_at_a_peer_but_not_to_come() {
+        let page = |start: &str| {
+            parsed(&format!(
+                "container_threads{{id=\"/\"}} 1\ncontainer_start_time_seconds{{id=\"/a\"}} {start}\n"
+            ))
+        };
+        let explained = |theirs: &str| {
+            let ours = page("1699990000");
+            compare(&ours, &ours, &page(theirs)).is_explained()
+        };
+        assert!(explained("1699999990"));
+        assert_eq!([explained("1699989990"), explained("1700000010")], [false; 2]);
     }
 
     #[test]

@@ -12,13 +12,13 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clap::ValueEnum;
-use taffrail_cgroup::{LabelStyle, Names};
+use taffrail_cgroup::{Hierarchy, LabelStyle, Names};
 use taffrail_prometheus::{Format, Scraper};
-use taffrail_text::{Parsed, Times};
+use taffrail_text::{Parsed, Times, split};
 
 use crate::cli::ConfigArg;
 use crate::cli::console;
@@ -124,13 +124,18 @@ fn differ(args: &Args, mut config: Config, names: &Arc<Names>, peer: &str) -> an
     let after = taffrail_text::parse(&here.scrape(), Times::Ignored)?;
     let seconds =
         |from: SystemTime, to: SystemTime| to.duration_since(from).map_or(0.0, |time| time.as_secs_f64());
-    let apart = Apart { ours: seconds(began, SystemTime::now()), lead: seconds(told.read, began) };
+    let apart = Apart {
+        ours: seconds(began, SystemTime::now()),
+        lead: seconds(told.written, began),
+        began: seconds(UNIX_EPOCH, began),
+    };
     let readings = Readings {
         before: &before,
         after: &after,
         theirs: &told.families,
         apart,
         node: &config.metrics.node,
+        layout: Hierarchy::detect(&config.metrics.roots()).map(|found| found.layout),
     };
     let report = compare(&readings);
     let text = if args.json {
@@ -173,5 +178,22 @@ impl Here {
 /// Whether containers have kubelet's labels; without any container nothing speaks against it.
 fn labels_like_kubelet(families: &[Parsed]) -> bool {
     let mut containers = families.iter().filter(|family| family.name.starts_with("container_cpu"));
-    containers.all(|family| family.samples.iter().all(|(series, _)| series.as_str().contains("namespace=\"")))
+    let has_namespace = |series: &str| split(series).1.iter().any(|(label, _)| *label == "namespace");
+    containers.all(|family| family.samples.iter().all(|(series, _)| has_namespace(series.as_str())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_ends_like_kubelets_is_none_of_its_labels() {
+        let is_kubelet = |labels: &str| {
+            let text = format!("container_cpu_usage_seconds_total{{id=\"/\",{labels}}} 1\n");
+            labels_like_kubelet(&taffrail_text::parse(&text, Times::Ignored).expect("valid"))
+        };
+        assert!(is_kubelet("namespace=\"\",pod=\"\"") && is_kubelet("namespace=\"shop\""));
+        assert!(!is_kubelet("container_label_io_kubernetes_pod_namespace=\"shop\""));
+        assert!(!is_kubelet("name=\"namespace=\\\"\""));
+    }
 }

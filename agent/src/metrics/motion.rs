@@ -3,19 +3,37 @@
 //! What is not listed here does not move: a limit, a size or a label's 1 is the same on both sides or it is a difference. A
 //! counter that the peer has read between our readings lies between them.
 
+use taffrail_text::split;
+
 /// How the readings lie to each other, in seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Apart {
     /// From our first reading to our last.
     pub ours: f64,
-    /// By how much the peer's oldest figure is older than our first reading.
+    /// By how much the peer's figures that have no time of their own are older than our first reading.
     pub lead: f64,
+    /// When our first reading began, since the epoch.
+    pub began: f64,
+}
+
+impl Apart {
+    /// For a figure that the peer has read at this time, in milliseconds since the epoch.
+    pub(super) fn of(self, stamp: Option<i64>) -> Apart {
+        let lead = |millis: i64| (self.began - millis as f64 / 1000.0).max(0.0);
+        Apart { lead: stamp.map_or(self.lead, lead), ..self }
+    }
+
+    /// When our last reading ended, since the epoch.
+    pub(super) fn end(self) -> f64 {
+        self.began + self.ours
+    }
 }
 
 /// One figure on both sides.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Figure<'a> {
     pub(super) family: &'a str,
+    pub(super) series: &'a str,
     /// Whether it is said to grow only.
     pub(super) counts: bool,
     /// Ours, before and after the peer's.
@@ -37,6 +55,9 @@ pub(super) const MOMENT: &str = "it moves, and was read at another moment";
 /// Of a counter that a peer has read before us.
 pub(super) const OLDER: &str = "the peer read it earlier, and counters only grow";
 pub(super) const TICKS: &str = "a Go program and a Rust program add the clock's ticks at different moments";
+
+pub(super) const HELD: &str =
+    "node_exporter keeps the most idle and waiting time that it has seen; the kernel takes some back";
 
 /// A gauge that moves: by this part of itself, and by so much in a second.
 pub(super) struct Moves {
@@ -119,6 +140,10 @@ const ROUNDING: f64 = 1e-12;
 const STALE: f64 = 0.05;
 /// A clock that ticks in hundredths, read by two.
 const TICK: f64 = 0.1;
+/// What node_exporter keeps of a processor's idle time when the kernel takes it back, in seconds.
+const TAKEN_BACK: f64 = 3.0;
+/// The part of ours that an older figure of a peer that counts has reached.
+const COUNTED: f64 = 0.5;
 /// Times at which something began are told in whole seconds by some.
 const SECOND: f64 = 1.0;
 /// Figures are read one after the other, and the first of them before the rest.
@@ -145,29 +170,51 @@ fn moved(figure: &Figure<'_>, low: f64, high: f64) -> Option<&'static str> {
     let gauge = MOVES.iter().find(|moves| figure.family.starts_with(moves.prefix));
     let counts = figure.counts || gauge.is_none() && is_untyped_counter(figure.family);
     if counts && figure.theirs < low {
-        let grown = STALE * (high - low) + lead * growth(figure, high - low);
-        return (low - figure.theirs <= grown).then_some(OLDER);
+        let (missing, grown) =
+            (low - figure.theirs, STALE * (high - low) + lead * growth(figure, high - low));
+        let is_counted = figure.theirs >= COUNTED * low || missing <= rate(figure.family).little;
+        return (missing <= grown && is_counted).then_some(OLDER);
     }
     if counts {
-        let ticks = figure.family.contains("_seconds") && figure.theirs - high <= TICK;
-        return ticks.then_some(TICKS);
+        return ahead(figure, figure.theirs - high);
     }
     let gauge = gauge?;
     let room = gauge.share * high.abs() + gauge.floor * (1.0 + lead);
     (low - room..=high + room).contains(&figure.theirs).then_some(MOMENT)
 }
 
+/// Why a peer counts so much more.
+fn ahead(figure: &Figure<'_>, more: f64) -> Option<&'static str> {
+    if figure.family.contains("_seconds") && more <= TICK {
+        return Some(TICKS);
+    }
+    let mode = |(label, value): (&str, &str)| label == "mode" && matches!(value, "idle" | "iowait");
+    let is_held = figure.family == "node_cpu_seconds_total" && split(figure.series).1.into_iter().any(mode);
+    (is_held && more <= TAKEN_BACK).then_some(HELD)
+}
+
 /// By how much a counter may have grown in a second: ten times what it does now, or what an idle one may suddenly do.
 fn growth(figure: &Figure<'_>, grown: f64) -> f64 {
     let now = if figure.apart.ours > 0.0 { 10.0 * grown / figure.apart.ours } else { 0.0 };
-    let suddenly = match figure.family {
-        name if name.contains("_seconds") => {
-            std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64)
-        }
-        name if name.contains("_bytes") || name.contains("Octets") => 64.0 * MIB,
-        _ => 50_000.0,
-    };
-    now.max(suddenly)
+    now.max(rate(figure.family).suddenly)
+}
+
+/// What a counter does.
+struct Rate {
+    /// At most in a second, when it was idle before.
+    suddenly: f64,
+    /// So little that a peer that has not counted it is not told from one that has read it before.
+    little: f64,
+}
+
+fn rate(family: &str) -> Rate {
+    if family.contains("_seconds") {
+        let processors = std::thread::available_parallelism().map_or(1.0, |n| n.get() as f64);
+        return Rate { suddenly: processors, little: 1.0 };
+    }
+    let is_bytes = family.contains("_bytes") || family.contains("Octets");
+    let (suddenly, little) = if is_bytes { (64.0 * MIB, MIB) } else { (50_000.0, 1000.0) };
+    Rate { suddenly, little }
 }
 
 fn bounds([before, after]: [f64; 2]) -> (f64, f64) {
@@ -192,7 +239,8 @@ pub(super) fn listed() -> Vec<String> {
 }
 
 fn amount(moves: &Moves) -> String {
-    if moves.floor >= MIB { format!("{} MiB", moves.floor / MIB) } else { moves.floor.to_string() }
+    let is_bytes = moves.floor > 0.0 && moves.floor % MIB == 0.0;
+    if is_bytes { format!("{} MiB", moves.floor / MIB) } else { moves.floor.to_string() }
 }
 
 #[cfg(test)]
@@ -200,7 +248,19 @@ mod tests {
     use super::*;
 
     fn figure(family: &str, counts: bool, ours: [f64; 2], theirs: f64, lead: f64) -> Verdict {
-        verdict(&Figure { family, counts, ours, theirs, apart: Apart { ours: 1.0, lead } })
+        of_series(family, family, counts, ours, theirs, lead)
+    }
+
+    fn of_series(
+        family: &str,
+        series: &str,
+        counts: bool,
+        ours: [f64; 2],
+        theirs: f64,
+        lead: f64,
+    ) -> Verdict {
+        let apart = Apart { ours: 1.0, lead, began: 0.0 };
+        verdict(&Figure { family, series, counts, ours, theirs, apart })
     }
 
     #[test]
@@ -242,6 +302,46 @@ mod tests {
         assert_eq!([count(1e6 - 500.0, 0.0), count(1e6 + 101.0, 0.0)], [Verdict::Differs; 2]);
         assert_eq!(count(1e6 - 500.0, 1.0), Verdict::Moved(OLDER));
         assert_eq!([count(0.0, 1.0), count(1e6 + 101.0, 9.0)], [Verdict::Differs; 2]);
+    }
+
+    #[test]
+    fn a_peer_that_does_not_count_has_not_read_earlier() {
+        let of = |family, ours, theirs| figure(family, true, [ours; 2], theirs, 15.0);
+        assert_eq!(of("node_network_receive_packets_total", 41_623.0, 0.0), Verdict::Differs);
+        assert_eq!(of("node_network_receive_bytes_total", 100.0 * MIB, 0.0), Verdict::Differs);
+        assert_eq!(of("node_cpu_seconds_total", 9.0, 0.0), Verdict::Differs);
+        assert_eq!(of("node_network_receive_packets_total", 41_623.0, 30_000.0), Verdict::Moved(OLDER));
+        assert_eq!(of("node_network_receive_packets_total", 900.0, 0.0), Verdict::Moved(OLDER));
+    }
+
+    #[test]
+    fn a_figure_is_as_old_as_its_own_time_says() {
+        let apart = Apart { ours: 2.0, lead: 40.0, began: 1.7e9 };
+        let leads =
+            [None, Some(1_699_999_985_000), Some(1_700_000_001_000)].map(|stamp| apart.of(stamp).lead);
+        assert_eq!(leads, [40.0, 15.0, 0.0]);
+        assert_eq!(apart.end(), 1.7e9 + 2.0);
+    }
+
+    #[test]
+    fn idle_time_that_the_kernel_took_back_is_kept_by_a_peer() {
+        let of = |mode: &str, theirs| {
+            let family = "node_cpu_seconds_total";
+            of_series(family, &format!("{family}{{cpu=\"0\",mode=\"{mode}\"}}"), true, [50.0; 2], theirs, 0.0)
+        };
+        assert_eq!([of("idle", 52.9), of("iowait", 52.9)], [Verdict::Moved(HELD); 2]);
+        assert_eq!([of("idle", 53.1), of("iowait", 53.1), of("user", 50.5)], [Verdict::Differs; 3]);
+        assert_eq!(of("idle", 50.05), Verdict::Moved(TICKS));
+    }
+
+    #[test]
+    fn only_bytes_are_told_in_bytes() {
+        let listed = listed();
+        assert!(listed.iter().any(|said| said == "`container_memory_*` by 10 % and 16 MiB"), "{listed:?}");
+        assert!(
+            listed.iter().any(|said| said == "`node_md_blocks_synced*` by 5 % and 10000000"),
+            "{listed:?}"
+        );
     }
 
     #[test]

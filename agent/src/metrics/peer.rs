@@ -36,6 +36,8 @@ pub(super) struct Told {
     pub(super) families: Vec<Parsed>,
     /// When it read the oldest of it, as far as it says so.
     pub(super) read: SystemTime,
+    /// When it read what has no time of its own.
+    pub(super) written: SystemTime,
 }
 
 impl fmt::Display for Peer {
@@ -68,8 +70,9 @@ impl Peer {
     pub(super) fn tell(&self) -> anyhow::Result<Told> {
         let asked = SystemTime::now();
         let (text, written) = self.text(asked)?;
+        let written = clock(&text).map_or(written, |read| read.min(written));
         let read = oldest(&text).map_or(written, |read| read.min(written));
-        Ok(Told { families: self.parsed(&text)?, read })
+        Ok(Told { families: self.parsed(&text)?, read, written })
     }
 
     /// What it says once all of it was read since then: cAdvisor reads on its own, every second to every minute. `told` is
@@ -110,7 +113,7 @@ impl Peer {
             begin[0] != b'<',
             "{self} is a page for people, not metrics; their path is /metrics at most programs"
         );
-        taffrail_text::parse(text, Times::Ignored)
+        taffrail_text::parse(text, Times::Kept)
             .with_context(|| format!("{self} does not speak the text format of Prometheus"))
     }
 }
@@ -137,14 +140,21 @@ fn get(address: &str) -> anyhow::Result<String> {
     Ok(body.to_owned())
 }
 
-/// The oldest time that stands behind a container's figure, or the time that a node says it is.
+/// The oldest time that stands behind a container's figure.
 fn oldest(text: &str) -> Option<SystemTime> {
     let stamp = |line: &str| line.rsplit_once('}')?.1.split_whitespace().nth(1)?.parse::<f64>().ok();
-    let clock =
-        |line: &str| line.strip_prefix("node_time_seconds ")?.split_whitespace().next()?.parse::<f64>().ok();
     let figures = text.lines().filter(|line| line.starts_with("container_"));
-    let stamped = figures.filter_map(stamp).map(|millis| millis / 1000.0).min_by(f64::total_cmp);
-    let seconds = stamped.or_else(|| text.lines().find_map(clock))?;
+    since_epoch(figures.filter_map(stamp).map(|millis| millis / 1000.0).min_by(f64::total_cmp)?)
+}
+
+/// The time that a node says it is.
+fn clock(text: &str) -> Option<SystemTime> {
+    let said =
+        |line: &str| line.strip_prefix("node_time_seconds ")?.split_whitespace().next()?.parse::<f64>().ok();
+    since_epoch(text.lines().find_map(said)?)
+}
+
+fn since_epoch(seconds: f64) -> Option<SystemTime> {
     UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)
 }
 
@@ -185,7 +195,7 @@ mod tests {
         let stamped = "container_a{id=\"/\"} 1 1700000002000\ncontainer_b{id=\"/\"} 1 1700000001500\nx 1\n";
         assert_eq!(oldest(stamped), at(1_700_000_001_500));
         assert_eq!(
-            oldest("# TYPE node_time_seconds gauge\nnode_time_seconds 1.7e+09\n"),
+            clock("# TYPE node_time_seconds gauge\nnode_time_seconds 1.7e+09\n"),
             at(1_700_000_000_000)
         );
         assert_eq!(oldest("container_a{id=\"/\"} 1\nx 1\n"), None);

@@ -1,14 +1,19 @@
 //! Why a figure here is not what a peer shows. Each is also in the reference.
 
+use taffrail_text::split;
+
 use super::diff::Kind;
 use super::{filters, motion};
 
 /// A reason for one kind of difference of the families whose names begin so, in series that contain a text.
+#[derive(Clone, Copy)]
 struct Reason {
     prefix: &'static str,
     within: &'static str,
     kind: Kind,
     when: When,
+    /// Only beside hierarchies of cgroup v1.
+    only_v1: bool,
     why: &'static str,
 }
 
@@ -20,10 +25,12 @@ enum When {
     Zero,
     /// It shows less than is shown here.
     Less,
-    /// It shows more than is shown here.
-    More,
+    /// It shows a time that is later than that here, and not to come.
+    Later,
     /// It shows a millionth of what is shown here.
     Millionth,
+    /// It has the family of the machine as a whole, and of no container.
+    OfMachineOnly,
 }
 
 impl When {
@@ -36,7 +43,8 @@ impl When {
             When::Always => true,
             When::Zero => case.theirs == Some(0.0),
             When::Less => theirs(|theirs, ours| theirs < ours),
-            When::More => theirs(|theirs, ours| theirs > ours),
+            When::Later => theirs(|theirs, ours| theirs > ours) && case.theirs <= Some(case.end),
+            When::OfMachineOnly => case.of_machine_only && !case.is_unnamed(),
             // It may have read somewhat earlier.
             When::Millionth => {
                 theirs(|theirs, ours| (0.5 * ours - 1.0..=ours * 1.01).contains(&(theirs * 1e6)))
@@ -49,7 +57,8 @@ impl When {
             When::Always => "",
             When::Zero => " = 0",
             When::Less => " less",
-            When::More => " more",
+            When::Later => " later",
+            When::OfMachineOnly => " of containers",
             When::Millionth => " a millionth",
         }
     }
@@ -60,7 +69,7 @@ const fn reason(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
 }
 
 const fn reason_in(prefix: &'static str, within: &'static str, kind: Kind, why: &'static str) -> Reason {
-    Reason { prefix, within, kind, when: When::Always, why }
+    Reason { prefix, within, kind, when: When::Always, only_v1: false, why }
 }
 
 const fn zero(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
@@ -68,7 +77,11 @@ const fn zero(prefix: &'static str, kind: Kind, why: &'static str) -> Reason {
 }
 
 const fn value(prefix: &'static str, kind: Kind, when: When, why: &'static str) -> Reason {
-    Reason { prefix, within: "", kind, when, why }
+    Reason { prefix, within: "", kind, when, only_v1: false, why }
+}
+
+const fn on_v1(reason: Reason) -> Reason {
+    Reason { only_v1: true, ..reason }
 }
 
 const OWN_PROCESS: &str = "each side tells of its own process";
@@ -82,6 +95,7 @@ const ABSENT: &str = "cAdvisor shows 0 for what the kernel does not tell of a cg
 const PRESSURE: &str = "cAdvisor reads pressure on cgroup v2 only, and shows 0 on v1";
 const DISK: &str = "cAdvisor shows figures of the whole disk, those of a container too; node_disk_* on the node's page has them";
 const MILLIONTH: &str = "cAdvisor takes the kernel's milliseconds for nanoseconds; metrics.containers.compat: cadvisor does so, too";
+const UNLOOKED: &str = "the peer has it of the machine only: cAdvisor and kubelet do not look at what containers of containerd have written";
 const UNWALKED: &str = "not looked at yet, or not to be looked at: taffrail_containers_disk_unknown says why";
 const UNSEEN: &str =
     "missing here when one of the processes may not be seen; cAdvisor counts the others and calls it all";
@@ -130,6 +144,10 @@ static REASONS: &[Reason] = &[
     reason("node_nfs_", Kind::OnlyTheirs, NOT_HERE),
     reason("node_nfsd_", Kind::OnlyTheirs, NOT_HERE),
     reason("node_nvme_", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_cpu_isolated", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_cpu_online", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_cpu_scaling_governor", Kind::OnlyTheirs, NOT_HERE),
+    reason("node_disk_ata_", Kind::OnlyTheirs, NOT_HERE),
     reason("node_rapl_", Kind::OnlyTheirs, NOT_HERE),
     reason("node_selinux_", Kind::OnlyTheirs, NOT_HERE),
     reason("node_tape_", Kind::OnlyTheirs, NOT_HERE),
@@ -147,7 +165,7 @@ static REASONS: &[Reason] = &[
     value(
         "container_start_time_seconds",
         Kind::Value,
-        When::More,
+        When::Later,
         "cAdvisor takes the directory's time, which the kernel may make up; here the first process counts, too",
     ),
     reason_in("container_", "container_label_", Kind::Labels, STORED),
@@ -158,18 +176,18 @@ static REASONS: &[Reason] = &[
     zero("container_pressure_", Kind::OnlyTheirs, ABSENT),
     zero("container_threads", Kind::OnlyTheirs, ABSENT),
     zero("container_processes", Kind::OnlyTheirs, ABSENT),
-    zero("container_pressure_", Kind::Value, PRESSURE),
+    on_v1(zero("container_pressure_", Kind::Value, PRESSURE)),
     zero("container_memory_failcnt", Kind::Value, ZERO),
     zero("container_memory_kernel_usage", Kind::Value, ZERO),
     zero("container_memory_file_", Kind::Value, ZERO),
     zero("container_memory_events_", Kind::Value, ZERO),
     zero("container_memory_workingset_", Kind::Value, ZERO),
-    value(
+    on_v1(value(
         "container_memory_failures_total",
         Kind::Value,
         When::Less,
         "on cgroup v1 cAdvisor leaves out the page faults of the cgroups below; metrics.containers.compat: cadvisor does so, too",
-    ),
+    )),
     zero("container_processes", Kind::Value, ONE_HIERARCHY),
     zero("container_file_descriptors", Kind::Value, ONE_HIERARCHY),
     zero("container_sockets", Kind::Value, ONE_HIERARCHY),
@@ -183,6 +201,9 @@ static REASONS: &[Reason] = &[
     value("container_fs_read_seconds_total", Kind::Value, When::Millionth, MILLIONTH),
     value("container_fs_write_seconds_total", Kind::Value, When::Millionth, MILLIONTH),
     value("container_fs_io_time_", Kind::Value, When::Millionth, MILLIONTH),
+    value("container_fs_usage_bytes", Kind::OnlyOurs, When::OfMachineOnly, UNLOOKED),
+    value("container_fs_limit_bytes", Kind::OnlyOurs, When::OfMachineOnly, UNLOOKED),
+    value("container_fs_inodes_", Kind::OnlyOurs, When::OfMachineOnly, UNLOOKED),
     reason("container_fs_usage_bytes", Kind::OnlyTheirs, UNWALKED),
     reason("container_fs_limit_bytes", Kind::OnlyTheirs, UNWALKED),
     reason("container_fs_inodes_total", Kind::OnlyTheirs, UNWALKED),
@@ -221,8 +242,14 @@ pub(super) struct Case<'a> {
     pub(super) unknown_family: bool,
     /// The peer has no series of this cgroup.
     pub(super) unknown_cgroup: bool,
+    /// It is of a cgroup, and the peer has the family of none but the machine's.
+    pub(super) of_machine_only: bool,
     /// Here there is no series of this cgroup.
     pub(super) unlisted: bool,
+    /// Here there are hierarchies of cgroup v1.
+    pub(super) has_v1: bool,
+    /// When all was read, in seconds since the epoch.
+    pub(super) end: f64,
 }
 
 impl<'a> Case<'a> {
@@ -236,20 +263,26 @@ impl<'a> Case<'a> {
             known: None,
             unknown_family: false,
             unknown_cgroup: false,
+            of_machine_only: false,
             unlisted: false,
+            has_v1: false,
+            end: f64::INFINITY,
         }
     }
 
     /// Of a cgroup that is neither a container nor a pod, as far as the peer knows.
     fn is_plain(&self) -> bool {
-        !self.series.contains(",name=\"") && !self.series.contains("pod=\"")
+        self.label("name").is_none() && self.label("pod").is_none()
+    }
+
+    fn label(&self, wanted: &str) -> Option<&'a str> {
+        split(self.series).1.into_iter().find(|(label, _)| *label == wanted).map(|(_, value)| value)
     }
 
     /// Of a container that no runtime has named: it is called by its id, and its image is unknown.
     fn is_unnamed(&self) -> bool {
-        let name = self.series.split_once(",name=\"").and_then(|(_, rest)| rest.split_once('"'));
-        let is_id = |name: &str| !name.is_empty() && self.series.contains(&format!("/{name}\","));
-        !self.series.contains("image=\"") && name.is_some_and(|(name, _)| is_id(name))
+        let id = self.label("id").and_then(|id| id.rsplit_once('/')).map(|(_, id)| id);
+        self.label("image").is_none() && id.is_some_and(|id| !id.is_empty() && self.label("name") == Some(id))
     }
 }
 
@@ -266,6 +299,7 @@ pub(super) fn of(case: &Case<'_>) -> Option<&'static str> {
             && case.family.starts_with(reason.prefix)
             && case.series.contains(reason.within)
             && reason.when.holds(case)
+            && (case.has_v1 || !reason.only_v1)
     };
     if case.unknown_cgroup {
         return Some(FOREIGN);
@@ -314,8 +348,18 @@ pub(crate) fn listed() -> Vec<(&'static str, Vec<String>)> {
     all.push((BEGUN, by_cgroup("series of a cgroup", Kind::Value)));
     all.push((UNLISTED, by_cgroup("series of a cgroup", Kind::OnlyTheirs)));
     all.push((UNNAMED, by_cgroup("`name`, `container_network_*`, `container_fs_usage_bytes*`, `container_fs_limit_bytes*`, `container_fs_inodes_*`", Kind::OnlyOurs)));
-    all.push((motion::OLDER, vec![format!("counters: {}", Kind::Value.name())]));
+    all.push((
+        motion::OLDER,
+        vec![format!(
+            "counters, half of ours at least or less by 1 second, 1 MiB or 1000: {}",
+            Kind::Value.name()
+        )],
+    ));
     all.push((motion::TICKS, vec![format!("counters of seconds, by 0.1: {}", Kind::Value.name())]));
+    all.push((
+        motion::HELD,
+        vec![format!("`node_cpu_seconds_total` with idle or iowait, more by 3: {}", Kind::Value.name())],
+    ));
     all.push((motion::MOMENT, vec![format!("{}: {}", motion::listed().join(", "), Kind::Value.name())]));
     for (why, kind) in [
         (filters::THEIRS, Kind::OnlyOurs),
@@ -330,7 +374,8 @@ pub(crate) fn listed() -> Vec<(&'static str, Vec<String>)> {
 
 fn families(reason: &Reason) -> String {
     let within = if reason.within.is_empty() { String::new() } else { format!(" with {}", reason.within) };
-    format!("{}*{within}{}", reason.prefix, reason.when.said())
+    let only_v1 = if reason.only_v1 { " on cgroup v1" } else { "" };
+    format!("{}*{within}{}{only_v1}", reason.prefix, reason.when.said())
 }
 
 #[cfg(test)]
@@ -354,6 +399,22 @@ mod tests {
         assert_eq!(of(r#"x{id="/docker/5e",image="nginx",interface="eth0",name="5e"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0",name="web"}"#), None);
         assert_eq!(of(r#"x{id="/docker/5e",interface="eth0"}"#), None);
+    }
+
+    #[test]
+    fn what_only_a_container_labels_ending_is_like_is_no_container() {
+        let of = |series| Case::new("container_threads", Kind::OnlyTheirs, series).is_plain();
+        assert!(of(r#"x{container_label_pod="p",id="/a"}"#));
+        assert!(!of(r#"x{id="/a",pod="p"}"#) && !of(r#"x{id="/a",name="n"}"#));
+    }
+
+    #[test]
+    fn what_node_exporter_has_by_default_and_nobody_collects_here_has_a_reason() {
+        for family in
+            ["node_disk_ata_write_cache", "node_cpu_scaling_governor", "node_cpu_online", "node_cpu_isolated"]
+        {
+            assert_eq!(of(&Case::new(family, Kind::OnlyTheirs, family)), Some(NOT_HERE), "{family}");
+        }
     }
 
     #[test]

@@ -61,8 +61,9 @@ const TIMES: &str = "
 
 cAdvisor reads on its own, every 10 to 15 seconds in kubelet, and puts the time of that reading behind each figure of a
 container. Here figures are read when they are asked for: the time of the scrape is theirs, and none is written. So
-`honor_timestamps` changes nothing, no two scrapes have the same reading, and the series of a container that has ended are
-stale with the next scrape instead of after five minutes.
+`honor_timestamps` changes nothing, and only scrapes within a second share a reading. The gauges of a container that has
+ended are stale with the next scrape instead of after five minutes; its counters and `container_last_seen` stay for
+`metrics.containers.ended_seconds`, by default two minutes.
 ";
 
 const DIFFERENCES: &str = "

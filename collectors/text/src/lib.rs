@@ -18,6 +18,8 @@ pub struct Parsed {
     pub help: Option<String>,
     /// Its series and their values.
     pub samples: Vec<(Series, f64)>,
+    /// The time of each sample in milliseconds since the epoch, where one is given; empty unless [`Times::Kept`].
+    pub times: Vec<Option<i64>>,
     typed: bool,
 }
 
@@ -28,6 +30,8 @@ pub enum Times {
     Refused,
     /// It is passed over.
     Ignored,
+    /// It is in [`Parsed::times`].
+    Kept,
 }
 
 /// Why a text was not taken.
@@ -92,6 +96,7 @@ impl Families {
                 kind: Kind::Untyped,
                 help: None,
                 samples: Vec::new(),
+                times: Vec::new(),
                 typed: false,
             };
             self.all.push(family);
@@ -123,11 +128,12 @@ impl Families {
         let mut words = rest.split([' ', '\t', '\r']).filter(|word| !word.is_empty());
         let value = words.next().ok_or("no value")?;
         let value: f64 = value.parse().map_err(|_| format!("{value:?} is no number"))?;
-        let time = words.next();
-        let taken = self.times == Times::Ignored && time.is_some_and(|time| time.parse::<i64>().is_ok());
-        if (time.is_some() && !taken) || words.next().is_some() {
+        let time = words.next().map(str::parse::<i64>);
+        let refused = time.as_ref().is_some_and(|time| self.times == Times::Refused || time.is_err());
+        if refused || words.next().is_some() {
             return Err("there is something behind the value; timestamps are not supported".to_owned());
         }
+        let kept = self.times == Times::Kept;
         let family = self.owner(name);
         family.fits(name, &mut labels)?;
         labels.sort_unstable();
@@ -136,6 +142,9 @@ impl Families {
         }
         family.typed = true;
         family.samples.push((series(name, &labels), value));
+        if kept {
+            family.times.push(time.and_then(Result::ok));
+        }
         Ok(())
     }
 }
@@ -382,6 +391,10 @@ mod tests {
     fn times_are_passed_over_where_that_is_wanted() {
         let families = parse("a{x=\"1\"} 2 1700000000000\nb 3\n", Times::Ignored).expect("valid");
         assert_eq!(families.iter().map(|family| family.samples[0].1).collect::<Vec<_>>(), [2.0, 3.0]);
+        assert!(families.iter().all(|family| family.times.is_empty()));
+        let families = parse("a{x=\"1\"} 2 1700000000000\na 3\n", Times::Kept).expect("valid");
+        assert_eq!(families[0].times, [Some(1_700_000_000_000), None]);
+        assert!(parse("a 2 soon\n", Times::Kept).is_err());
         assert!(parse("a 2 soon\n", Times::Ignored).is_err());
         assert!(parse("a 2 3 4\n", Times::Ignored).is_err());
     }

@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::{Agent, Exposition, Round, Series, agree, is_explained, until, until_within};
+use support::{
+    Agent, Exposition, Round, Series, agree, is_explained, is_page_explained, until, until_within,
+};
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::node::{self, Node, NodeOptions};
 use taffrail_parts::prometheus::check_metrics;
@@ -657,6 +659,8 @@ fn a_pod_has_the_series_types_and_values_of_kubelet() -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(1050));
     }
+    let saved = scratch.path().join("kubelet.txt");
+    is_page_explained(&agent, "container", &saved, || node.kubelet("/metrics/cadvisor"))?;
     agent.stop()?;
     let left: Vec<String> = left
         .iter()

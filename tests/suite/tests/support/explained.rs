@@ -1,6 +1,7 @@
 //! What users are told of differences to another program: `taffrail metrics --diff` must give each a reason.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -13,10 +14,30 @@ use super::Agent;
 /// # Errors
 /// What was left unexplained, or when less than a hundred series are the same.
 pub(crate) fn is_explained(agent: &Agent, what: &str, peer: SocketAddr) -> Result<()> {
+    explained(agent, what, || Ok(format!("http://{peer}/metrics")))
+}
+
+/// The same with pages that are written to a file, each for one try.
+///
+/// # Errors
+/// As there, and when there is no page.
+pub(crate) fn is_page_explained(
+    agent: &Agent,
+    what: &str,
+    file: &Path,
+    page: impl Fn() -> Result<String>,
+) -> Result<()> {
+    explained(agent, what, || {
+        super::put(file, page()?.as_bytes())?;
+        Ok(file.display().to_string())
+    })
+}
+
+fn explained(agent: &Agent, what: &str, peer: impl Fn() -> Result<String>) -> Result<()> {
     const TRIES: usize = 8;
     let mut left = Vec::new();
     for _ in 0..TRIES {
-        let peer = format!("http://{peer}/metrics");
+        let peer = peer()?;
         let output = agent.command("metrics")?.args([what, "--json", "--diff", &peer]).output()?;
         let report: Value = serde_json::from_slice(&output.stdout)
             .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;

@@ -24,7 +24,7 @@ pub(crate) use agent::Agent;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use arrived::Arrived;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
-pub(crate) use explained::is_explained;
+pub(crate) use explained::{is_explained, is_page_explained};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use exposition::{Exposition, Series};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
