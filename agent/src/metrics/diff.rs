@@ -105,8 +105,8 @@ pub fn compare(readings: &Readings<'_>) -> Report {
     let cgroups: BTreeSet<&str> = peers.keys().filter_map(|name| cgroup(name)).collect();
     let listed: BTreeSet<String> = ours.keys().filter_map(|name| cgroup(name)).map(str::to_owned).collect();
     let before_it: BTreeSet<&str> = earlier.keys().filter_map(|name| cgroup(name)).collect();
-    let below = peers.iter().filter(|(name, _)| cgroup(name).is_some_and(|id| id != "/"));
-    let of_containers: BTreeSet<&str> = below.map(|(_, (family, ..))| family.name.as_str()).collect();
+    let containers = peers.iter().filter(|(name, _)| is_container(name));
+    let of_containers: BTreeSet<&str> = containers.map(|(_, (family, ..))| family.name.as_str()).collect();
     let mut same = 0;
     for (name, (family, value, stamp)) in &peers {
         let case = |kind, series| Case { theirs: Some(*value), ..Case::new(&family.name, kind, series) };
@@ -148,15 +148,21 @@ pub fn compare(readings: &Readings<'_>) -> Report {
     for (name, (family, value, _)) in &ours {
         let unknown_family = !known.contains(family.name.as_str());
         let unknown_cgroup = cgroup(name).is_some_and(|id| !cgroups.contains(id));
-        let of_machine_only =
+        let of_no_container =
             cgroup(name).is_some_and(|id| id != "/") && !of_containers.contains(family.name.as_str());
         let case = Case::new(&family.name, Kind::OnlyOurs, name);
         let known = filters.reason(Kind::OnlyOurs, &family.name, name);
-        note(Case { unknown_family, unknown_cgroup, of_machine_only, known, ..case }, format!(" {value}"));
+        note(Case { unknown_family, unknown_cgroup, of_no_container, known, ..case }, format!(" {value}"));
     }
     let difference =
         |((family, kind, reason), (series, example))| Difference { family, kind, series, example, reason };
     Report { same, differences: found.into_iter().map(difference).collect() }
+}
+
+/// Whether a series tells of a container: those have names.
+fn is_container(series: &str) -> bool {
+    cgroup(series).is_some()
+        && split(series).1.iter().any(|(label, value)| *label == "name" && !value.is_empty())
 }
 
 /// The cgroup of a series, as its label has it.

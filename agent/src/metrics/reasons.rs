@@ -29,8 +29,8 @@ enum When {
     Later,
     /// It shows a millionth of what is shown here.
     Millionth,
-    /// It has the family of the machine as a whole, and of no container.
-    OfMachineOnly,
+    /// It has the family, and of no container.
+    OfNoContainer,
 }
 
 impl When {
@@ -44,7 +44,7 @@ impl When {
             When::Zero => case.theirs == Some(0.0),
             When::Less => theirs(|theirs, ours| theirs < ours),
             When::Later => theirs(|theirs, ours| theirs > ours) && case.theirs <= Some(case.end),
-            When::OfMachineOnly => case.of_machine_only && !case.is_unnamed(),
+            When::OfNoContainer => case.of_no_container && !case.is_unnamed(),
             // It may have read somewhat earlier.
             When::Millionth => {
                 theirs(|theirs, ours| (0.5 * ours - 1.0..=ours * 1.01).contains(&(theirs * 1e6)))
@@ -58,7 +58,7 @@ impl When {
             When::Zero => " = 0",
             When::Less => " less",
             When::Later => " later",
-            When::OfMachineOnly => " of containers",
+            When::OfNoContainer => " of containers",
             When::Millionth => " a millionth",
         }
     }
@@ -95,7 +95,7 @@ const ABSENT: &str = "cAdvisor shows 0 for what the kernel does not tell of a cg
 const PRESSURE: &str = "cAdvisor reads pressure on cgroup v2 only, and shows 0 on v1";
 const DISK: &str = "cAdvisor shows figures of the whole disk, those of a container too; node_disk_* on the node's page has them";
 const MILLIONTH: &str = "cAdvisor takes the kernel's milliseconds for nanoseconds; metrics.containers.compat: cadvisor does so, too";
-const UNLOOKED: &str = "the peer has it of the machine only: cAdvisor and kubelet do not look at what containers of containerd have written";
+const UNLOOKED: &str = "the peer has it of no container: cAdvisor and kubelet do not look at what containers of containerd have written";
 const UNWALKED: &str = "not looked at yet, or not to be looked at: taffrail_containers_disk_unknown says why";
 const UNSEEN: &str =
     "missing here when one of the processes may not be seen; cAdvisor counts the others and calls it all";
@@ -114,6 +114,9 @@ const UNNAMED: &str = "a container of a runtime that the peer does not ask: ther
 /// What only a runtime makes known to cAdvisor.
 const UNNAMED_LACKS: [&str; 4] =
     ["container_network_", "container_fs_usage_bytes", "container_fs_limit_bytes", "container_fs_inodes_"];
+
+const FIRST_PROCESS: &str =
+    "cAdvisor reads it of the first process that it finds, at times of none or of another than here";
 
 /// The first that fits is taken.
 static REASONS: &[Reason] = &[
@@ -193,17 +196,14 @@ static REASONS: &[Reason] = &[
     zero("container_sockets", Kind::Value, ONE_HIERARCHY),
     reason("container_file_descriptors", Kind::OnlyTheirs, UNSEEN),
     reason("container_sockets", Kind::OnlyTheirs, UNSEEN),
-    reason(
-        "container_ulimits_soft",
-        Kind::OnlyOurs,
-        "cAdvisor reads it of the first process that it finds, at times of none",
-    ),
+    reason("container_ulimits_soft", Kind::OnlyOurs, FIRST_PROCESS),
+    reason("container_ulimits_soft", Kind::Value, FIRST_PROCESS),
     value("container_fs_read_seconds_total", Kind::Value, When::Millionth, MILLIONTH),
     value("container_fs_write_seconds_total", Kind::Value, When::Millionth, MILLIONTH),
     value("container_fs_io_time_", Kind::Value, When::Millionth, MILLIONTH),
-    value("container_fs_usage_bytes", Kind::OnlyOurs, When::OfMachineOnly, UNLOOKED),
-    value("container_fs_limit_bytes", Kind::OnlyOurs, When::OfMachineOnly, UNLOOKED),
-    value("container_fs_inodes_", Kind::OnlyOurs, When::OfMachineOnly, UNLOOKED),
+    value("container_fs_usage_bytes", Kind::OnlyOurs, When::OfNoContainer, UNLOOKED),
+    value("container_fs_limit_bytes", Kind::OnlyOurs, When::OfNoContainer, UNLOOKED),
+    value("container_fs_inodes_", Kind::OnlyOurs, When::OfNoContainer, UNLOOKED),
     reason("container_fs_usage_bytes", Kind::OnlyTheirs, UNWALKED),
     reason("container_fs_limit_bytes", Kind::OnlyTheirs, UNWALKED),
     reason("container_fs_inodes_total", Kind::OnlyTheirs, UNWALKED),
@@ -242,8 +242,8 @@ pub(super) struct Case<'a> {
     pub(super) unknown_family: bool,
     /// The peer has no series of this cgroup.
     pub(super) unknown_cgroup: bool,
-    /// It is of a cgroup, and the peer has the family of none but the machine's.
-    pub(super) of_machine_only: bool,
+    /// It is of a cgroup but the machine's, and the peer has the family of no container.
+    pub(super) of_no_container: bool,
     /// Here there is no series of this cgroup.
     pub(super) unlisted: bool,
     /// Here there are hierarchies of cgroup v1.
@@ -263,7 +263,7 @@ impl<'a> Case<'a> {
             known: None,
             unknown_family: false,
             unknown_cgroup: false,
-            of_machine_only: false,
+            of_no_container: false,
             unlisted: false,
             has_v1: false,
             end: f64::INFINITY,
