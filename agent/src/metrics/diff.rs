@@ -336,6 +336,17 @@ mod tests {
     }
 
     #[test]
+    fn a_container_is_made_before_it_is_started() {
+        let page = |start: &str| {
+            parsed(&format!(
+                "container_threads{{id=\"/\"}} 1\ncontainer_start_time_seconds{{id=\"/a\",name=\"a\"}} {start}\n"
+            ))
+        };
+        let ours = page("1700000000");
+        assert!(compare(&ours, &ours, &page("1600000000")).is_explained());
+    }
+
+    #[test]
     fn a_start_is_later_at_a_peer_but_not_to_come() {
         let page = |start: &str| {
             parsed(&format!(

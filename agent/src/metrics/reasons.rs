@@ -118,6 +118,9 @@ const UNNAMED_LACKS: [&str; 4] =
 const FIRST_PROCESS: &str =
     "cAdvisor reads it of the first process that it finds, at times of none or of another than here";
 
+const MADE: &str = "cAdvisor takes the time at which the runtime made the container; here is told since when it runs, after it was \
+                    started (again)";
+
 /// The first that fits is taken.
 static REASONS: &[Reason] = &[
     reason("go_", Kind::OnlyTheirs, OWN_PROCESS),
@@ -171,6 +174,14 @@ static REASONS: &[Reason] = &[
         When::Later,
         "cAdvisor takes the directory's time, which the kernel may make up; here the first process counts, too",
     ),
+    Reason {
+        prefix: "container_start_time_seconds",
+        within: ",name=\"",
+        kind: Kind::Value,
+        when: When::Less,
+        only_v1: false,
+        why: MADE,
+    },
     reason_in("container_", "container_label_", Kind::Labels, STORED),
     zero("container_fs_inodes_free", Kind::OnlyTheirs, ZERO),
     zero("container_cpu_", Kind::OnlyTheirs, ABSENT),
