@@ -114,6 +114,9 @@ pub struct Extra {
     pub fragments: Vec<Fragment>,
     /// Content bytes that were cut off because the line was too long.
     pub cut: u64,
+    /// The id of a document ([`Payload::Event`]): the same for the same observation whoever sends it and however often, so
+    /// that a search engine keeps it once. Up to 512 bytes; none for lines and statements.
+    pub id: Option<Box<str>>,
 }
 
 /// One record: where its body is in the batch's buffer, where its bytes are in the file, and when it was written.
@@ -153,6 +156,8 @@ pub enum Payload {
     Line,
     /// Ledger statements: complete JSON objects for the ledger topic.
     Statement,
+    /// Events of the cluster: complete JSON objects in ECS names, each with an id of its own ([`Extra::id`]).
+    Event,
 }
 
 /// Records of one origin out of one source, with the receipt for them.

@@ -26,6 +26,8 @@ pub enum Input {
     File,
     /// The agent itself (ledger statements).
     Agent,
+    /// Events of the cluster, from its API server.
+    Events,
 }
 
 /// A Kubernetes pod as far as it is known.

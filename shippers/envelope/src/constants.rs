@@ -178,6 +178,7 @@ fn input_type(input: Input) -> &'static str {
         Input::Docker => "docker",
         Input::File => "filestream",
         Input::Agent => "taffrail",
+        Input::Events => "kubernetes_events",
     }
 }
 

@@ -1,6 +1,7 @@
 //! NDJSON files on this machine: the embedded default.
 //!
-//! Records go to `logs-*.ndjson`, ledger statements to `ledger-*.ndjson`, one JSON object a line. A file is written as
+//! Records go to `logs-*.ndjson`, ledger statements to `ledger-*.ndjson`, events of the cluster to `events-*.ndjson`, one JSON
+//! object a line. A file is written as
 //! `*.ndjson.open` and renamed when it is full or old enough; what has its final name is whole and never changes.
 //!
 //! A record is confirmed only after an fsync that covers it; one fsync confirms many. After kill -9 or a power cut the

@@ -35,6 +35,7 @@ pub struct FileShipper {
     pool: Arc<BufferPool>,
     logs: Series,
     ledger: Series,
+    events: Series,
     /// Batches that are not written yet, in order.
     waiting: VecDeque<Piece>,
     /// Batches that are written and not synced.
@@ -77,7 +78,8 @@ impl FileShipper {
         let counters = Arc::new(Counters::default());
         let mut logs = Series::open("logs", config, &counters)?;
         let mut ledger = Series::open("ledger", config, &counters)?;
-        for series in [&mut logs, &mut ledger] {
+        let mut events = Series::open("events", config, &counters)?;
+        for series in [&mut logs, &mut ledger, &mut events] {
             if let Err(error) = series.delete_oldest() {
                 tracing::warn!("{error}");
             }
@@ -87,6 +89,7 @@ impl FileShipper {
             pool,
             logs,
             ledger,
+            events,
             waiting: VecDeque::new(),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
@@ -159,6 +162,7 @@ impl FileShipper {
         match payload {
             Payload::Line => &mut self.logs,
             Payload::Statement => &mut self.ledger,
+            Payload::Event => &mut self.events,
         }
     }
 
@@ -182,6 +186,7 @@ impl FileShipper {
         }
         self.logs.sync()?;
         self.ledger.sync()?;
+        self.events.sync()?;
         self.counters.syncs.fetch_add(1, Relaxed);
         self.unsynced_bytes = 0;
         self.oldest_unsynced = None;
@@ -211,6 +216,7 @@ impl FileShipper {
         self.counters.errors.fetch_add(1, Relaxed);
         self.logs.roll_back();
         self.ledger.roll_back();
+        self.events.roll_back();
         self.unsynced.append(&mut self.waiting);
         std::mem::swap(&mut self.unsynced, &mut self.waiting);
         self.unsynced_bytes = 0;
@@ -264,7 +270,7 @@ impl Ship for FileShipper {
             }
             std::thread::sleep(STEP.min(left));
         }
-        for series in [&mut self.logs, &mut self.ledger] {
+        for series in [&mut self.logs, &mut self.ledger, &mut self.events] {
             if let Err(error) = series.close() {
                 tracing::warn!("file: {error}; the next start repairs it");
             }

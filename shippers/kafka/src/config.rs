@@ -22,6 +22,8 @@ pub struct KafkaConfig {
     /// Topic of the ledger's statements; `null` for none, and then `taffrail verify` cannot tell what is missing.
     /// Default `taffrail.ledger`.
     pub ledger_topic: Option<String>,
+    /// Topic of the cluster's events, where `events.to` names this output. Default `taffrail.events`.
+    pub events_topic: String,
     /// `lz4` (default), `zstd`, `snappy`, `gzip` or `none`.
     pub compression: Compression,
     /// How long a record may wait for others to share a request with while more keep coming, in milliseconds; when
@@ -45,6 +47,7 @@ impl Default for KafkaConfig {
             brokers: Vec::new(),
             topic: TopicTemplate::default(),
             ledger_topic: Some("taffrail.ledger".to_owned()),
+            events_topic: "taffrail.events".to_owned(),
             compression: Compression::Lz4,
             linger_ms: 500,
             retry_max_ms: 30_000,

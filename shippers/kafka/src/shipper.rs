@@ -50,6 +50,8 @@ pub struct KafkaShipper {
     pool: Arc<BufferPool>,
     topic: TopicTemplate,
     ledger: Option<usize>,
+    /// Topic of events.
+    events: String,
     properties: ClientConfig,
     largest_message: usize,
     largest_pause: Duration,
@@ -95,6 +97,7 @@ impl KafkaShipper {
             pool,
             topic: config.topic.clone(),
             ledger: None,
+            events: config.events_topic.clone(),
             properties,
             largest_message: largest.unwrap_or(1_000_000),
             largest_pause: Duration::from_millis(config.retry_max_ms.into()),
@@ -149,7 +152,7 @@ impl KafkaShipper {
         let constants = self.encoder.encode(&batch, &mut encoded);
         let key = match batch.payload {
             Payload::Line => constants.key.clone(),
-            Payload::Statement => batch.source.id.to_string().into_bytes().into(),
+            Payload::Statement | Payload::Event => batch.source.id.to_string().into_bytes().into(),
         };
         let file = batch.source.id;
         self.pool.give(batch.data, spare_records);
@@ -418,6 +421,7 @@ impl Ship for KafkaShipper {
         self.tend();
         let lane = match (batch.payload, self.ledger) {
             (Payload::Line, _) => self.lane_of(&batch.origin),
+            (Payload::Event, _) => self.lane(self.events.clone()),
             (Payload::Statement, Some(ledger)) => ledger,
             (Payload::Statement, None) => {
                 self.pool.give(batch.data, batch.records);

@@ -372,7 +372,7 @@ impl Decoder {
         let mut extra = None;
         if end - start > self.max {
             let kept = start + whole_characters(&block.data[start..start + self.max]);
-            extra = Some(Box::new(Extra { fragments: Vec::new(), cut: (end - kept) as u64 }));
+            extra = Some(Box::new(Extra { cut: (end - kept) as u64, ..Extra::default() }));
             flags |= Flags::TRUNCATED;
             end = kept;
         }
