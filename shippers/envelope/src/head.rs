@@ -174,7 +174,7 @@ mod tests {
         let piece = |file, start, length| Fragment { file: FileId(file), span: Span::at(start, length) };
         let fragments = vec![piece(6, 5, 10), piece(7, 60_000_000_000_000, 41)];
         let mut record =
-            record(Stream::Stderr, Some(Extra { cut: 17, fragments: fragments.clone(), name: None }));
+            record(Stream::Stderr, Some(Extra { cut: 17, fragments: fragments.clone(), id: None }));
         record.flags = Flags::TRUNCATED | Flags::CRLF;
         let text = written(&record);
         assert_eq!(

@@ -155,7 +155,7 @@ fn what_few_records_have_is_written_for_those() {
         Fragment { file: FileId(1), span: Span::at(900, 100) },
         Fragment { file: FileId(0xabc), span: Span::at(0, 20) },
     ];
-    let extra = Some(Box::new(Extra { fragments, cut: 7, name: None }));
+    let extra = Some(Box::new(Extra { fragments, cut: 7, id: None }));
     let special =
         Record { flags: Flags::TRUNCATED | Flags::CRLF, extra, stream: Stream::None, ..record(0, 20, 0) };
     let batch = batch(Origin::default(), &[(b"a\xffb", special), (b"", record(20, 5, 0))]);

@@ -70,7 +70,7 @@ impl Part {
             time: self.time,
             stream: self.stream,
             flags: if cut > 0 { self.flags | Flags::TRUNCATED } else { self.flags },
-            extra: (cut > 0 || !alone).then(|| Box::new(Extra { fragments, cut, name: None })),
+            extra: (cut > 0 || !alone).then(|| Box::new(Extra { fragments, cut, id: None })),
         });
     }
 }

@@ -1,0 +1,270 @@
+//! One API server: found, and asked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, Request, Response, StatusCode, header};
+use kube::client::Body;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use parking_lot::Mutex;
+use taffrail_record::{Ask, AskError, Family, Kind, Samples};
+
+use crate::lines::whole;
+use crate::{ApiConfig, ApiError, ErrorKind};
+
+/// How long a connection, and an answer's first byte, may take.
+const CONNECT: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER: Duration = Duration::from_secs(60);
+
+/// The largest answer that is taken: a page of 500 of anything sane.
+pub(crate) const LARGEST: usize = 64 << 20;
+
+/// Says who asks in the server's audit log and metrics.
+const AGENT: &str = concat!("taffrail/", env!("CARGO_PKG_VERSION"));
+
+/// The API server, and who we are to it. Clones share everything.
+#[derive(Clone)]
+pub struct Server {
+    config: ApiConfig,
+    client: Arc<Mutex<Client>>,
+    counters: Arc<Counters>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Finds the server that `config` or this pod's service account names. Sends nothing yet. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotConfigured`], when none is named or what is named cannot be read.
+    pub async fn open(config: &ApiConfig, counters: Arc<Counters>) -> Result<Self, ApiError> {
+        let client = client(config).await?;
+        Ok(Server { config: config.clone(), client: Arc::new(Mutex::new(client)), counters })
+    }
+
+    /// Reads credentials and authorities anew, from where they were read at first.
+    ///
+    /// # Errors
+    /// As [`Server::open`]; the old ones stay.
+    pub async fn renew(&self) -> Result<(), ApiError> {
+        let fresh = client(&self.config).await?;
+        *self.client.lock() = fresh;
+        Ok(())
+    }
+
+    /// The body of what is at `path` (with its query).
+    ///
+    /// # Errors
+    /// [`ApiError`], whatever it is.
+    pub async fn get(&self, resource: &'static str, path: &str) -> Result<Vec<u8>, ApiError> {
+        self.request(Method::GET, resource, path, None).await
+    }
+
+    /// Sends `body` and returns what the server says to it. Asks once more with fresh credentials when it does not know us.
+    ///
+    /// # Errors
+    /// [`ApiError`], whatever it is; [`ErrorKind::Conflict`] when a resourceVersion in the body is no longer the object's.
+    pub async fn request(
+        &self,
+        method: Method,
+        resource: &'static str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Vec<u8>, ApiError> {
+        let what = format!("{method} {path}");
+        let sending = async {
+            let answer = self.send(&method, resource, path, body).await?;
+            whole(answer.into_body(), LARGEST).await.map_err(|why| {
+                let kind = ErrorKind::Unreachable(why);
+                self.counters.failed(verb(&method), resource, &kind);
+                ApiError::new(&what, kind)
+            })
+        };
+        match tokio::time::timeout(ANSWER, sending).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let kind = ErrorKind::Silent(ANSWER);
+                self.counters.failed(verb(&method), resource, &kind);
+                Err(ApiError::new(what, kind))
+            }
+        }
+    }
+
+    /// An answer whose body is still to come.
+    pub(crate) async fn send(
+        &self,
+        method: &Method,
+        resource: &'static str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Response<Body>, ApiError> {
+        match self.send_once(method, resource, path, body).await {
+            Err(error) if matches!(error.kind, ErrorKind::Unauthorized(_)) => {
+                self.renew().await?;
+                self.send_once(method, resource, path, body).await
+            }
+            other => other,
+        }
+    }
+
+    async fn send_once(
+        &self,
+        method: &Method,
+        resource: &'static str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> Result<Response<Body>, ApiError> {
+        let what = || format!("{method} {path}");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::USER_AGENT, AGENT)
+            .body(Body::from(body.map(|body| body.to_string().into_bytes()).unwrap_or_default()))
+            .map_err(|error| ApiError::new(what(), ErrorKind::NotConfigured(error.to_string())))?;
+        let client = self.client.lock().clone();
+        let answered = match client.send(request).await {
+            Ok(answer) if answer.status().is_success() => Ok(answer),
+            Ok(answer) => Err(refusal(what(), answer).await),
+            Err(error) => Err(ApiError::new(what(), failure(&error))),
+        };
+        match &answered {
+            Ok(_) => self.counters.count(verb(method), resource, "ok"),
+            Err(error) => self.counters.failed(verb(method), resource, &error.kind),
+        }
+        answered
+    }
+}
+
+async fn client(config: &ApiConfig) -> Result<Client, ApiError> {
+    let failed = |why: String| ApiError::new("finding the API server", ErrorKind::NotConfigured(why));
+    let mut found = match &config.kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).map_err(|error| failed(chain(&error)))?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| failed(format!("{}: {}", path.display(), chain(&error))))?
+        }
+        None => Config::incluster().map_err(|error| failed(chain(&error)))?,
+    };
+    found.connect_timeout = Some(CONNECT);
+    // A watch may be silent for longer; who follows looks after it.
+    found.read_timeout = None;
+    // How often to try is said by who asks.
+    found.default_retry = false;
+    found.disable_compression = true;
+    Client::try_from(found).map_err(|error| failed(chain(&error)))
+}
+
+async fn refusal(what: String, answer: Response<Body>) -> ApiError {
+    const MOST: usize = 1 << 20;
+    let (parts, body) = answer.into_parts();
+    let body = whole(body, MOST).await.unwrap_or_default();
+    ApiError::of_answer(what, parts.status, retry_after(&parts.headers, parts.status), &body)
+}
+
+fn retry_after(headers: &http::HeaderMap, status: StatusCode) -> Option<Duration> {
+    if status != StatusCode::TOO_MANY_REQUESTS && !status.is_server_error() {
+        return None;
+    }
+    let seconds: u64 = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds.min(600)))
+}
+
+fn failure(error: &kube::Error) -> ErrorKind {
+    match error {
+        kube::Error::Auth(error) => ErrorKind::Unauthorized(chain(error)),
+        other => ErrorKind::Unreachable(chain(other)),
+    }
+}
+
+fn verb(method: &Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "get",
+        "POST" => "create",
+        "PUT" => "update",
+        "PATCH" => "patch",
+        "DELETE" => "delete",
+        _ => "other",
+    }
+}
+
+/// An error with all its causes, each said once.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        if !text.contains(&said) {
+            let _ = write!(text, ": {said}");
+        }
+        next = cause.source();
+    }
+    text
+}
+
+/// How often the API server was asked for what, and what came of it.
+#[derive(Debug, Default)]
+pub struct Counters(Mutex<BTreeMap<[&'static str; 3], u64>>);
+
+static FAMILIES: [Family; 1] = [Family {
+    name: "taffrail_api_requests_total",
+    kind: Kind::Counter,
+    help: "Requests to the API server of the cluster by verb, resource and outcome; a watch counts when it begins and, with \
+           another outcome than ok, when it breaks.",
+    labels: &["verb", "resource", "outcome"],
+}];
+
+impl Counters {
+    /// Of no requests yet.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    pub(crate) fn count(&self, verb: &'static str, resource: &'static str, outcome: &'static str) {
+        *self.0.lock().entry([verb, resource, outcome]).or_default() += 1;
+    }
+
+    pub(crate) fn failed(&self, verb: &'static str, resource: &'static str, kind: &ErrorKind) {
+        self.count(verb, resource, kind.label());
+    }
+
+    /// How many requests there were in all.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.lock().values().sum()
+    }
+}
+
+impl Server {
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+impl Ask for Counters {
+    fn name(&self) -> &'static str {
+        "api"
+    }
+
+    fn families(&self) -> &'static [Family] {
+        &FAMILIES
+    }
+
+    fn ask(&self, samples: &mut dyn Samples) -> Result<(), AskError> {
+        samples.family(&FAMILIES[0]);
+        for (labels, count) in self.0.lock().iter() {
+            samples.sample(labels, *count as f64);
+        }
+        Ok(())
+    }
+}
