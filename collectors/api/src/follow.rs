@@ -30,13 +30,45 @@ pub struct Resource {
     pub path: String,
     /// Only what fits it: `spec.nodeName=a`.
     pub field_selector: Option<String>,
-    /// Whether the server has it in its cache: lists may then come from there, bookmarks come every minute, and a watch that
-    /// says nothing for longer is dead.
+    /// Whether the server has it in its cache: lists may then come from there, and bookmarks come.
     pub cached: bool,
     /// Objects in a page.
     pub page: u32,
     /// How long a watch lasts, in seconds; up to half of it more, at random.
     pub watch: u64,
+    /// How long without a word before a watch is taken for dead.
+    pub silence: Duration,
+}
+
+impl Resource {
+    /// One that the server keeps in its cache, as it does all but events. Bookmarks come every minute.
+    #[must_use]
+    pub fn cached(name: &'static str, path: impl Into<String>) -> Self {
+        let silence = Duration::from_secs(150);
+        Resource {
+            name,
+            path: path.into(),
+            field_selector: None,
+            cached: true,
+            page: 500,
+            watch: 300,
+            silence,
+        }
+    }
+
+    /// One that the server reads from its store each time. No bookmarks: only the end of a short watch tells that the
+    /// connection lives.
+    #[must_use]
+    pub fn uncached(name: &'static str, path: impl Into<String>) -> Self {
+        let (watch, silence) = (60, Duration::from_secs(105));
+        Resource { cached: false, watch, silence, ..Resource::cached(name, path) }
+    }
+
+    /// Only objects whose fields fit.
+    #[must_use]
+    pub fn only(self, selector: impl Into<String>) -> Self {
+        Resource { field_selector: Some(selector.into()), ..self }
+    }
 }
 
 /// Who is told. Calls come from one task, in the server's order.
@@ -54,12 +86,6 @@ pub trait Listener: Send {
     /// Everything up to this version was told.
     fn reached(&mut self, _version: &str) {}
 }
-
-/// How long without a word before a watch of something cached is taken for dead; bookmarks come every minute.
-const SILENCE: Duration = Duration::from_secs(150);
-
-/// How much later than it said a watch may end.
-const LATE: Duration = Duration::from_secs(15);
 
 /// A watch that ends sooner than this was not worth its request: the next one waits.
 const SHORT: Duration = Duration::from_secs(1);
@@ -266,7 +292,7 @@ impl Follower<'_> {
         let answer = timeout(ANSWER, self.server.send(&Method::GET, name, &path, None))
             .await
             .map_err(|_| broke(ErrorKind::Silent(ANSWER)))??;
-        let silence = self.silence();
+        let silence = self.resource.silence;
         let mut lines = Lines::new(answer.into_body());
         let mut listing = version.is_none();
         if !listing {
@@ -320,11 +346,6 @@ impl Follower<'_> {
         let kind = ErrorKind::of(status.code, status.message);
         self.server.counters().failed("watch", self.resource.name, &kind);
         ApiError { what: what.to_owned(), kind, retry_after }
-    }
-
-    fn silence(&self) -> Duration {
-        let longest = Duration::from_secs(self.resource.watch * 3 / 2) + LATE;
-        if self.resource.cached { longest.min(SILENCE) } else { longest }
     }
 }
 
