@@ -83,6 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         name: config.node_name(),
         cluster: config.node.cluster.clone(),
         fields: config.node.fields.0.clone(),
+        ..Node::default()
     });
     let shared = Shared {
         ledger: Ledger::new(),

@@ -51,13 +51,14 @@ fn batch(line: impl Fn(usize) -> Vec<u8>) -> Batch {
 
 fn origin() -> Origin {
     Origin {
-        node: Arc::new(Node { name: "node-1".into(), cluster: "prod".into(), fields: Vec::new() }),
+        node: Arc::new(Node { name: "node-1".into(), cluster: "prod".into(), ..Node::default() }),
         input: Input::Kubernetes,
         pod: Some(Pod {
             namespace: "shop".into(),
             name: "web-7d9f8b6c5-x2x4z".into(),
             uid: "0a1b2c3d-1111-2222-3333-444455556666".into(),
             labels: [("app".to_owned(), "web".to_owned())].into(),
+            ..Pod::default()
         }),
         container: Some(Container {
             name: "web".into(),

@@ -42,7 +42,7 @@ fn pod(info: &ContainerInfo) -> Option<Pod> {
         namespace: label(POD_NAMESPACE)?,
         name: label(POD_NAME)?,
         uid: label(POD_UID).unwrap_or_default(),
-        labels: BTreeMap::new(),
+        ..Pod::default()
     })
 }
 

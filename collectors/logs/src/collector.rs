@@ -12,7 +12,7 @@ use taffrail_checkpoint::Store;
 use taffrail_record::{Ask, Collector, Context, Node};
 
 use crate::config::LogsConfig;
-use crate::find::Handed;
+use crate::find::{Handed, PodTeller};
 use crate::follow::{Counters, Keeper, Pace, Rhythm};
 use crate::run::Run;
 
@@ -57,6 +57,7 @@ pub struct LogsCollector {
     pub(crate) pace: Pace,
     pub(crate) most_open: usize,
     pub(crate) own: Arc<[PathBuf]>,
+    pub(crate) teller: Option<Arc<dyn PodTeller>>,
     pub(crate) counters: Arc<Counters>,
 }
 
@@ -83,6 +84,7 @@ impl LogsCollector {
             pace: Pace::default(),
             most_open: most_open(),
             own: Arc::default(),
+            teller: None,
             counters: Counters::new(),
         }
     }
@@ -110,6 +112,14 @@ impl LogsCollector {
         self
     }
 
+    /// With somebody who knows more of pods than their paths tell. The first records of a pod wait for it, up to
+    /// `logs.kubernetes.metadata_wait_ms`.
+    #[must_use]
+    pub fn with_teller(mut self, teller: Option<Arc<dyn PodTeller>>) -> Self {
+        self.teller = teller;
+        self
+    }
+
     /// One for another life, with the same store and the same counters.
     #[must_use]
     pub fn again(&self) -> Self {
@@ -123,6 +133,7 @@ impl LogsCollector {
             pace: self.pace,
             most_open: self.most_open,
             own: Arc::clone(&self.own),
+            teller: self.teller.clone(),
             counters: Arc::clone(&self.counters),
         }
     }

@@ -63,6 +63,10 @@ pub struct KubernetesLogs {
     pub root: PathBuf,
     /// The directory of links whose names tell container ids.
     pub links: PathBuf,
+    /// How long the first records of a pod wait until the cluster has told of it, in milliseconds, where the API server
+    /// is asked (`kubernetes.api`). Then they go with what the path tells, and `kubernetes.metadata: missing`. Its files are
+    /// held open meanwhile. Default 5000.
+    pub metadata_wait_ms: u64,
     /// Further directories that log files may be links into (Docker below kubelet keeps them there). A link
     /// that leads anywhere else is refused.
     pub link_targets: Vec<PathBuf>,
@@ -74,6 +78,7 @@ impl Default for KubernetesLogs {
             enabled: true,
             root: PathBuf::from("/var/log/pods"),
             links: PathBuf::from("/var/log/containers"),
+            metadata_wait_ms: 5000,
             link_targets: vec![PathBuf::from("/var/lib/docker/containers")],
         }
     }

@@ -60,7 +60,7 @@ pub use budget::{Budget, Charge};
 pub use collect::{Beat, Collector, Context, Outlet, OutletClosed, Stop};
 pub use gathered::{Gathered, Sample};
 pub use ledger::{Account, Balance, Count, Ledger, LossReason};
-pub use origin::{Container, Input, Node, Origin, Pod};
+pub use origin::{Container, Input, Node, Origin, Pod, Told, ToldState};
 pub use receipt::Receipt;
 pub use ship::{Ship, ShipStatus};
 pub use source::{FileId, Source, Span};

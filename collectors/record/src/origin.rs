@@ -10,6 +10,8 @@ pub struct Node {
     pub name: String,
     /// Cluster name (`orchestrator.cluster.name`); empty when not configured.
     pub cluster: String,
+    /// What no other cluster has: the UID of its namespace `kube-system` (`orchestrator.cluster.id`); empty when unknown.
+    pub cluster_id: String,
     /// Static fields by dotted name, such as `service.environment` or `labels.idc`, in the order configured.
     pub fields: Vec<(String, String)>,
 }
@@ -41,6 +43,39 @@ pub struct Pod {
     pub uid: String,
     /// Labels, by their own names (dots not yet replaced).
     pub labels: BTreeMap<String, String>,
+    /// What the cluster says of it; none where nobody is asked.
+    pub told: Option<Told>,
+}
+
+/// What the cluster says of a pod, beyond its path and its labels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Told {
+    /// How much that is.
+    pub state: ToldState,
+    /// Annotations, by their own names.
+    pub annotations: BTreeMap<String, String>,
+    /// Its address.
+    pub ip: String,
+    /// Who made it, nearest first: kind and name, such as `ReplicaSet` and `Deployment`.
+    pub owners: Vec<(String, String)>,
+    /// The controller that it once had and has no more, as `Kind/name`: somebody changed its labels. Empty for others.
+    pub detached_from: String,
+    /// UID of its namespace.
+    pub namespace_uid: String,
+    /// Labels of its namespace, by their own names.
+    pub namespace_labels: BTreeMap<String, String>,
+    /// Fields that are fed by labels, by dotted name: `service.name`.
+    pub fields: Vec<(String, String)>,
+}
+
+/// How much the cluster has told of a pod.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ToldState {
+    /// Everything.
+    #[default]
+    Whole,
+    /// Nothing in time: only its path is known. Records say so.
+    Nothing,
 }
 
 /// A container as far as it is known.

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use taffrail_record::{Container, Input, Node, Origin, Pod, Source};
+use taffrail_record::{Container, Input, Origin, Pod, Source, Told, ToldState};
 
 use crate::EnvelopeConfig;
 
@@ -139,18 +139,26 @@ fn tree(full: bool, origin: &Origin, source: &Source) -> Map<String, Value> {
     }
     put("orchestrator.cluster.name", &origin.node.cluster);
     if full {
+        put("orchestrator.cluster.id", &origin.node.cluster_id);
+    }
+    if full {
         put("ecs.version", ECS_VERSION);
         put("agent.type", "taffrail");
         put("agent.name", &origin.node.name);
         put("agent.version", env!("CARGO_PKG_VERSION"));
     }
     if let Some(pod) = &origin.pod {
-        insert_labels(&mut tree, "kubernetes", &pod.labels);
+        insert_labels(&mut tree, "kubernetes", "labels", &pod.labels);
+        if let Some(told) = &pod.told {
+            insert_labels(&mut tree, "kubernetes", "annotations", &told.annotations);
+            insert_labels(&mut tree, "kubernetes", "namespace_labels", &told.namespace_labels);
+            insert_fields(&mut tree, &told.fields);
+        }
     }
     if let Some(container) = origin.container.as_ref().filter(|_| full) {
-        insert_labels(&mut tree, "container", &container.labels);
+        insert_labels(&mut tree, "container", "labels", &container.labels);
     }
-    insert_fields(&mut tree, &origin.node);
+    insert_fields(&mut tree, &origin.node.fields);
     tree
 }
 
@@ -170,6 +178,24 @@ fn put_pod(put: &mut impl FnMut(&str, &str), pod: &Pod, origin: &Origin) {
     put("kubernetes.pod.name", &pod.name);
     put("kubernetes.pod.uid", &pod.uid);
     put("kubernetes.container.name", origin.container.as_ref().map_or("", |c| c.name.as_str()));
+    if let Some(told) = &pod.told {
+        put_told(put, told);
+    }
+}
+
+fn put_told(put: &mut impl FnMut(&str, &str), told: &Told) {
+    put("kubernetes.pod.ip", &told.ip);
+    put("kubernetes.namespace_uid", &told.namespace_uid);
+    for (kind, name) in &told.owners {
+        // A kind is CamelCase; whatever else an owner reference says would make fields of its own.
+        if kind.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+            put(&format!("kubernetes.{}.name", kind.to_ascii_lowercase()), name);
+        }
+    }
+    put("kubernetes.detached_from", &told.detached_from);
+    if told.state == ToldState::Nothing {
+        put("kubernetes.metadata", "missing");
+    }
 }
 
 fn input_type(input: Input) -> &'static str {
@@ -187,6 +213,7 @@ fn input_type(input: Input) -> &'static str {
 fn insert_labels<'a>(
     tree: &mut Map<String, Value>,
     of: &str,
+    field: &str,
     labels: impl IntoIterator<Item = (&'a String, &'a String)>,
 ) {
     let labels: Map<String, Value> = labels
@@ -198,13 +225,13 @@ fn insert_labels<'a>(
     }
     let parent = tree.entry(of).or_insert_with(|| Value::Object(Map::new()));
     if let Value::Object(parent) = parent {
-        parent.insert("labels".to_owned(), Value::Object(labels));
+        parent.insert(field.to_owned(), Value::Object(labels));
     }
 }
 
-/// The user's fields. Those that [`check_field`] refuses would displace what the record itself says: left out.
-fn insert_fields(tree: &mut Map<String, Value>, node: &Node) {
-    for (name, value) in node.fields.iter().filter(|(name, _)| check_field(name).is_ok()) {
+/// Fields that somebody has named. Those that [`check_field`] refuses would displace what the record itself says: left out.
+fn insert_fields(tree: &mut Map<String, Value>, fields: &[(String, String)]) {
+    for (name, value) in fields.iter().filter(|(name, _)| check_field(name).is_ok()) {
         insert(tree, name, value);
     }
 }

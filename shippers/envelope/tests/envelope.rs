@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use taffrail_envelope::{Encoded, Encoder, Encoding, EnvelopeConfig, Fields, locate_json, locate_raw};
 use taffrail_record::{
     Batch, Container, Extra, FileId, Flags, Fragment, Input, Ledger, Node, Origin, Payload, Pod, Receipt,
-    Record, Source, Span, Stream,
+    Record, Source, Span, Stream, Told, ToldState,
 };
 
 fn batch(origin: Origin, bodies: &[(&[u8], Record)]) -> Batch {
@@ -79,6 +79,7 @@ fn pod_origin() -> Origin {
                 ("host.name.x".into(), "never".into()),
                 ("kubernetes.pod".into(), "never".into()),
             ],
+            ..Node::default()
         }),
         input: Input::Kubernetes,
         pod: Some(Pod {
@@ -86,6 +87,7 @@ fn pod_origin() -> Origin {
             name: "web-0".into(),
             uid: "u-1".into(),
             labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+            ..Pod::default()
         }),
         container: Some(Container {
             name: "web".into(),
@@ -131,6 +133,46 @@ fn a_pod_s_record_has_the_fields_that_filebeat_writes() {
             "labels": {"idc": "fra"},
         })]
     );
+}
+
+#[test]
+fn what_the_cluster_says_of_a_pod_has_the_names_that_filebeat_gives_it() {
+    let own =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let told = Told {
+        annotations: own(&[("team.io/owner", "checkout")]),
+        ip: "10.1.2.3".into(),
+        owners: vec![
+            ("ReplicaSet".into(), "web-7d9".into()),
+            ("Deployment".into(), "web".into()),
+            ("x.y".into(), "never".into()),
+        ],
+        namespace_uid: "n-1".into(),
+        namespace_labels: own(&[("env", "live")]).into_iter().collect(),
+        fields: vec![("service.name".into(), "shop".into()), ("message".into(), "never".into())],
+        ..Told::default()
+    };
+    let mut origin = pod_origin();
+    origin.node = Arc::new(Node { cluster_id: "c-1".into(), ..Node::default() });
+    origin.pod.as_mut().expect("a pod").told = Some(told);
+    let value =
+        &values(&encode(EnvelopeConfig::default(), &batch(origin.clone(), &[(b"x", record(0, 1, 0))])))[0];
+    assert_eq!(
+        value["kubernetes"],
+        json!({
+            "namespace": "shop", "pod": {"name": "web-0", "uid": "u-1", "ip": "10.1.2.3"}, "container": {"name": "web"},
+            "namespace_uid": "n-1", "replicaset": {"name": "web-7d9"}, "deployment": {"name": "web"},
+            "labels": {"app": "web", "app_kubernetes_io/name": "shop"},
+            "annotations": {"team_io/owner": "checkout"}, "namespace_labels": {"env": "live"},
+        })
+    );
+    assert_eq!(value["orchestrator"], json!({"cluster": {"id": "c-1"}}));
+    assert_eq!(value["service"], json!({"name": "shop"}));
+    assert_eq!(value["message"], json!("x"));
+
+    origin.pod.as_mut().expect("a pod").told = Some(Told { state: ToldState::Nothing, ..Told::default() });
+    let value = &values(&encode(EnvelopeConfig::default(), &batch(origin, &[(b"x", record(0, 1, 0))])))[0];
+    assert_eq!(value["kubernetes"]["metadata"], json!("missing"));
 }
 
 #[test]

@@ -274,7 +274,7 @@ mod tests {
 
     fn origin(namespace: &str, label: &str) -> Origin {
         Origin {
-            node: Arc::new(Node { name: "n1".into(), cluster: "prod/eu".into(), fields: Vec::new() }),
+            node: Arc::new(Node { name: "n1".into(), cluster: "prod/eu".into(), ..Node::default() }),
             pod: Some(Pod {
                 namespace: namespace.into(),
                 name: "p".into(),

@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use taffrail_record::{Container, Input, Node, Origin, Pod};
+use taffrail_record::{Container, Input, Node, Origin, Pod, Told, ToldState};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{Naming, RefusedDirectory, Target, settled};
+use super::{Naming, PodTeller, RefusedDirectory, Target, settled};
 use crate::config::{KubernetesLogs, Start};
 use crate::decode::Format;
 
@@ -30,6 +30,8 @@ pub struct Kubernetes {
     links: Option<SystemTime>,
     /// The number of the last scan.
     round: u32,
+    /// Who knows more of pods than their paths tell.
+    teller: Option<Arc<dyn PodTeller>>,
 }
 
 /// A pod's directory as it was last listed.
@@ -62,6 +64,8 @@ pub struct Found {
     pub directories: Vec<Arc<Path>>,
     /// New lanes whose container id kubelet has yet to tell.
     pub unnamed: HashSet<Arc<str>>,
+    /// New lanes of whose pod the cluster has yet to tell.
+    pub untold: HashSet<Arc<str>>,
     /// Directories that could not be looked into, and why.
     pub refused: Vec<(PathBuf, RefusedDirectory)>,
 }
@@ -72,7 +76,23 @@ impl Kubernetes {
     pub fn new(config: KubernetesLogs, node: Arc<Node>) -> Self {
         let within = std::iter::once(&config.root).chain(&config.link_targets).cloned().collect();
         let (pods, reported) = (HashMap::new(), [false; 2]);
-        Kubernetes { config, node, within, pods, reported, links: None, round: 0 }
+        Kubernetes { config, node, within, pods, reported, links: None, round: 0, teller: None }
+    }
+
+    /// With somebody who knows more of pods than their paths tell.
+    #[must_use]
+    pub fn with_teller(self, teller: Option<Arc<dyn PodTeller>>) -> Self {
+        Kubernetes { teller, ..self }
+    }
+
+    /// What the cluster says now of whom an origin of this finder names; none when it says nothing, or nothing new.
+    #[must_use]
+    pub fn told_anew(&self, origin: &Origin) -> Option<Arc<Origin>> {
+        let (teller, pod, container) =
+            (self.teller.as_ref()?, origin.pod.as_ref()?, origin.container.as_ref()?);
+        let (pod, container) = teller.complete(pod, container)?;
+        let new = Origin { pod: Some(pod), container: Some(container), ..origin.clone() };
+        (new != *origin).then(|| Arc::new(new))
     }
 
     /// Looks through the root. Directories that vanish meanwhile are gone; names that are not pods' are left out.
@@ -144,11 +164,14 @@ impl Kubernetes {
         for container in names {
             let known = before.iter().find(|c| c.name == container).map(|c| c.id);
             let id = links.id(&pod, &container);
-            let hash = id.as_ref().map_or(known.unwrap_or(0), |id| xxh3_64(id.as_bytes()).max(1));
+            let hash = id.as_deref().map_or(known.unwrap_or(0), hash);
             if known != Some(hash) {
-                let target = self.target(&pod, &directory.join(&*container), id.unwrap_or_default());
+                let (target, whole) = self.target(&pod, &directory.join(&*container), id.unwrap_or_default());
                 if hash == 0 && links.are_there() {
                     found.unnamed.insert(target.key.clone());
+                }
+                if !whole && known.is_none() {
+                    found.untold.insert(target.key.clone());
                 }
                 found.targets.push(target);
             }
@@ -160,23 +183,44 @@ impl Kubernetes {
         self.pods.insert(name.into(), PodDirectory { settled: now, containers, round: self.round });
     }
 
-    fn target(&self, pod: &Pod, directory: &Path, id: String) -> Target {
+    /// A lane, and whether all that can be told of its pod is told.
+    fn target(&self, pod: &Pod, directory: &Path, id: String) -> (Target, bool) {
         let name = directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        Target {
+        let container = Container { name, id, ..Container::default() };
+        let (pod, container, told) = self.complete(pod, container);
+        let target = Target {
             key: key(directory),
             origin: Arc::new(Origin {
                 node: Arc::clone(&self.node),
                 input: Input::Kubernetes,
-                pod: Some(pod.clone()),
-                container: Some(Container { name, id, ..Container::default() }),
+                pod: Some(pod),
+                container: Some(container),
             }),
             format: Format::Container,
             directory: directory.into(),
             naming: Naming::Kubernetes,
             within: Some(Arc::clone(&self.within)),
             start: Start::Beginning,
+        };
+        (target, told)
+    }
+
+    /// What the cluster says of them; where it says nothing, that it does.
+    fn complete(&self, pod: &Pod, container: Container) -> (Pod, Container, bool) {
+        let Some(teller) = &self.teller else { return (pod.clone(), container, true) };
+        match teller.complete(pod, &container) {
+            Some((pod, container)) => (pod, container, true),
+            None => {
+                let told = Some(Told { state: ToldState::Nothing, ..Told::default() });
+                (Pod { told, ..pod.clone() }, container, false)
+            }
         }
     }
+}
+
+/// Of a container's id; never 0.
+fn hash(id: &str) -> u64 {
+    xxh3_64(id.as_bytes()).max(1)
 }
 
 fn key(directory: &Path) -> Arc<str> {

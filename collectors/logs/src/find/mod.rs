@@ -7,6 +7,7 @@ mod globs;
 mod kubernetes;
 mod listings;
 mod naming;
+mod telling;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,6 +23,8 @@ pub(crate) use kubernetes::parse_pod as pod_of;
 pub(crate) use listings::Listings;
 pub(crate) use naming::rotated_from;
 pub use naming::{Candidate, Naming};
+pub(crate) use telling::waking;
+pub use telling::{Changed, PodTeller};
 
 use crate::config::Start;
 use crate::decode::Format;

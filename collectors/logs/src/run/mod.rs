@@ -15,7 +15,7 @@ use taffrail_record::{Context, Node, OutletClosed};
 use crate::collector::{LogsCollector, Settings};
 use crate::config::LogsConfig;
 use crate::decode::Now;
-use crate::find::{Globs, Handed, Kubernetes, Listings};
+use crate::find::{Globs, Handed, Kubernetes, Listings, PodTeller, waking};
 use crate::follow::{
     Claims, Counters, FileState, Happened, Keeper, Lane, Pace, Quotas, Schedule, Step, Tools, Watch,
 };
@@ -103,6 +103,10 @@ pub(crate) struct Run<'a> {
     unwatched: Vec<Arc<Path>>,
     /// Lanes whose container id is not known yet.
     unnamed: HashSet<Arc<str>>,
+    /// Lanes of whose pod the cluster has not told yet.
+    untold: HashSet<Arc<str>>,
+    teller: Option<Arc<dyn PodTeller>>,
+    teller_version: u64,
     schedule: Schedule,
     watch: Watch,
     scan_at: Instant,
@@ -141,6 +145,9 @@ impl<'a> Run<'a> {
         }
         let watch = Watch::new(Arc::clone(&collector.counters));
         collector.handed.wakes(watch.waker());
+        if let Some(teller) = &collector.teller {
+            teller.wakes(waking(watch.waker()));
+        }
         let mut run = Run {
             settings: &collector.settings,
             settings_version,
@@ -170,6 +177,9 @@ impl<'a> Run<'a> {
             finding_globs: HashSet::new(),
             unwatched: Vec::new(),
             unnamed: HashSet::new(),
+            untold: HashSet::new(),
+            teller: collector.teller.clone(),
+            teller_version: 0,
             schedule: Schedule::new(now, tick),
             watch,
             scan_at: now,
@@ -200,7 +210,9 @@ impl<'a> Run<'a> {
         let now = Instant::now();
         let (config, node) = (Arc::clone(&self.gear.config), &self.node);
         self.schedule.set_tick(Duration::from_millis(config.poll_interval_ms));
-        let finder = || Kubernetes::new(config.kubernetes.clone(), Arc::clone(node));
+        let teller = &self.teller;
+        let finder =
+            || Kubernetes::new(config.kubernetes.clone(), Arc::clone(node)).with_teller(teller.clone());
         self.kubernetes = config.kubernetes.enabled.then(finder);
         self.kubernetes_anew = true;
         self.globs =
@@ -316,6 +328,7 @@ impl<'a> Run<'a> {
     fn turn(&mut self, id: usize) -> Result<(), OutletClosed> {
         let now = Instant::now();
         let crowded_out = self.is_short_of_descriptors();
+        let patience = Duration::from_millis(self.gear.config.kubernetes.metadata_wait_ms);
         let Some(slot) = self.slots.awake_mut(id) else { return Ok(()) };
         if crowded_out && !slot.lane.looked {
             self.schedule.at(id, now + DESCRIPTOR_WAIT);
@@ -330,8 +343,10 @@ impl<'a> Run<'a> {
             // What is held back, too, is known to be there.
             slot.lane.measure(tools.keeper);
         }
-        let named = now.saturating_duration_since(slot.added_at) > NAME_PATIENCE;
-        if !named && self.unnamed.contains(&slot.lane.target.key) {
+        let (age, key) = (now.saturating_duration_since(slot.added_at), &slot.lane.target.key);
+        if (age <= NAME_PATIENCE && self.unnamed.contains(key))
+            || (age <= patience && self.untold.contains(key))
+        {
             self.schedule.at(id, now + NAP / 10);
             return Ok(());
         }

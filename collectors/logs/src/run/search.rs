@@ -20,6 +20,8 @@ const UNWATCHED_SCAN: Duration = Duration::from_secs(2);
 const SCAN_GAP: Duration = Duration::from_millis(100);
 /// A scan is made no sooner than after so many times what the last one took.
 const SCAN_SHARE: u32 = 20;
+/// How the keys of kubelet's lanes begin.
+const KUBERNETES: &str = "kubernetes:";
 /// How many lanes of the last life are buried at once.
 const BURIED: usize = 64;
 
@@ -38,6 +40,7 @@ impl Run<'_> {
             let targets = self.handed.targets();
             self.take_in_all("docker:", targets);
         }
+        self.hear_of_pods();
         if now >= self.scan_at {
             self.scan(now);
         }
@@ -45,6 +48,30 @@ impl Run<'_> {
             self.scan_globs(now);
         }
         self.bury_orphans();
+    }
+
+    /// What the cluster says of pods goes on the records that are read from now on.
+    fn hear_of_pods(&mut self) {
+        let (Some(teller), Some(finder)) = (&self.teller, &self.kubernetes) else { return };
+        let version = teller.version();
+        if version == self.teller_version {
+            return;
+        }
+        let changed = teller.changed_since(self.teller_version);
+        self.teller_version = version;
+        for id in self.slots.of_kind(KUBERNETES) {
+            let Some(seat) = self.slots.get_mut(id) else { continue };
+            let target = seat.target_mut();
+            if !target.origin.pod.as_ref().is_some_and(|pod| changed.has(&pod.uid)) {
+                continue;
+            }
+            if let Some(origin) = finder.told_anew(&target.origin) {
+                target.origin = origin;
+                if self.untold.remove(&target.key) {
+                    self.schedule.ready(id);
+                }
+            }
+        }
     }
 
     fn scan(&mut self, now: Instant) {
@@ -57,10 +84,12 @@ impl Run<'_> {
         let told = found.targets.iter().filter(|target| !found.unnamed.contains(&target.key));
         told.for_each(|target| {
             self.unnamed.remove(&target.key);
+            self.untold.remove(&target.key);
         });
         self.unnamed.extend(found.unnamed);
+        self.untold.extend(found.untold);
         if std::mem::take(&mut self.kubernetes_anew) {
-            self.take_in_all("kubernetes:", found.targets);
+            self.take_in_all(KUBERNETES, found.targets);
         } else {
             found.targets.into_iter().for_each(|target| {
                 self.take_in(target);
