@@ -8,6 +8,7 @@ pub mod components;
 pub mod config;
 pub mod cri;
 pub mod http;
+pub mod kubernetes;
 pub mod ledger_metrics;
 pub mod ledger_report;
 pub mod logging;

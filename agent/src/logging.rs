@@ -19,7 +19,7 @@ static LEVEL: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 /// # Errors
 /// When the level cannot be read; a configuration that was loaded has a good one.
 pub fn start(config: &LogConfig) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&config.level)?;
+    let filter = EnvFilter::try_new(with_quiet(&config.level))?;
     if let Some(handle) = LEVEL.get() {
         // Fails only when there is no subscriber any more, and then there is nothing to log to.
         let _ = handle.reload(filter);
@@ -31,6 +31,11 @@ pub fn start(config: &LogConfig) -> Result<(), ParseError> {
         let _ = LEVEL.set(handle);
     }
     Ok(())
+}
+
+/// The client of the API server logs each failure as an error of its own; what matters of it is said by who asked.
+fn with_quiet(level: &str) -> String {
+    if level.contains("kube") { level.to_owned() } else { format!("{level},kube_client=off,tower=off") }
 }
 
 fn layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>

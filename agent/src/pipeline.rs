@@ -23,7 +23,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use taffrail_cgroup::Names;
 use taffrail_checkpoint::Store;
-use taffrail_logs::find::Handed;
+use taffrail_logs::find::{Handed, PodTeller};
 use taffrail_logs::{LogsCollector, Rhythm, Settings};
 use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Ledger, Node, Outlet, Stop};
 
@@ -95,6 +95,7 @@ impl Pipeline {
         config: &Config,
         node: &Arc<Node>,
         store: Store,
+        teller: Option<Arc<dyn PodTeller>>,
         shared: &Shared,
     ) -> Result<Pipeline, OutputError> {
         let (outlet, batches) = Outlet::channel(QUEUE);
@@ -110,7 +111,7 @@ impl Pipeline {
         };
 
         let stored = store.metrics();
-        let collector = logs(config, node, store, shared);
+        let collector = logs(config, node, store, shared).with_teller(teller);
         let (settings, counted) = (collector.settings(), collector.metrics());
         let make: Make = Box::new(move || Box::new(collector.again()));
         let (pump, shipper, next) = Pump::start(config, pool, batches, shared)?;

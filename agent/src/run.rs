@@ -12,7 +12,7 @@ use taffrail_cgroup::Names;
 use taffrail_checkpoint::{Options, Recovery, Store};
 use taffrail_logs::LogsConfig;
 use taffrail_logs::config::FileInput;
-use taffrail_logs::find::Handed;
+use taffrail_logs::find::{Handed, PodTeller};
 use taffrail_process::OwnProcess;
 use taffrail_record::{Ask, Budget, Ledger, Node, Stop};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -23,6 +23,7 @@ use crate::components::Components;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::cri;
 use crate::http::{self, Shipper, Surface};
+use crate::kubernetes::Cluster;
 use crate::logging;
 use crate::machine;
 use crate::once::{self, Once};
@@ -79,12 +80,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     // Logs are sensitive: what is written here is no more open than container logs are.
     umask(Mode::from_bits_truncate(0o027));
     let store = open_store(&config)?;
-    let node = Arc::new(Node {
+    let cluster = Cluster::find(&config);
+    let mut node = Node {
         name: config.node_name(),
         cluster: config.node.cluster.clone(),
         fields: config.node.fields.0.clone(),
         ..Node::default()
-    });
+    };
+    if let Some(cluster) = &cluster {
+        cluster.name(&mut node);
+    }
+    let node = Arc::new(node);
     let shared = Shared {
         ledger: Ledger::new(),
         budget: Budget::new(config.pipeline.memory.0),
@@ -96,12 +102,14 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let pipeline = Arc::new(Pipeline::start(&config, &node, store, &shared)?);
+    let teller = cluster.as_ref().map(|cluster| cluster.teller() as Arc<dyn PodTeller>);
+    let pipeline = Arc::new(Pipeline::start(&config, &node, store, teller, &shared)?);
+    let pods = cluster.as_ref().map(|cluster| cluster.start(&node.name, &shared)).transpose()?;
     let (engine, finder) = targets::start(&config, &node, &shared)?;
     let (runtime_names, namer) = cri::start(config.cri.clone(), &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
     let reload = Arc::new(make_reload(args.clone(), &current, &pipeline, web.clone()));
-    let served = serve(&current, &reload, &pipeline, [engine.clone(), runtime_names], &shared, web)?;
+    let served = serve(&current, &reload, &pipeline, [engine.clone(), runtime_names], cluster, &shared, web)?;
     engine.await_first(ENGINE_PATIENCE);
     announce(&current.load(), &engine, served.metrics_url());
 
@@ -112,7 +120,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let pipeline = Arc::clone(&pipeline);
     let ended = std::thread::spawn(move || {
         pipeline.stop();
-        [finder, namer].map(|thread| thread.map(std::thread::JoinHandle::join))
+        [finder, namer, pods].map(|thread| thread.map(std::thread::JoinHandle::join))
     });
     let forced = runtime.block_on(drained(&ended));
     served.stop();
@@ -187,6 +195,7 @@ fn keep_as_started(started: &Config, new: &mut Config) -> Vec<&'static str> {
     let keys = [
         keep("node", &started.node, &mut new.node),
         keep("cri", &started.cri, &mut new.cri),
+        keep("kubernetes", &started.kubernetes, &mut new.kubernetes),
         keep("docker", &started.docker, &mut new.docker),
         keep("state", &started.state, &mut new.state),
         keep("pipeline", &started.pipeline, &mut new.pipeline),
@@ -203,6 +212,7 @@ fn serve(
     reload: &Arc<Reload>,
     pipeline: &Arc<Pipeline>,
     runtimes: [Arc<dyn Ask>; 2],
+    cluster: Option<Arc<Cluster>>,
     shared: &Shared,
     web: Option<Arc<Web>>,
 ) -> anyhow::Result<http::Handle> {
@@ -210,6 +220,7 @@ fn serve(
     let shipper = Arc::clone(&pipeline.shipper);
     let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess)];
     asks.extend(runtimes);
+    asks.extend(cluster.iter().flat_map(Cluster::asks));
     asks.extend(pipeline.asks.iter().cloned());
     let surface = Surface {
         ledger: Arc::clone(&shared.ledger),
@@ -218,7 +229,8 @@ fn serve(
         pages: machine::pages(&config, &shared.names),
         shippers: Box::new(move || {
             let (name, trouble) = shipper.status();
-            vec![Shipper { name: name.to_owned(), trouble }]
+            let shipper = Shipper { name: name.to_owned(), trouble };
+            [shipper].into_iter().chain(cluster.as_ref().map(|cluster| cluster.standing())).collect()
         }),
         components: Arc::clone(&shared.components),
         tap: Arc::clone(&shared.tap),

@@ -3,6 +3,7 @@
 //! Every finding says what was looked at, what is there, and when that stands in the way what to do. Nothing is
 //! changed, but for a file that is written into the state directory and removed again.
 
+mod cluster;
 mod cri;
 mod far;
 mod findings;
@@ -29,7 +30,7 @@ const NAMED: usize = 3;
 pub struct Args {
     #[command(flatten)]
     config: ConfigArg,
-    /// Do not ask the far side (Kafka)
+    /// Ask nobody over the network (Kafka, the API server)
     #[arg(long)]
     offline: bool,
     /// Print the findings as one JSON object
@@ -47,6 +48,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let mut findings = vec![configuration(&args.config)];
     findings.extend(machine(&config, web.as_deref()));
     if !args.offline {
+        findings.extend(cluster::cluster(&config));
         findings.extend(far::output(&config.output));
     }
     let good = findings.iter().all(|finding| finding.status != Status::Bad);

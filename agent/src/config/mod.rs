@@ -8,6 +8,7 @@ mod env;
 mod error;
 mod fields;
 mod guide;
+mod kubernetes;
 mod nearest;
 mod output;
 mod read;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use env::PREFIX;
 pub use error::{ConfigError, Given, Place, Problem};
 pub use fields::Fields;
+pub use kubernetes::{KubernetesConfig, MetadataConfig};
 pub use nearest::nearest;
 pub use output::{Discard, Output};
 pub(crate) use read::Strict;
@@ -57,6 +59,8 @@ pub struct Config {
     pub docker: DockerConfig,
     /// Names of containers and pods from a CRI runtime (containerd, CRI-O), for metrics.
     pub cri: CriConfig,
+    /// The cluster that this node belongs to.
+    pub kubernetes: KubernetesConfig,
     /// Where records go.
     pub output: Output,
     /// How records are written.

@@ -33,6 +33,7 @@ fn invalid(key: impl Into<String>, remedy: impl Into<String>) -> Invalid {
 pub(super) fn validate(config: &Config) -> Vec<Invalid> {
     let mut found = Vec::new();
     found.extend(node(config));
+    found.extend(metadata(config));
     found.extend(bounds(config));
     found.extend(paths(config));
     found.extend(log_level(&config.log.level));
@@ -69,6 +70,32 @@ fn node(config: &Config) -> Vec<Invalid> {
 fn overlap(a: &str, b: &str) -> bool {
     let (short, long) = if a.len() <= b.len() { (a, b) } else { (b, a) };
     long.strip_prefix(short).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
+fn metadata(config: &Config) -> Vec<Invalid> {
+    let metadata = &config.kubernetes.metadata;
+    let lists = [
+        ("labels", &metadata.labels),
+        ("annotations", &metadata.annotations),
+        ("namespace_labels", &metadata.namespace_labels),
+    ];
+    let mut found = Vec::new();
+    for (key, list) in lists {
+        let bad = list.iter().find(|entry| entry.matches('*').count() > 1);
+        found.extend(bad.map(|entry| {
+            let remedy = format!("`{entry}` has more than one `*`; write a key, `begin*`, `*end` or `*`");
+            invalid(format!("kubernetes.metadata.{key}"), remedy)
+        }));
+    }
+    let refused = |name: &String| check_field(name).err().map(|error| (name.clone(), error));
+    found.extend(
+        metadata
+            .fields
+            .keys()
+            .find_map(refused)
+            .map(|(name, error)| invalid(format!("kubernetes.metadata.fields.{name}"), error.to_string())),
+    );
+    found
 }
 
 fn bounds(config: &Config) -> Vec<Invalid> {
@@ -165,6 +192,8 @@ fn paths(config: &Config) -> Vec<Invalid> {
     found.extend(config.state.directory.as_deref().and_then(|path| not_absolute("state.directory", path)));
     found.extend(not_absolute("docker.socket", config.docker.path()));
     found.extend(config.cri.paths().iter().find_map(|path| not_absolute("cri.socket", path)));
+    let kubeconfig = config.kubernetes.api.kubeconfig.as_deref();
+    found.extend(kubeconfig.and_then(|path| not_absolute("kubernetes.api.kubeconfig", path)));
     found.extend(config.tap.socket.as_deref().and_then(|path| not_absolute("tap.socket", path)));
     found.extend(config.http.web_config.as_deref().and_then(|path| not_absolute("http.web_config", path)));
     let socket = config.tap_socket();

@@ -25,6 +25,7 @@ use crate::components::Components;
 use crate::config::{Config, Discard, FileConfig, KafkaConfig, Output};
 use crate::cri;
 use crate::http::REQUEST_FAMILIES;
+use crate::kubernetes::Cluster;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::machine;
 use crate::metrics::{NOT_SWITCHED_BACK, known_differences};
@@ -135,6 +136,7 @@ fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
         Engine::new(&DockerConfig::default()),
         cri::Runtime::new(&CriConfig::default()),
     ];
+    asks.extend(Cluster::of_nothing().asks());
     asks.extend(machine::pages(&Config::default(), &Names::new()).into_iter().flat_map(|page| page.asks));
     asks.extend(sources(&scratch.0)?);
     asks.extend(shippers(&scratch.0)?);

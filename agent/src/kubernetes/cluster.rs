@@ -1,0 +1,141 @@
+//! Which cluster this is, and where in the world this node stands: asked once at the start, remembered for a start at
+//! which nobody answers.
+
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use taffrail_api::{ApiError, Server};
+
+/// How long the start waits to be told.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was found out about the cluster and this node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct Facts {
+    /// The UID of the namespace `kube-system`.
+    pub(super) cluster_id: String,
+    /// The cluster's name, where whoever built the cluster wrote it on its nodes.
+    pub(super) cluster_name: String,
+    /// `cloud.region`.
+    pub(super) region: String,
+    /// `cloud.availability_zone`.
+    pub(super) zone: String,
+}
+
+/// Labels and annotations in which those who build clusters leave the cluster's name on its nodes.
+const NAMES: [&str; 5] = [
+    "cluster.x-k8s.io/cluster-name",
+    "alpha.eksctl.io/cluster-name",
+    "kubernetes.azure.com/cluster",
+    "kops.k8s.io/cluster",
+    "topology.taffrail.io/cluster",
+];
+const REGIONS: [&str; 2] = ["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"];
+const ZONES: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Object {
+    metadata: Metadata,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Metadata {
+    uid: String,
+    labels: Option<serde_json::Map<String, serde_json::Value>>,
+    annotations: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+impl Metadata {
+    fn first(&self, names: &[&str]) -> String {
+        let of = |name: &&str| {
+            let maps = [&self.labels, &self.annotations];
+            maps.into_iter().flatten().find_map(|map| map.get(*name)?.as_str().map(str::to_owned))
+        };
+        names.iter().find_map(of).unwrap_or_default()
+    }
+}
+
+impl Facts {
+    /// What the server says; each fact that it does not say stays as it was.
+    async fn ask(&mut self, server: &Server, node: &str) -> Result<(), ApiError> {
+        let cluster = server.get("namespaces", "/api/v1/namespaces/kube-system").await?;
+        let cluster: Object = serde_json::from_slice(&cluster).unwrap_or_default();
+        self.cluster_id = cluster.metadata.uid;
+        let node = server.get("nodes", &format!("/api/v1/nodes/{node}")).await?;
+        let node: Object = serde_json::from_slice(&node).unwrap_or_default();
+        self.cluster_name = node.metadata.first(&NAMES);
+        self.region = node.metadata.first(&REGIONS);
+        self.zone = node.metadata.first(&ZONES);
+        Ok(())
+    }
+
+    /// Asks the server, but not for long; falls back on what was found the last time.
+    pub(super) async fn find(server: &Server, node: &str, kept: &Path) -> Facts {
+        let mut facts = Facts::read(kept).unwrap_or_default();
+        let before = facts.clone();
+        let why = match tokio::time::timeout(PATIENCE, facts.ask(server, node)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{error}; {}", error.kind.remedy())),
+            Err(_) => Some(format!("the API server does not answer within {} s", PATIENCE.as_secs())),
+        };
+        if let Some(why) = why {
+            let known = !before.cluster_id.is_empty();
+            tracing::warn!(
+                why,
+                known,
+                "the cluster was not asked which it is; what was known before is used until the next start"
+            );
+        }
+        if facts != before
+            && let Err(error) = facts.write(kept)
+        {
+            tracing::warn!(path = %kept.display(), %error, "what is known of the cluster is not remembered");
+        }
+        facts
+    }
+
+    fn read(path: &Path) -> Option<Facts> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    fn write(&self, path: &Path) -> std::io::Result<()> {
+        let aside = path.with_extension("tmp");
+        let mut file = File::create(&aside)?;
+        file.write_all(serde_json::to_string(self).unwrap_or_default().as_bytes())?;
+        file.sync_all()?;
+        fs::rename(aside, path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_remembered_and_a_damaged_memory_is_none() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("cluster.json");
+        let facts = Facts { cluster_id: "c-1".into(), zone: "a".into(), ..Facts::default() };
+        facts.write(&path).expect("written");
+        assert_eq!(Facts::read(&path), Some(facts));
+        File::create(&path).and_then(|mut file| file.write_all(b"{")).expect("damaged");
+        assert_eq!(Facts::read(&path), None);
+    }
+
+    #[test]
+    fn the_first_name_that_is_there_counts_label_or_annotation() {
+        let node: Object = serde_json::from_value(serde_json::json!({"metadata": {
+            "labels": {"topology.kubernetes.io/zone": "z", "kubernetes.azure.com/cluster": "later"},
+            "annotations": {"cluster.x-k8s.io/cluster-name": "first"},
+        }}))
+        .expect("a node");
+        assert_eq!((node.metadata.first(&NAMES), node.metadata.first(&ZONES)), ("first".into(), "z".into()));
+        assert_eq!(node.metadata.first(&REGIONS), "");
+    }
+}

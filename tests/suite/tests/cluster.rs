@@ -1,0 +1,160 @@
+//! The agent beside a real API server: records say whose they are, whatever happens to the server.
+
+mod support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use support::{Agent, until};
+use taffrail_parts::node::{IMAGE, NAME, Node, NodeOptions, pod};
+
+/// An agent that reads the node's pods, asks the API server that `kubeconfig` names, and writes files.
+fn agent(node: &Node, kubeconfig: &Path, logs: &str) -> Result<Agent> {
+    Agent::new(&format!(
+        "node: {{name: '{NAME}', cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\n\
+         logs: {{kubernetes: {{root: {}, links: {}{logs}}}}}\n\
+         kubernetes: {{api: {{kubeconfig: {}}}, metadata: {{annotations: ['team.io/*']}}}}\n",
+        node.pod_logs().display(),
+        node.container_logs().display(),
+        kubeconfig.display(),
+    ))
+}
+
+/// A kubeconfig of a server that is not there.
+const NOBODY: &str = "apiVersion: v1
+kind: Config
+current-context: a
+clusters: [{name: a, cluster: {server: 'https://127.0.0.1:9'}}]
+users: [{name: a, user: {token: x}}]
+contexts: [{name: a, context: {cluster: a, user: a}}]
+";
+
+/// Every record that the agent has written.
+fn records(agent: &Agent) -> Result<Vec<Value>> {
+    let folder = agent.directory().join("state/records");
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    files.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("logs-")));
+    files.sort();
+    let mut records = Vec::new();
+    for file in files {
+        for line in BufReader::new(fs::File::open(file)?).lines() {
+            // The last line of an open file may be half written.
+            records.extend(serde_json::from_str::<Value>(&line?));
+        }
+    }
+    Ok(records)
+}
+
+/// The first record with this message, waited for.
+fn record(agent: &Agent, message: &str) -> Result<Value> {
+    let mut found = Value::Null;
+    until(&format!("a record that says {message:?}"), || {
+        found = records(agent)?.into_iter().find(|record| record["message"] == message).unwrap_or_default();
+        Ok(!found.is_null())
+    })?;
+    Ok(found)
+}
+
+fn deployment(name: &str, script: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {
+                "metadata": {
+                    "labels": {"app": name, "app.kubernetes.io/version": "1.2"},
+                    "annotations": {"team.io/owner": "checkout", "other": "not asked for"},
+                },
+                "spec": {
+                    "hostNetwork": true, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+                    "containers": [{"name": "main", "image": IMAGE, "command": ["sh", "-c", script]}],
+                },
+            },
+        },
+    })
+}
+
+fn metadata(node: &Node, kind: &str, name: &str, path: &str) -> Result<String> {
+    node.output(&["get", kind, name, "-o", &format!("jsonpath={{{path}}}")])
+}
+
+#[test]
+fn records_say_whose_they_are_as_the_cluster_says_it() -> Result<()> {
+    let node = Node::start(NodeOptions { controllers: true, ..NodeOptions::default() })?;
+    node.output(&["label", "namespace", "default", "env=live"])?;
+    node.output(&[
+        "label",
+        "node",
+        NAME,
+        "topology.kubernetes.io/zone=ams1-a",
+        "topology.kubernetes.io/region=ams1",
+    ])?;
+    let mut agent = agent(&node, &node.kubeconfig(), "")?;
+    agent.start()?;
+
+    node.apply(&deployment("cart", "i=0; while true; do i=$((i+1)); echo line $i; sleep 1; done"))?;
+    let first = record(&agent, "line 1")?;
+    let kubernetes = &first["kubernetes"];
+    let pod = kubernetes["pod"]["name"].as_str().context("no pod")?.to_owned();
+    ensure!(kubernetes["deployment"]["name"] == "cart", "{first:#}");
+    ensure!(
+        pod.starts_with(kubernetes["replicaset"]["name"].as_str().context("no replicaset")?),
+        "{first:#}"
+    );
+    ensure!(kubernetes["labels"]["app"] == "cart", "{first:#}");
+    ensure!(kubernetes["annotations"] == json!({"team_io/owner": "checkout"}), "{first:#}");
+    ensure!(kubernetes["pod"]["uid"] == metadata(&node, "pod", &pod, ".metadata.uid")?, "{first:#}");
+    ensure!(first["service"]["name"] == "cart" && first["service"]["version"] == "1.2", "{first:#}");
+    ensure!(
+        first["container"]["image"]["name"].as_str().is_some_and(|image| image.contains("busybox")),
+        "{first:#}"
+    );
+    ensure!(first["container"]["runtime"] == "containerd", "{first:#}");
+    ensure!(
+        first["orchestrator"]["cluster"]
+            == json!({"name": "fleet", "id": metadata(&node, "namespace", "kube-system", ".metadata.uid")?}),
+        "{first:#}"
+    );
+    ensure!(first["cloud"] == json!({"region": "ams1", "availability_zone": "ams1-a"}), "{first:#}");
+    until("the namespace's labels on the records", || {
+        let last = records(&agent)?.pop().unwrap_or_default();
+        Ok(last["kubernetes"]["namespace_labels"]["env"] == "live"
+            && last["service"]["environment"] == "live")
+    })?;
+
+    // Somebody takes the pod out of its Deployment, to look at it: it is still read, and says so.
+    node.output(&["label", "--overwrite", "pod", &pod, "app=cart-debug"])?;
+    until("a record of the detached pod", || {
+        let records = records(&agent)?;
+        let detached = records.iter().rev().find(|r| r["kubernetes"]["pod"]["name"] == pod.as_str());
+        let kubernetes = detached.map(|record| record["kubernetes"].clone()).unwrap_or_default();
+        Ok(kubernetes["labels"]["app"] == "cart-debug"
+            && kubernetes["detached_from"].as_str().is_some_and(|from| from.starts_with("ReplicaSet/cart-"))
+            && kubernetes["deployment"].is_null())
+    })?;
+    ensure!(agent.metric("taffrail_pods_stale_seconds")? == Some(0.0), "{}", agent.metrics()?);
+    agent.stop()
+}
+
+#[test]
+fn without_an_api_server_records_go_after_a_while_and_say_what_is_missing() -> Result<()> {
+    let node = Node::start(NodeOptions::default())?;
+    let folder = tempfile::tempdir()?;
+    let kubeconfig = folder.path().join("config");
+    support::put(&kubeconfig, NOBODY.as_bytes())?;
+    let mut agent = agent(&node, &kubeconfig, ", metadata_wait_ms: 1000")?;
+    agent.start()?;
+    node.apply(&pod("talker", "echo ahoy"))?;
+    let record = record(&agent, "ahoy")?;
+    ensure!(record["kubernetes"]["metadata"] == "missing", "{record:#}");
+    ensure!(record["kubernetes"]["pod"]["name"] == "talker", "{record:#}");
+    let readiness = agent.page("/readyz").err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(readiness.contains("the API server cannot be reached"), "{readiness}");
+    agent.stop()
+}
