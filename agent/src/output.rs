@@ -1,4 +1,4 @@
-//! The one list of shippers: from the configuration's `output` to something that ships.
+//! The one list of shippers: from the configuration to something that ships.
 
 use std::sync::Arc;
 
@@ -16,6 +16,26 @@ pub struct Made {
     /// Its counters.
     pub metrics: Arc<dyn Ask>,
 }
+
+/// A way to the far side: what goes it, and how its shipper is made.
+pub struct Way {
+    /// The name of its thread.
+    pub(crate) thread: &'static str,
+    /// The shipper's name.
+    pub(crate) name: fn(&Config) -> &'static str,
+    /// Makes the shipper.
+    pub(crate) make: fn(&Config, &Arc<BufferPool>) -> Result<Made, OutputError>,
+    /// Whether two configurations ask for different shippers.
+    pub(crate) differs: fn(&Config, &Config) -> bool,
+}
+
+/// The way of everything that has none of its own: `output`.
+pub static OUTPUT: Way = Way {
+    thread: "pump",
+    name: |config| config.output.name(),
+    make: make_shipper,
+    differs: |one, other| one.output != other.output || one.envelope != other.envelope,
+};
 
 /// Why the pipeline cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -29,7 +29,7 @@ use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Ledger, Node, Outl
 
 use crate::components::Components;
 use crate::config::{Config, Output};
-use crate::output::OutputError;
+use crate::output::{OUTPUT, OutputError};
 use crate::pump::{self, Current, Pump};
 use crate::supervise::{Make, Patience, supervise};
 use crate::tap::TapHub;
@@ -114,7 +114,7 @@ impl Pipeline {
         let collector = logs(config, node, store, shared).with_teller(teller);
         let (settings, counted) = (collector.settings(), collector.metrics());
         let make: Make = Box::new(move || Box::new(collector.again()));
-        let (pump, shipper, next) = Pump::start(config, pool, batches, shared)?;
+        let (pump, shipper, next) = Pump::start(&OUTPUT, config, pool, batches, shared)?;
         let patience =
             Patience { end: config.pipeline.drain_timeout.0 + Duration::from_secs(5), ..Patience::default() };
         let logs = supervise("logs", make, context, Arc::clone(&shared.components), patience)?;

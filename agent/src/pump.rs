@@ -1,4 +1,4 @@
-//! Between the collectors and the one shipper: every batch passes the tap here and is handed over in order.
+//! Between collectors and their shipper: every batch passes the tap here and is handed over in order.
 //!
 //! Guarantee: whatever happens to a shipper (it panics, its settings change), the batches it had not settled are
 //! read again and none is skipped.
@@ -15,7 +15,7 @@ use taffrail_record::{Ask, AskError, Batch, BufferPool, Family, Samples, Ship, S
 
 use crate::components::{Cause, State};
 use crate::config::Config;
-use crate::output::{Made, OutputError, make_shipper};
+use crate::output::{Made, OutputError, Way};
 use crate::pipeline::Shared;
 use crate::supervise::panic_message;
 
@@ -80,6 +80,7 @@ impl Ask for Current {
 
 /// The thread that feeds the shipper.
 pub struct Pump {
+    way: &'static Way,
     batches: Receiver<Batch>,
     config: Config,
     pool: Arc<BufferPool>,
@@ -101,15 +102,17 @@ enum Done {
 impl Pump {
     /// Makes the shipper and starts feeding it.
     pub(crate) fn start(
+        way: &'static Way,
         config: &Config,
         pool: Arc<BufferPool>,
         batches: Receiver<Batch>,
         shared: &Shared,
     ) -> Result<(JoinHandle<()>, Arc<Current>, Next), OutputError> {
-        let made = make_shipper(config, &pool)?;
+        let made = (way.make)(config, &pool)?;
         let current = Arc::new(Current(ArcSwap::from_pointee(Current::of(&made))));
         let next = Next::default();
         let pump = Pump {
+            way,
             batches,
             config: config.clone(),
             pool,
@@ -118,7 +121,7 @@ impl Pump {
             next: next.clone(),
             told: None,
         };
-        let thread = thread::Builder::new().name("pump".to_owned()).spawn(move || pump.run(made))?;
+        let thread = thread::Builder::new().name(way.thread.to_owned()).spawn(move || pump.run(made))?;
         Ok((thread, current, next))
     }
 
@@ -160,10 +163,10 @@ impl Pump {
             if let Some(config) = self.next.0.lock().take() {
                 self.config = config;
             }
-            match make_shipper(&self.config, &self.pool) {
+            match (self.way.make)(&self.config, &self.pool) {
                 Ok(made) => return Some(made),
                 Err(error) => {
-                    let name = self.config.output.name();
+                    let name = (self.way.name)(&self.config);
                     tracing::error!(shipper = name, %error, "the output cannot be started; reading waits");
                     self.shared.components.fail(name, Cause::Error, error.to_string());
                 }
@@ -203,7 +206,7 @@ impl Pump {
     fn output_changed(&self) -> bool {
         let mut next = self.next.0.lock();
         let Some(config) = next.as_ref() else { return false };
-        let changed = config.output != self.config.output || config.envelope != self.config.envelope;
+        let changed = (self.way.differs)(config, &self.config);
         if !changed {
             *next = None;
         }

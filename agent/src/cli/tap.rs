@@ -31,6 +31,9 @@ pub(super) struct Args {
     /// Container, or a pattern with `*`
     #[arg(short, long)]
     container: Option<String>,
+    /// Only pods (or containers without one) with these labels: app=web,tier in (front, back),!canary
+    #[arg(short = 'l', long, value_name = "LABELS")]
+    selector: Option<String>,
     /// Only records whose message matches this regular expression
     #[arg(short, long, value_name = "REGEX")]
     grep: Option<String>,
@@ -100,6 +103,7 @@ impl Args {
             ("namespace", self.namespace.as_deref()),
             ("pod", self.name.as_deref().or(self.pod.as_deref())),
             ("container", self.container.as_deref()),
+            ("selector", self.selector.as_deref()),
             ("grep", grep.as_deref()),
         ])
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use taffrail_api::ApiConfig;
+use taffrail_api::{ApiConfig, KubeletConfig};
 
 /// The cluster that this node belongs to.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -12,6 +12,8 @@ use taffrail_api::ApiConfig;
 pub struct KubernetesConfig {
     /// The API server. In a pod with a service account it is found by itself.
     pub api: ApiConfig,
+    /// Kubelet, to be asked for the node's pods instead of the API server.
+    pub kubelet: KubeletConfig,
     /// What the cluster says of pods and goes on their records.
     pub metadata: MetadataConfig,
 }

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use taffrail_api::{Counters, ErrorKind, Health, Pause, Resource, Server, follow};
+use taffrail_api::{ApiError, Counters, ErrorKind, Health, Pause, Resource, Server, follow, list};
 use taffrail_pods::{AllowList, PodStore, StoreOptions};
 use taffrail_record::{Ask, AskError, Collector, Context, Family, Kind, Node, Samples};
 use tokio::sync::mpsc;
@@ -76,7 +76,7 @@ impl Cluster {
     #[must_use]
     pub fn find(config: &Config) -> Option<Arc<Cluster>> {
         let kubernetes = &config.kubernetes;
-        if !kubernetes.api.is_wanted() {
+        if !kubernetes.api.is_wanted() && !kubernetes.kubelet.enabled {
             return None;
         }
         let counters = Counters::new();
@@ -103,6 +103,9 @@ impl Cluster {
             return Facts::default();
         };
         let kept = config.state_directory().join("cluster.json");
+        if !config.kubernetes.api.is_wanted() {
+            return Facts::default();
+        }
         runtime.block_on(async {
             match Server::open(&config.kubernetes.api, Arc::clone(counters)).await {
                 Ok(server) => Facts::find(&server, &config.node_name(), &kept).await,
@@ -211,7 +214,6 @@ impl Collector for Follower {
 impl Follower {
     async fn follow(&self) {
         let cluster = &self.cluster;
-        let server = self.open().await;
         let (namespaces, wanted) = mpsc::unbounded_channel();
         let mut feed = Feed {
             store: Arc::clone(&cluster.store),
@@ -220,16 +222,56 @@ impl Follower {
             refused: Arc::clone(&cluster.refused),
             listed: Vec::new(),
         };
-        let pods = Resource::cached("pods", "/api/v1/pods").only(format!("spec.nodeName={}", self.node));
-        let following = follow(&server, &pods, None, &cluster.health, &mut feed);
-        tokio::join!(following, self.look_at_namespaces(&server, wanted));
+        let (api, kubelet) = (&cluster.config.api, &cluster.config.kubelet);
+        let namespaces = async {
+            if api.is_wanted() {
+                let server = self.open(async || Server::open(api, self.counters()).await).await;
+                self.look_at_namespaces(&server, wanted).await;
+            }
+        };
+        if kubelet.enabled {
+            let server = self.open(async || Server::open_kubelet(api, kubelet, self.counters()).await).await;
+            tokio::join!(self.ask_kubelet(&server, &mut feed), namespaces);
+        } else {
+            let server = self.open(async || Server::open(api, self.counters()).await).await;
+            let pods = Resource::cached("pods", "/api/v1/pods").only(format!("spec.nodeName={}", self.node));
+            tokio::join!(follow(&server, &pods, None, &cluster.health, &mut feed), namespaces);
+        }
+    }
+
+    fn counters(&self) -> Arc<Counters> {
+        Arc::clone(&self.cluster.counters)
+    }
+
+    /// Again and again: kubelet has no watch.
+    async fn ask_kubelet(&self, server: &Server, feed: &mut Feed) {
+        let kubelet = &self.cluster.config.kubelet;
+        let interval = Duration::from_secs(kubelet.interval_seconds.max(1));
+        let health = &self.cluster.health;
+        loop {
+            match list(server, "kubelet_pods", "/pods", feed).await {
+                Ok(()) => health.listed(),
+                Err(error) => {
+                    let remedy = match error.kind {
+                        ErrorKind::Forbidden(_) => {
+                            "let the agent's service account get nodes/pods, or nodes/proxy"
+                        }
+                        _ => error.kind.remedy(),
+                    };
+                    if health.trouble(format!("kubelet: {error}; {remedy}")) {
+                        tracing::warn!(%error, remedy, url = kubelet.url, "kubelet does not tell of its pods; what is known stays as it is for now");
+                    }
+                }
+            }
+            tokio::time::sleep(interval).await;
+        }
     }
 
     /// Credentials may appear after the agent did.
-    async fn open(&self) -> Server {
+    async fn open(&self, open: impl AsyncFn() -> Result<Server, ApiError>) -> Server {
         let mut pause = Pause::new(Duration::from_secs(1), Duration::from_secs(60));
         loop {
-            match Server::open(&self.cluster.config.api, Arc::clone(&self.cluster.counters)).await {
+            match open().await {
                 Ok(server) => return server,
                 Err(error) => {
                     self.cluster.health.trouble(format!("{error}; {}", error.kind.remedy()));

@@ -4,6 +4,8 @@ use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};
 use taffrail_record::{Batch, Origin, Record, Source};
 
+use super::selector::{Selector, SelectorError};
+
 /// A filter; what is not set matches everything.
 #[derive(Debug, Clone, Default)]
 pub struct Filter {
@@ -13,6 +15,8 @@ pub struct Filter {
     pub pod: Option<Name>,
     /// The container.
     pub container: Option<Name>,
+    /// What the labels of the pod are, or those of a container without one.
+    pub selector: Option<Selector>,
     /// What the message contains.
     pub grep: Option<Regex>,
 }
@@ -27,16 +31,26 @@ pub struct Wanted {
     pub pod: Option<String>,
     /// Name or pattern of the container.
     pub container: Option<String>,
+    /// Selector of labels, as `kubectl -l` takes it.
+    pub selector: Option<String>,
     /// Regular expression on the message.
     pub grep: Option<String>,
 }
 
 /// A filter that cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("`{pattern}` is not a regular expression: {cause}")]
-pub struct FilterError {
-    pattern: String,
-    cause: regex::Error,
+pub enum FilterError {
+    /// What the message shall match.
+    #[error("`{pattern}` is not a regular expression: {cause}")]
+    Expression {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        cause: regex::Error,
+    },
+    /// What the labels shall be.
+    #[error(transparent)]
+    Selector(#[from] SelectorError),
 }
 
 /// A name: as it stands, with `*` for anything, or the beginning of the name up to a `-`, since that is how
@@ -56,6 +70,14 @@ impl Name {
             return wildcard(self.0.as_bytes(), name.as_bytes());
         }
         name.strip_prefix(self.0.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    }
+}
+
+fn labels_match(selector: &Selector, origin: &Origin) -> bool {
+    match (&origin.pod, &origin.container) {
+        (Some(pod), _) => selector.matches(&pod.labels),
+        (None, Some(container)) => selector.matches(&container.labels),
+        (None, None) => false,
     }
 }
 
@@ -85,19 +107,20 @@ impl Filter {
     /// The filter that is asked for.
     ///
     /// # Errors
-    /// [`FilterError`] when `grep` is not a regular expression.
+    /// [`FilterError`] when `grep` is not a regular expression, or `selector` is none.
     pub fn new(wanted: &Wanted) -> Result<Self, FilterError> {
         let name = |text: &Option<String>| text.as_deref().filter(|text| !text.is_empty()).map(Name::from);
         // A megabyte is plenty for a person's expression and keeps a hostile one from taking the node's memory.
         let regex = |text: &String| RegexBuilder::new(text).size_limit(1 << 20).build();
-        let grep = wanted
-            .grep
-            .as_ref()
-            .map(|text| regex(text).map_err(|cause| FilterError { pattern: text.clone(), cause }));
+        let grep = wanted.grep.as_ref().map(|text| {
+            regex(text).map_err(|cause| FilterError::Expression { pattern: text.clone(), cause })
+        });
+        let selector = wanted.selector.as_ref().filter(|text| !text.is_empty()).map(|text| text.parse());
         Ok(Filter {
             namespace: name(&wanted.namespace),
             pod: name(&wanted.pod),
             container: name(&wanted.container),
+            selector: selector.transpose()?,
             grep: grep.transpose()?,
         })
     }
@@ -105,6 +128,7 @@ impl Filter {
     /// Whether any record of this origin and source may match.
     pub(super) fn wants(&self, origin: &Origin, source: &Source) -> bool {
         self.means(origin.names(), &source.path.to_string_lossy())
+            && self.selector.as_ref().is_none_or(|selector| labels_match(selector, origin))
     }
 
     /// Whether it asks for somebody by name.
@@ -173,6 +197,27 @@ mod tests {
         assert!(!wants("db", ["ns", "web", "db"]));
         assert!(wants("/log/*", ["", "", ""]));
         assert!(!wants("/var/*", ["", "", ""]));
+    }
+
+    #[test]
+    fn labels_are_those_of_the_pod_or_of_a_container_without_one() {
+        let wanted = Wanted { selector: Some("app=web".to_owned()), ..Wanted::default() };
+        let filter = Filter::new(&wanted).expect("valid");
+        let labels = |value: &str| [("app".to_owned(), value.to_owned())].into();
+        for (names, value, wants) in
+            [(["ns", "p", "c"], "web", true), (["ns", "p", "c"], "db", false), (["", "", "c"], "web", true)]
+        {
+            let batch = batch(names, &[]);
+            let mut origin = Origin::clone(&batch.origin);
+            match (&mut origin.pod, &mut origin.container) {
+                (Some(pod), _) => pod.labels = labels(value),
+                (None, Some(container)) => container.labels = labels(value),
+                _ => {}
+            }
+            assert_eq!(filter.wants(&origin, &batch.source), wants, "{names:?} {value}");
+        }
+        let bad = Wanted { selector: Some("a b".to_owned()), ..Wanted::default() };
+        assert!(Filter::new(&bad).expect_err("none").to_string().contains("is no label selector"));
     }
 
     #[test]

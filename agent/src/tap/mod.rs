@@ -6,6 +6,7 @@
 
 mod filter;
 mod render;
+mod selector;
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -29,6 +29,38 @@ pub struct ApiConfig {
     pub kubeconfig: Option<PathBuf>,
 }
 
+/// Kubelet itself, to be asked for its pods where the API server is to be spared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct KubeletConfig {
+    /// Whether kubelet is asked for the pods of this node, instead of the API server. Default false. It is asked again and
+    /// again, so changes are heard of later than from the API server.
+    pub enabled: bool,
+    /// Where kubelet answers. Default `https://127.0.0.1:10250`, with the token or certificate that `kubernetes.api` has,
+    /// which must be allowed to `get` `nodes/pods` (`nodes/proxy` before Kubernetes 1.33); its read-only port is
+    /// `http://127.0.0.1:10255`.
+    pub url: String,
+    /// File with the authorities that sign kubelet's certificate. Default: those of the API server.
+    pub ca_file: Option<PathBuf>,
+    /// Whether to believe kubelet whatever its certificate: many sign it themselves, and then `ca_file` is of no use. Who
+    /// listens at that port of the node could then read the token.
+    pub insecure_skip_verify: bool,
+    /// How often it is asked, in seconds. Default 15.
+    pub interval_seconds: u64,
+}
+
+impl Default for KubeletConfig {
+    fn default() -> Self {
+        KubeletConfig {
+            enabled: false,
+            url: "https://127.0.0.1:10250".to_owned(),
+            ca_file: None,
+            insecure_skip_verify: false,
+            interval_seconds: 15,
+        }
+    }
+}
+
 /// What kubelet puts into every pod.
 const HOST: &str = "KUBERNETES_SERVICE_HOST";
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";

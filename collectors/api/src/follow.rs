@@ -205,6 +205,9 @@ impl Follower<'_> {
             let body = self.server.get(self.resource.name, &path).await?;
             let garbled = |why| ApiError::new(format!("GET {path}"), ErrorKind::Garbled(why));
             let page = page(&body).map_err(garbled)?;
+            if page.metadata.resource_version.is_empty() {
+                return Err(garbled("a list without a resourceVersion".to_owned()));
+            }
             for object in page.items.iter().flatten() {
                 let version = meta(object).map_err(garbled)?.resource_version;
                 self.listener.object(Change::Listed, object.get(), &version);

@@ -24,13 +24,15 @@ impl Health {
         Self::default()
     }
 
-    pub(crate) fn heard(&self) {
+    /// Notes that the server says what it should.
+    pub fn heard(&self) {
         let mut state = self.0.lock();
         state.heard = Some(Instant::now());
         state.trouble = None;
     }
 
-    pub(crate) fn listed(&self) {
+    /// Notes that everything was told.
+    pub fn listed(&self) {
         self.0.lock().listed = true;
         self.heard();
     }

@@ -9,6 +9,7 @@
 //! - It survives a server that is away, that refuses (429 with `Retry-After`, 401 while a token is rotated), and a
 //!   connection that has died without a word. What it cannot do for now it says in its [`Health`], with the remedy.
 //! - Who asks at the same time as thousands of others spreads: every pause has a random part.
+//! - Kubelet can be asked in the same way for what it has ([`Server::open_kubelet`], [`list`]).
 //! - A line or a page that is longer than anything Kubernetes stores is an error, never memory.
 
 mod config;
@@ -16,14 +17,16 @@ mod error;
 mod follow;
 mod health;
 mod lines;
+mod list;
 mod objects;
 mod pause;
 mod server;
 
-pub use config::{ApiConfig, Wanted};
+pub use config::{ApiConfig, KubeletConfig, Wanted};
 pub use error::{ApiError, ErrorKind};
 pub use follow::{Listener, Resource, follow};
 pub use health::Health;
+pub use list::list;
 pub use objects::Change;
 pub use pause::Pause;
 pub use server::{Counters, Server};

@@ -105,9 +105,5 @@ pub(crate) fn meta(object: &RawValue) -> Result<ObjectMeta, String> {
 }
 
 pub(crate) fn page(body: &[u8]) -> Result<Page<'_>, String> {
-    let page: Page = serde_json::from_slice(body).map_err(|error| error.to_string())?;
-    if page.metadata.resource_version.is_empty() {
-        return Err("a list without a resourceVersion".to_owned());
-    }
-    Ok(page)
+    serde_json::from_slice(body).map_err(|error| error.to_string())
 }

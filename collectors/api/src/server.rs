@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
 
 use crate::lines::whole;
-use crate::{ApiConfig, ApiError, ErrorKind};
+use crate::{ApiConfig, ApiError, ErrorKind, KubeletConfig};
 
 /// How long a connection, and an answer's first byte, may take.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -29,6 +29,7 @@ const AGENT: &str = concat!("taffrail/", env!("CARGO_PKG_VERSION"));
 #[derive(Clone)]
 pub struct Server {
     config: ApiConfig,
+    kubelet: Option<KubeletConfig>,
     client: Arc<Mutex<Client>>,
     counters: Arc<Counters>,
 }
@@ -45,8 +46,28 @@ impl Server {
     /// # Errors
     /// [`ErrorKind::NotConfigured`], when none is named or what is named cannot be read.
     pub async fn open(config: &ApiConfig, counters: Arc<Counters>) -> Result<Self, ApiError> {
-        let client = client(config).await?;
-        Ok(Server { config: config.clone(), client: Arc::new(Mutex::new(client)), counters })
+        Self::made(config, None, counters).await
+    }
+
+    /// Kubelet, with the credentials of `config` where there are any. Sends nothing yet. Within a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`Server::open`], and when the authorities cannot be read.
+    pub async fn open_kubelet(
+        config: &ApiConfig,
+        kubelet: &KubeletConfig,
+        counters: Arc<Counters>,
+    ) -> Result<Self, ApiError> {
+        Self::made(config, Some(kubelet.clone()), counters).await
+    }
+
+    async fn made(
+        config: &ApiConfig,
+        kubelet: Option<KubeletConfig>,
+        counters: Arc<Counters>,
+    ) -> Result<Self, ApiError> {
+        let client = client(config, kubelet.as_ref()).await?;
+        Ok(Server { config: config.clone(), kubelet, client: Arc::new(Mutex::new(client)), counters })
     }
 
     /// Reads credentials and authorities anew, from where they were read at first.
@@ -54,7 +75,7 @@ impl Server {
     /// # Errors
     /// As [`Server::open`]; the old ones stay.
     pub async fn renew(&self) -> Result<(), ApiError> {
-        let fresh = client(&self.config).await?;
+        let fresh = client(&self.config, self.kubelet.as_ref()).await?;
         *self.client.lock() = fresh;
         Ok(())
     }
@@ -144,16 +165,14 @@ impl Server {
     }
 }
 
-async fn client(config: &ApiConfig) -> Result<Client, ApiError> {
-    let failed = |why: String| ApiError::new("finding the API server", ErrorKind::NotConfigured(why));
-    let mut found = match &config.kubeconfig {
-        Some(path) => {
-            let read = Kubeconfig::read_from(path).map_err(|error| failed(chain(&error)))?;
-            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-                .await
-                .map_err(|error| failed(format!("{}: {}", path.display(), chain(&error))))?
-        }
-        None => Config::incluster().map_err(|error| failed(chain(&error)))?,
+fn not_configured(why: String) -> ApiError {
+    ApiError::new("finding the API server", ErrorKind::NotConfigured(why))
+}
+
+async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<Client, ApiError> {
+    let mut found = match kubelet {
+        None => api_server(config).await?,
+        Some(kubelet) => at_kubelet(config, kubelet).await?,
     };
     found.connect_timeout = Some(CONNECT);
     // A watch may be silent for longer; who follows looks after it.
@@ -161,7 +180,43 @@ async fn client(config: &ApiConfig) -> Result<Client, ApiError> {
     // How often to try is said by who asks.
     found.default_retry = false;
     found.disable_compression = true;
-    Client::try_from(found).map_err(|error| failed(chain(&error)))
+    Client::try_from(found).map_err(|error| not_configured(chain(&error)))
+}
+
+async fn at_kubelet(config: &ApiConfig, kubelet: &KubeletConfig) -> Result<Config, ApiError> {
+    let url: http::Uri = kubelet
+        .url
+        .parse()
+        .map_err(|error| not_configured(format!("kubernetes.kubelet.url {:?}: {error}", kubelet.url)))?;
+    // The read-only port wants no credentials, and gets none.
+    let mut found = if url.scheme_str() == Some("https") && config.is_wanted() {
+        api_server(config).await?
+    } else {
+        Config::new(url.clone())
+    };
+    found.cluster_url = url;
+    if kubelet.insecure_skip_verify {
+        found.accept_invalid_certs = true;
+        (found.root_cert, found.root_cert_file) = (None, None);
+    } else if let Some(path) = &kubelet.ca_file {
+        std::fs::metadata(path)
+            .map_err(|error| not_configured(format!("cannot read {}: {error}", path.display())))?;
+        (found.root_cert, found.root_cert_file) = (None, Some(path.clone()));
+    }
+    Ok(found)
+}
+
+async fn api_server(config: &ApiConfig) -> Result<Config, ApiError> {
+    let failed = not_configured;
+    match &config.kubeconfig {
+        Some(path) => {
+            let read = Kubeconfig::read_from(path).map_err(|error| failed(chain(&error)))?;
+            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| failed(format!("{}: {}", path.display(), chain(&error))))
+        }
+        None => Config::incluster().map_err(|error| failed(chain(&error))),
+    }
 }
 
 async fn refusal(what: String, answer: Response<Body>) -> ApiError {
