@@ -5,7 +5,8 @@
 //! - A time that the object does not say has no series; there it is that of the year 1.
 //! - Tolerations are shown when that is configured.
 //! - Of several series with the same labels there is one.
-//! - An amount that is too large for a 64-bit integer is the largest of those; there it is 0.
+//! - An amount that is too large for a 64-bit integer is the largest of those; there it is 0. One that is negative, which no
+//!   server accepts, is what it says; there it may be any number.
 //! - `kubectl`'s copy of the whole object is shown when it is named, not because all annotations are.
 
 mod containers;
