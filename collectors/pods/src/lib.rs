@@ -9,25 +9,31 @@
 //! - No object panics it. One that cannot be read is refused with the reason and leaves what was known as it was.
 //! - What was known stays known while the source is away, and the store says that and why it is stale.
 //! - A pod that is gone is still found for a while, marked as gone: its last lines are still being read.
+//! - [`PodSeries`] says of a pod what kube-state-metrics says, series by series; each container's end is counted once.
 //! - Who subscribed either gets every change or is told to look at everything.
 
 mod allow;
 mod amount;
+mod config;
 mod listeners;
 mod namespace;
 mod owner;
 mod pod;
+mod series;
 mod spec;
 mod status;
 mod store;
+mod terminations;
 mod text;
 
 pub use allow::AllowList;
 pub use amount::{Amount, AmountError};
+pub use config::PodsConfig;
 pub use listeners::Change;
 pub use namespace::Namespace;
 pub use owner::{Owner, owners};
 pub use pod::{Meta, OwnerReference, Pod, PodError};
+pub use series::PodSeries;
 pub use spec::{ContainerSpec, Resources, Spec, Toleration, Volume, VolumeClaim};
 pub use spec::{PodResourceClaim, ResourceAmounts};
 pub use status::{

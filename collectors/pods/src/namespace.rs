@@ -35,7 +35,7 @@ impl Namespace {
         let object: Object = serde_json::from_str(&text).map_err(|cause| PodError::Unreadable { cause })?;
         if object.metadata.name.is_empty() {
             let (namespace, name) = (Text::default(), Text::default());
-            return Err(PodError::Nameless { missing: "name", namespace, name });
+            return Err(PodError::Nameless { what: "namespace", missing: "name", namespace, name });
         }
         Ok(object.metadata)
     }

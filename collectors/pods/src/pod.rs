@@ -89,18 +89,20 @@ pub struct OwnerReference {
     pub controller: Option<bool>,
 }
 
-/// Why an object is not a pod that can be known.
+/// Why an object is not one that can be known.
 #[derive(Debug, thiserror::Error)]
 pub enum PodError {
     /// Not JSON, or a field has another type than the API's.
-    #[error("not a pod as the API server writes them: {cause}")]
+    #[error("not an object as the API server writes them: {cause}")]
     Unreadable {
         /// Where and what.
         cause: serde_json::Error,
     },
     /// Nothing to know it by.
-    #[error("a pod without {missing} (namespace {namespace:?}, name {name:?})")]
+    #[error("a {what} without {missing} (namespace {namespace:?}, name {name:?})")]
     Nameless {
+        /// What it should be.
+        what: &'static str,
         /// The field.
         missing: &'static str,
         /// As far as it says.
@@ -131,7 +133,7 @@ impl Pod {
         for (missing, value) in [("namespace", &*meta.namespace), ("name", &meta.name), ("uid", &meta.uid)] {
             if value.is_empty() {
                 let (namespace, name) = (meta.namespace.clone(), meta.name.clone());
-                return Err(PodError::Nameless { missing, namespace, name });
+                return Err(PodError::Nameless { what: "pod", missing, namespace, name });
             }
         }
         Ok(pod)
@@ -177,7 +179,7 @@ mod tests {
         let error = Pod::parse(br#"{"metadata":{"name":"p","namespace":"n"}}"#).expect_err("no uid");
         assert_eq!(error.to_string(), r#"a pod without uid (namespace "n", name "p")"#);
         let error = Pod::parse(br#"{"metadata":7}"#).expect_err("no map");
-        assert!(error.to_string().starts_with("not a pod as the API server writes them: "), "{error}");
+        assert!(error.to_string().starts_with("not an object as the API server writes them: "), "{error}");
     }
 
     #[test]

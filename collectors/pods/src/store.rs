@@ -274,7 +274,6 @@ impl PodStore {
     }
 
     /// Has `observer` told of all there are, and of each change from now on.
-    #[expect(dead_code, reason = "the series of pods are told by it")]
     pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
         let mut observers = self.feeding.lock();
         self.snapshot().iter().for_each(|pod| observer.changed(pod));

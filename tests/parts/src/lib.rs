@@ -7,6 +7,7 @@
 //! | [`Docker`] | the Docker engine of Debian, apart from the machine's own | root |
 //! | [`Node`] | a Kubernetes node: etcd, API server, kubelet, containerd | root, Go |
 //! | [`Cadvisor`] | cAdvisor by itself | root, Go |
+//! | [`KubeStateMetrics`] | what kube-state-metrics says of objects | Go 1.26 |
 //! | [`NodeExporter`] | the node_exporter of Debian | |
 //! | [`Prometheus`] | the Prometheus server of Debian, and promtool | |
 //! | [`Vm`] | a virtual machine with a kernel of its own, which runs a script to its end | x86-64 |
@@ -31,6 +32,7 @@ mod http;
 mod image;
 mod janitor;
 pub mod kafka;
+mod kube_state_metrics;
 pub mod machine;
 pub mod node;
 mod node_exporter;
@@ -47,6 +49,7 @@ pub use docker::Docker;
 pub use exporter::Exporter;
 pub use image::IMAGE;
 pub use kafka::{Kafka, KafkaOptions, Listener, Record};
+pub use kube_state_metrics::KubeStateMetrics;
 pub use node::{Node, NodeOptions};
 pub use node_exporter::{KUBE_PROMETHEUS, NodeExporter};
 pub use prometheus::{Prometheus, Target};
@@ -69,7 +72,7 @@ pub struct Listed {
 /// When there is no folder for the cache, or it cannot be read.
 pub fn kept_by_others() -> anyhow::Result<Vec<String>> {
     let [older, newer] = Kernel::EACH.map(Kernel::entry);
-    cache::folders_but(&[kafka::ENTRY, node::ENTRY, cadvisor::ENTRY, older, newer])
+    cache::folders_but(&[kafka::ENTRY, node::ENTRY, cadvisor::ENTRY, kube_state_metrics::ENTRY, older, newer])
 }
 
 /// All parts, with what is known of them without fetching anything.
@@ -91,6 +94,11 @@ pub fn catalogue() -> Vec<Listed> {
             name: "cadvisor",
             version: format!("cAdvisor {}", cadvisor::version()),
             state: cached(cadvisor::ENTRY.is_ready()),
+        },
+        Listed {
+            name: "kube-state-metrics",
+            version: format!("kube-state-metrics {}", kube_state_metrics::version()),
+            state: cached(kube_state_metrics::ENTRY.is_ready()),
         },
         Listed { name: "docker", version: docker::version(), state: installed("dockerd") },
         Listed {

@@ -13,8 +13,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use taffrail_parts::{
-    Cadvisor, CadvisorOptions, Docker, Kafka, KafkaOptions, Kernel, Listener, Node, NodeExporter,
-    NodeOptions, Prometheus, Target, Vm, cache, docker, node,
+    Cadvisor, CadvisorOptions, Docker, Kafka, KafkaOptions, Kernel, KubeStateMetrics, Listener, Node,
+    NodeExporter, NodeOptions, Prometheus, Target, Vm, cache, docker, node,
 };
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
@@ -69,6 +69,7 @@ enum Name {
     Node,
     NodeExporter,
     Cadvisor,
+    KubeStateMetrics,
     Prometheus,
     Vm,
     All,
@@ -76,10 +77,11 @@ enum Name {
 
 impl Name {
     // An engine before what reads its containers, exporters before the server that scrapes them.
-    const EACH: [Self; 7] = [
+    const EACH: [Self; 8] = [
         Self::NodeExporter,
         Self::Docker,
         Self::Cadvisor,
+        Self::KubeStateMetrics,
         Self::Prometheus,
         Self::Kafka,
         Self::Node,
@@ -92,9 +94,10 @@ impl Name {
         Self::EACH.into_iter().filter(|name| all || names.contains(name)).collect()
     }
 
-    /// Of these, what can be kept running: `all` leaves out the machine that needs a script.
+    /// Of these, what can be kept running: `all` leaves out what needs a script or objects.
     fn kept(names: &[Self]) -> Vec<Self> {
-        Self::chosen(names).into_iter().filter(|name| *name != Self::Vm || names.contains(name)).collect()
+        let goes_on = |name: &Self| !matches!(name, Self::Vm | Self::KubeStateMetrics);
+        Self::chosen(names).into_iter().filter(|name| goes_on(name) || names.contains(name)).collect()
     }
 }
 
@@ -254,6 +257,7 @@ fn start(
             let addresses = node_addresses(&node);
             Ok((Running::Node(node), addresses))
         }
+        Name::KubeStateMetrics => bail!("kube-state-metrics is no part that goes on: tests hand it objects"),
         Name::Vm => bail!("vm is no part that goes on: parts boot runs a script in one"),
         Name::Kafka | Name::All => {
             let kafka = Kafka::start(kafka.clone())?;
@@ -300,6 +304,7 @@ fn fetch(part: Name) -> Result<()> {
         Name::Node => Node::fetch(),
         Name::NodeExporter => NodeExporter::fetch(),
         Name::Cadvisor => Cadvisor::fetch(),
+        Name::KubeStateMetrics => KubeStateMetrics::fetch(),
         Name::Prometheus => Prometheus::fetch(),
         Name::Vm => Vm::fetch(),
     }
@@ -320,12 +325,12 @@ fn boot(kernel: Series, script: &Path, programs: &[PathBuf]) -> Result<()> {
 fn list() -> Result<()> {
     println!("cache: {}", cache::root()?.display());
     for part in taffrail_parts::catalogue() {
-        println!("{:<15}{:<34}{}", part.name, part.version, part.state);
+        println!("{:<20}{:<34}{}", part.name, part.version, part.state);
     }
     // What the benches and CI keep beside the parts, and parts of other pins, which nothing needs any more.
     for folder in taffrail_parts::kept_by_others()? {
         let part = folder.rsplit_once('-').map_or(folder.as_str(), |(part, _)| part);
-        println!("{part:<15}{folder:<34}cached");
+        println!("{part:<20}{folder:<34}cached");
     }
     Ok(())
 }
