@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use taffrail_cgroup::{Containers, KubeletPaths, MachineFacts, Names};
 use taffrail_kernfs::Roots;
+use taffrail_pods::PodSeries;
 use taffrail_process::OwnProcess;
 use taffrail_record::{Family, Kind};
 
@@ -15,6 +16,9 @@ pub const CONTAINERS: &str = "/metrics/cadvisor";
 
 /// Where Prometheus finds what node_exporter told it.
 pub const NODE: &str = "/metrics/node";
+
+/// Where Prometheus finds what kube-state-metrics told it.
+pub const PODS: &str = "/metrics/pods";
 
 /// What node_exporter says of its own scrapes.
 pub(crate) static SAID_OF_NODE: [Family; 2] = [
@@ -32,9 +36,9 @@ pub(crate) static SAID_OF_NODE: [Family; 2] = [
     },
 ];
 
-/// Every page that the configuration asks for. `names` is what containers are called.
+/// Every page that the configuration asks for. `names` is what containers are called, `pods` who tells of pods.
 #[must_use]
-pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
+pub fn pages(config: &Config, names: &Arc<Names>, pods: Option<Arc<PodSeries>>) -> Vec<Page> {
     let roots: Roots = config.metrics.roots();
     let mut pages = Vec::new();
     if config.metrics.containers.enabled {
@@ -61,6 +65,12 @@ pub fn pages(config: &Config, names: &Arc<Names>) -> Vec<Page> {
         asks: taffrail_node::collectors_beside(vec![Arc::new(OwnProcess)], &SAID_OF_NODE, node, &roots),
         said: &SAID_OF_NODE,
     });
+    pages.extend(pods.map(|pods| Page {
+        path: PODS,
+        what: "this node's pods, under the names of kube-state-metrics",
+        asks: vec![pods],
+        said: taffrail_prometheus::FAMILIES,
+    }));
     pages
 }
 
@@ -84,7 +94,7 @@ mod tests {
         let mut config = Config::default();
         config.metrics.containers.enabled = false;
         config.metrics.node.textfile.directories = vec![folder.path().to_owned()];
-        let page = pages(&config, &Names::new()).pop().unwrap();
+        let page = pages(&config, &Names::new(), None).pop().unwrap();
         let scraper = Scraper::new(page.asks, Duration::from_secs(60)).saying(page.said);
         let page = scraper.scrape(|name| ["process", "textfile"].contains(&name)).render(Format::Text);
         assert!(page.contains("\nmine 1\n") && page.contains("\nnode_textfile_scrape_error 1\n"), "{page}");

@@ -104,7 +104,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let signals = runtime.block_on(async { Signals::listen() })?;
     let teller = cluster.as_ref().map(|cluster| cluster.teller() as Arc<dyn PodTeller>);
     let pipeline = Arc::new(Pipeline::start(&config, &node, store, teller, &shared)?);
-    let pods = cluster.as_ref().map(|cluster| cluster.start(&node.name, &shared)).transpose()?;
+    let pods = cluster.as_ref().map(|cluster| cluster.start(&config, &shared)).transpose()?;
     let (engine, finder) = targets::start(&config, &node, &shared)?;
     let (runtime_names, namer) = cri::start(config.cri.clone(), &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
@@ -226,7 +226,7 @@ fn serve(
         ledger: Arc::clone(&shared.ledger),
         budget: Arc::clone(&shared.budget),
         asks,
-        pages: machine::pages(&config, &shared.names),
+        pages: machine::pages(&config, &shared.names, cluster.as_ref().and_then(|c| c.series())),
         shippers: Box::new(move || {
             let (name, trouble) = shipper.status();
             let shipper = Shipper { name: name.to_owned(), trouble };

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use taffrail_cgroup::ContainersConfig;
 use taffrail_kernfs::Roots;
 use taffrail_node::NodeMetricsConfig;
+use taffrail_pods::PodsConfig;
 
 use super::fields::Fields;
 use super::units::{ByteSize, Period};
@@ -117,13 +118,15 @@ pub struct MetricsConfig {
     pub containers: ContainersConfig,
     /// The node itself.
     pub node: NodeMetricsConfig,
+    /// The node's pods, as the cluster tells of them.
+    pub pods: PodsConfig,
 }
 
 impl Default for MetricsConfig {
     fn default() -> Self {
         let Roots { proc: procfs, sys: sysfs, rootfs } = Roots::default();
         let (containers, node) = (ContainersConfig::default(), NodeMetricsConfig::default());
-        MetricsConfig { procfs, sysfs, rootfs, containers, node }
+        MetricsConfig { procfs, sysfs, rootfs, containers, node, pods: PodsConfig::default() }
     }
 }
 

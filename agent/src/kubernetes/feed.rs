@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use taffrail_api::{Change, Listener};
-use taffrail_pods::{Pod, PodStore};
+use taffrail_pods::{Pod, PodSeries, PodStore};
 use tokio::sync::mpsc;
 
 use super::teller::Teller;
@@ -98,4 +98,27 @@ impl Listener for Feed {
         self.store.mark_fresh();
         self.teller.all_changed();
     }
+
+    fn heard(&mut self) {
+        self.store.mark_fresh();
+    }
+
+    fn trouble(&mut self, why: &str) {
+        self.store.mark_stale(why);
+    }
+}
+
+/// Feeds the series of the node itself.
+pub(super) struct NodeFeed(pub(super) Arc<PodSeries>);
+
+impl Listener for NodeFeed {
+    fn object(&mut self, change: Change, object: &str, _version: &str) {
+        if change == Change::Deleted {
+            self.0.remove_node();
+        } else if let Err(error) = self.0.apply_node(object.as_bytes()) {
+            tracing::warn!(%error, "the node's object cannot be understood; the series of it stay as they are");
+        }
+    }
+
+    fn listed(&mut self, _version: &str) {}
 }

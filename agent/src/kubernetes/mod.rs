@@ -10,13 +10,14 @@ mod teller;
 use std::collections::HashMap;
 use std::error::Error;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use taffrail_api::{ApiError, Counters, ErrorKind, Health, Pause, Resource, Server, follow, list};
-use taffrail_pods::{AllowList, PodStore, StoreOptions};
+use taffrail_pods::{AllowList, PodSeries, PodStore, PodsConfig};
 use taffrail_record::{Ask, AskError, Collector, Context, Family, Kind, Node, Samples};
 use tokio::sync::mpsc;
 
@@ -26,7 +27,7 @@ use crate::pipeline::Shared;
 use crate::supervise::{Make, Patience, supervise};
 use crate::targets::until_raised;
 use cluster::Facts;
-use feed::Feed;
+use feed::{Feed, NodeFeed};
 pub use teller::Teller;
 
 /// How often the labels of a namespace are looked at again; each time with a random part, so that nodes spread.
@@ -66,6 +67,8 @@ pub struct Cluster {
     facts: Facts,
     store: Arc<PodStore>,
     teller: Arc<Teller>,
+    /// What `/metrics/pods` says; none when nobody wants it.
+    series: Option<Arc<PodSeries>>,
     health: Health,
     counters: Arc<Counters>,
     refused: Arc<AtomicU64>,
@@ -81,21 +84,34 @@ impl Cluster {
         }
         let counters = Counters::new();
         let facts = Self::facts(config, &counters);
-        Some(Self::new(kubernetes, facts, counters))
+        Some(Self::new(kubernetes, &config.metrics.pods, Some(&config.state_directory()), facts, counters))
     }
 
-    fn new(config: &KubernetesConfig, facts: Facts, counters: Arc<Counters>) -> Arc<Cluster> {
+    fn new(
+        config: &KubernetesConfig,
+        pods: &PodsConfig,
+        state: Option<&Path>,
+        facts: Facts,
+        counters: Arc<Counters>,
+    ) -> Arc<Cluster> {
         let annotations = AllowList::new(&config.metadata.annotations);
         let annotations = annotations.or(&AllowList::new(&[teller::STATIC_UID]));
-        let store = Arc::new(PodStore::new(StoreOptions { annotations, ..StoreOptions::default() }));
+        let store = Arc::new(PodStore::new(pods.store_options(&annotations)));
+        let series = pods.enabled.then(|| Arc::new(PodSeries::new(&store, pods, state)));
         let teller = Teller::new(Arc::clone(&store), &config.metadata);
         let (config, health, refused) = (config.clone(), Health::new(), Arc::default());
-        Arc::new(Cluster { config, facts, store, teller, health, counters, refused })
+        Arc::new(Cluster { config, facts, store, teller, series, health, counters, refused })
     }
 
     /// Of which nothing is known and nobody is asked; for the reference page.
     pub(crate) fn of_nothing() -> Arc<Cluster> {
-        Self::new(&KubernetesConfig::default(), Facts::default(), Counters::new())
+        Self::new(
+            &KubernetesConfig::default(),
+            &PodsConfig::default(),
+            None,
+            Facts::default(),
+            Counters::new(),
+        )
     }
 
     fn facts(config: &Config, counters: &Arc<Counters>) -> Facts {
@@ -137,6 +153,12 @@ impl Cluster {
         Arc::clone(&self.teller)
     }
 
+    /// Who answers on `/metrics/pods`.
+    #[must_use]
+    pub fn series(&self) -> Option<Arc<PodSeries>> {
+        self.series.clone()
+    }
+
     /// Its counters.
     #[must_use]
     pub fn asks(self: &Arc<Self>) -> [Arc<dyn Ask>; 2] {
@@ -153,8 +175,9 @@ impl Cluster {
     ///
     /// # Errors
     /// When the system grants no thread.
-    pub fn start(self: &Arc<Self>, node: &str, shared: &Shared) -> io::Result<JoinHandle<()>> {
-        let follower = Follower { cluster: Arc::clone(self), node: node.to_owned() };
+    pub fn start(self: &Arc<Self>, config: &Config, shared: &Shared) -> io::Result<JoinHandle<()>> {
+        let with_node = config.metrics.pods.node;
+        let follower = Follower { cluster: Arc::clone(self), node: config.node_name(), with_node };
         let make: Make = Box::new(move || Box::new(follower.clone()));
         let context = shared.context_without_records();
         supervise("pods", make, context, Arc::clone(&shared.components), Patience::default())
@@ -191,6 +214,7 @@ impl Ask for Cluster {
 struct Follower {
     cluster: Arc<Cluster>,
     node: String,
+    with_node: bool,
 }
 
 impl Collector for Follower {
@@ -207,7 +231,7 @@ impl Collector for Follower {
                 () = self.follow() => {}
             }
         });
-        Ok(())
+        Ok(self.cluster.series.as_ref().map_or(Ok(()), |series| series.flush())?)
     }
 }
 
@@ -223,20 +247,27 @@ impl Follower {
             listed: Vec::new(),
         };
         let (api, kubelet) = (&cluster.config.api, &cluster.config.kubelet);
-        let namespaces = async {
+        let besides = async {
             if api.is_wanted() {
                 let server = self.open(async || Server::open(api, self.counters()).await).await;
-                self.look_at_namespaces(&server, wanted).await;
+                tokio::join!(self.look_at_namespaces(&server, wanted), self.follow_node(&server));
             }
         };
         if kubelet.enabled {
             let server = self.open(async || Server::open_kubelet(api, kubelet, self.counters()).await).await;
-            tokio::join!(self.ask_kubelet(&server, &mut feed), namespaces);
+            tokio::join!(self.ask_kubelet(&server, &mut feed), besides);
         } else {
             let server = self.open(async || Server::open(api, self.counters()).await).await;
             let pods = Resource::cached("pods", "/api/v1/pods").only(format!("spec.nodeName={}", self.node));
-            tokio::join!(follow(&server, &pods, None, &cluster.health, &mut feed), namespaces);
+            tokio::join!(follow(&server, &pods, None, &cluster.health, &mut feed), besides);
         }
+    }
+
+    /// The node itself, for its series.
+    async fn follow_node(&self, server: &Server) {
+        let (Some(series), true) = (&self.cluster.series, self.with_node) else { return };
+        let node = Resource::cached("nodes", "/api/v1/nodes").only(format!("metadata.name={}", self.node));
+        follow(server, &node, None, &Health::new(), &mut NodeFeed(Arc::clone(series))).await;
     }
 
     fn counters(&self) -> Arc<Counters> {
@@ -247,7 +278,8 @@ impl Follower {
     async fn ask_kubelet(&self, server: &Server, feed: &mut Feed) {
         let kubelet = &self.cluster.config.kubelet;
         let interval = Duration::from_secs(kubelet.interval_seconds.max(1));
-        let health = &self.cluster.health;
+        let cluster = &self.cluster;
+        let health = &cluster.health;
         loop {
             match list(server, "kubelet_pods", "/pods", feed).await {
                 Ok(()) => health.listed(),
@@ -258,6 +290,7 @@ impl Follower {
                         }
                         _ => error.kind.remedy(),
                     };
+                    cluster.store.mark_stale(&error.to_string());
                     if health.trouble(format!("kubelet: {error}; {remedy}")) {
                         tracing::warn!(%error, remedy, url = kubelet.url, "kubelet does not tell of its pods; what is known stays as it is for now");
                     }

@@ -157,7 +157,7 @@ struct Here(Option<Scraper>);
 
 impl Here {
     fn new(config: &Config, what: What, names: &Arc<Names>) -> Here {
-        let pages = machine::pages(config, names);
+        let pages = machine::pages(config, names, None);
         let page = pages.into_iter().find(|page| page.path == what.path());
         let scraper =
             page.map(|page| Scraper::new(page.asks, config.http.collector_timeout.0).saying(page.said));

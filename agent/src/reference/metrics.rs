@@ -136,8 +136,10 @@ fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
         Engine::new(&DockerConfig::default()),
         cri::Runtime::new(&CriConfig::default()),
     ];
-    asks.extend(Cluster::of_nothing().asks());
-    asks.extend(machine::pages(&Config::default(), &Names::new()).into_iter().flat_map(|page| page.asks));
+    let cluster = Cluster::of_nothing();
+    asks.extend(cluster.asks());
+    let pages = machine::pages(&Config::default(), &Names::new(), cluster.series());
+    asks.extend(pages.into_iter().flat_map(|page| page.asks));
     asks.extend(sources(&scratch.0)?);
     asks.extend(shippers(&scratch.0)?);
     let mut all: Vec<(&'static str, &'static [Family])> =

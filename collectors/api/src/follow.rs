@@ -85,6 +85,12 @@ pub trait Listener: Send {
 
     /// Everything up to this version was told.
     fn reached(&mut self, _version: &str) {}
+
+    /// The server is heard: what was told is how it is.
+    fn heard(&mut self) {}
+
+    /// The server is not heard, for this reason: what was told may be out of date.
+    fn trouble(&mut self, _why: &str) {}
 }
 
 /// A watch that ends sooner than this was not worth its request: the next one waits.
@@ -178,6 +184,7 @@ impl Follower<'_> {
             _ => {}
         }
         let remedy = error.kind.remedy();
+        self.listener.trouble(&error.to_string());
         if self.health.trouble(format!("{error}; {remedy}")) {
             tracing::warn!(resource = self.resource.name, %error, remedy, "what is known stays as it is for now");
         }
@@ -193,7 +200,12 @@ impl Follower<'_> {
         if let Some(trouble) = self.health.current_trouble() {
             tracing::info!(resource = self.resource.name, was = trouble, "the API server answers again");
         }
+        self.heard();
+    }
+
+    fn heard(&mut self) {
         self.health.heard();
+        self.listener.heard();
     }
 
     /// Every page of a list.
@@ -333,13 +345,9 @@ impl Follower<'_> {
                 Frame::Bookmark { .. } => {}
                 Frame::Error(status) => return Err(self.ended(&what, status)),
             }
-            self.health_heard(listing);
-        }
-    }
-
-    fn health_heard(&self, listing: bool) {
-        if !listing {
-            self.health.heard();
+            if !listing {
+                self.heard();
+            }
         }
     }
 
