@@ -38,6 +38,7 @@ unsafe impl GlobalAlloc for Counting {
 static COUNTING: Counting = Counting;
 
 const PODS: usize = 100;
+const REPLACED: usize = 20;
 
 /// A large pod of production: three containers and one before them, 30 labels, 40 KB of annotations, messages of 4 KB. All of
 /// it, 75 KB as the API server writes it, is known and told.
@@ -50,8 +51,12 @@ fn numbered(number: usize) -> String {
 
 // One test: another thread's memory would be in the figures.
 #[test]
-fn a_large_pod_costs_less_than_20_kilobytes() {
-    let config = PodsConfig { annotations: vec!["example.com/short".to_owned()], ..PodsConfig::default() };
+fn a_large_pod_costs_less_than_20_kilobytes_and_pods_that_come_and_go_cost_no_more() {
+    let config = PodsConfig {
+        annotations: vec!["example.com/short".to_owned()],
+        most_gone: 2 * REPLACED,
+        ..PodsConfig::default()
+    };
     let store = Arc::new(PodStore::new(config.store_options(&AllowList::default())));
     let series = PodSeries::new(&store, &config, None);
     let pods: Vec<Pod> = (0..PODS).map(|number| store.parse(numbered(number).as_bytes()).unwrap()).collect();
@@ -69,4 +74,15 @@ fn a_large_pod_costs_less_than_20_kilobytes() {
     assert!(gathered.samples().len() > 100 * PODS, "{}", gathered.samples().len());
     // Less could not hold what is asked for: the measurement measures.
     assert!(each > 4_000, "{each} bytes per pod");
+
+    let held = || HELD.load(Ordering::Relaxed);
+    let replace = |round: usize| {
+        let numbers = (0..REPLACED).map(|number| 1000 + round * REPLACED + number);
+        store.replace_all(numbers.map(|number| store.parse(numbered(number).as_bytes()).unwrap()).collect());
+    };
+    (0..10).for_each(replace);
+    let early = held();
+    (10..60).for_each(replace);
+    let grown = held().saturating_sub(early);
+    assert!(grown < early / 50, "{grown} more than {early}");
 }
