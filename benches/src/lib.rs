@@ -8,6 +8,7 @@
 //!   anew; each figure with its goal.
 //! - `cargo bench -p taffrail-benches --bench scrapes`: the agent's pages beside node_exporter and cAdvisor, for crowds of
 //!   cgroups, each figure with its goal; `--bench metrics`: the collector by itself, against the bare system calls.
+//! - `cargo bench -p taffrail-benches --bench pods`: what a pod's change and the page about a node's pods cost.
 //! - `cargo bench -p taffrail-benches --bench decode` and `--bench envelope`: micro-benches.
 //!
 //! Figures are ratios within one run on one machine: the machine's other work changes all of them alike.

@@ -28,7 +28,7 @@ pub struct PodsConfig {
     /// For how long a pod that is gone is still known, in seconds: its last lines are still being read, and its terminations are
     /// still told.
     pub keep_gone_seconds: u64,
-    /// How many pods that are gone are known at most.
+    /// How many pods that are gone are known at most; beyond it the longest gone are forgotten.
     pub most_gone: usize,
 }
 
@@ -42,7 +42,7 @@ impl Default for PodsConfig {
             node_selectors: false,
             node: true,
             keep_gone_seconds: 600,
-            most_gone: 1000,
+            most_gone: 500,
         }
     }
 }

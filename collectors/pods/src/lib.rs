@@ -4,8 +4,8 @@
 //! object ([`PodStore::apply_json`] and its siblings); everybody who wants to know whose a container is asks the store.
 //! It guarantees:
 //!
-//! - A pod costs at most 20 KB, however large its object is: what nobody uses is not kept, messages are cut, annotations
-//!   are kept only when they are asked for by name.
+//! - A large pod of three containers costs less than 20 KB with all that is told of it, however large its object is: what
+//!   nobody uses is not kept, messages are cut, annotations are kept only when they are asked for by name.
 //! - No object panics it. One that cannot be read is refused with the reason and leaves what was known as it was.
 //! - What was known stays known while the source is away, and the store says that and why it is stale.
 //! - A pod that is gone is still found for a while, marked as gone: its last lines are still being read.

@@ -74,7 +74,7 @@ impl PodSeries {
             with_node: config.node,
             pods: Mutex::default(),
             node: Mutex::default(),
-            terminations: Terminations::new(keep, state.map(|folder| folder.join(FILE))),
+            terminations: Terminations::new(keep, config.most_gone, state.map(|folder| folder.join(FILE))),
         });
         store.observe(Arc::clone(&told) as Arc<dyn Observer>);
         PodSeries { store: Arc::clone(store), told }

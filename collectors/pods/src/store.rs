@@ -38,7 +38,7 @@ impl Default for StoreOptions {
         StoreOptions {
             annotations: AllowList::default(),
             keep_gone: Duration::from_secs(600),
-            most_gone: 1000,
+            most_gone: 500,
         }
     }
 }
@@ -142,6 +142,20 @@ impl PodStore {
     pub fn remove(&self, uid: &str) {
         let observers = self.feeding.lock();
         self.remove_one(uid, &observers);
+    }
+
+    /// A pod no longer exists. What it was last, in the API's JSON, is taken first: the ends of its containers are often told with
+    /// the news that it is gone.
+    ///
+    /// # Errors
+    /// [`PodError`] when it is not a pod that can be known; nothing has changed then.
+    pub fn remove_json(&self, json: &[u8]) -> Result<(), PodError> {
+        let pod = self.parse(json)?;
+        let uid = Arc::clone(&pod.meta.uid);
+        let observers = self.feeding.lock();
+        self.apply_one(pod, &observers);
+        self.remove_one(&uid, &observers);
+        Ok(())
     }
 
     /// These are all pods there are, as a new listing has it. Returns those that were known and are gone.

@@ -27,8 +27,6 @@ use file::File;
 
 /// How often the file is written at most.
 const PAUSE: Duration = Duration::from_secs(10);
-/// Pods beyond these are forgotten, the longest gone first.
-const MOST_PODS: usize = 5000;
 /// For how long one is remembered that was known before the agent was restarted and has not been seen since: its API server
 /// may be away.
 const KEEP_UNSURE: i64 = 86_400;
@@ -41,6 +39,8 @@ pub(crate) struct Terminations(Arc<Inner>);
 struct Inner {
     /// For how many seconds those of a pod that is gone are told.
     keep: i64,
+    /// How many pods that are gone are told of at most.
+    most_gone: usize,
     pods: Mutex<BTreeMap<Arc<str>, OfPod>>,
     file: Option<File>,
     pace: Mutex<Pace>,
@@ -56,11 +56,12 @@ struct Pace {
 
 impl Terminations {
     /// Goes on from what `path` holds, and keeps it there; only in memory without one.
-    pub(crate) fn new(keep: Duration, path: Option<PathBuf>) -> Self {
+    pub(crate) fn new(keep: Duration, most_gone: usize, path: Option<PathBuf>) -> Self {
         let file = path.map(File::new);
         let pods = file.as_ref().map(|file| file.load(now())).unwrap_or_default();
         Terminations(Arc::new(Inner {
             keep: keep.as_secs().try_into().unwrap_or(i64::MAX),
+            most_gone,
             pods: Mutex::new(pods),
             file,
             pace: Mutex::default(),
@@ -73,7 +74,7 @@ impl Terminations {
         let mut pods = self.0.pods.lock();
         let known = pods.entry(Arc::clone(&pod.meta.uid)).or_insert_with(|| OfPod::new(pod));
         if known.see(pod) {
-            Inner::forget(&mut pods, now(), self.0.keep);
+            self.0.forget(&mut pods, now());
             drop(pods);
             self.write_soon();
         }
@@ -85,7 +86,7 @@ impl Terminations {
         if let Some(known) = pods.get_mut(&pod.meta.uid) {
             known.go(now());
         }
-        Inner::forget(&mut pods, now(), self.0.keep);
+        self.0.forget(&mut pods, now());
         drop(pods);
         self.write_soon();
     }
@@ -94,7 +95,7 @@ impl Terminations {
     pub(crate) fn ask(&self, samples: &mut dyn Samples) {
         let (now, keep) = (now(), self.0.keep);
         let mut pods = self.0.pods.lock();
-        Inner::forget(&mut pods, now, keep);
+        self.0.forget(&mut pods, now);
         let told = || pods.iter().filter(|(_, pod)| pod.is_told(now, keep));
         samples.family(&OWN[TERMINATIONS]);
         for (uid, pod) in told() {
@@ -154,11 +155,14 @@ impl Inner {
         file.save(|| self.pods.lock().clone())
     }
 
-    fn forget(pods: &mut BTreeMap<Arc<str>, OfPod>, now: i64, keep: i64) {
-        pods.retain(|_, pod| pod.is_kept(now, keep));
-        while pods.len() > MOST_PODS {
-            let first = pods.iter().min_by_key(|(_, pod)| pod.worth()).map(|(uid, _)| Arc::clone(uid));
-            first.and_then(|uid| pods.remove(&uid));
+    fn forget(&self, pods: &mut BTreeMap<Arc<str>, OfPod>, now: i64) {
+        pods.retain(|_, pod| pod.is_kept(now, self.keep));
+        let mut away: Vec<(i64, Arc<str>)> =
+            pods.iter().filter_map(|(uid, pod)| Some((pod.away()?, Arc::clone(uid)))).collect();
+        let many = away.len().saturating_sub(self.most_gone);
+        if many > 0 {
+            away.sort_unstable();
+            away[..many].iter().for_each(|(_, uid)| drop(pods.remove(uid)));
         }
     }
 }

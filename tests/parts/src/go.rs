@@ -29,7 +29,7 @@ impl Source {
     /// Builds it into the file `program`, with sources and all else in `folder`.
     pub(crate) fn build(&self, folder: &Path, program: &str, linked: &str) -> Result<()> {
         packages::find("go")
-            .with_context(|| format!("building {program} takes Go 1.24 or newer, which is not on PATH"))?;
+            .with_context(|| format!("building {program} takes Go 1.26 or newer, which is not on PATH"))?;
         let source = folder.join("source");
         tools::create_folder(&source)?;
         for (name, text) in [("go.mod", self.module), ("go.sum", self.sums), ("main.go", self.main)] {

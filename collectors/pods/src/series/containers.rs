@@ -33,15 +33,14 @@ pub(super) fn write(writer: &mut Writer, pod: &Pod) {
 }
 
 impl Containers<'_> {
-    fn put(&mut self, family: Of, labels: &[(&str, &str)], value: f64) {
-        self.writer.put(family as u8 + self.sort, labels, value);
+    fn put(&mut self, family: Of, container: &str, more: &[(&str, &str)], value: f64) {
+        self.writer.put_apart(family as u8 + self.sort, &[("container", container)], more, value);
     }
 
     fn info(&mut self, asked: &ContainerSpec, is: &ContainerStatus) {
         let policy = asked.restart_policy.as_deref().unwrap_or_default();
         let labels = [
-            ("container", &*is.name),
-            ("image_spec", &asked.image),
+            ("image_spec", &*asked.image),
             ("image", &is.image),
             ("image_id", &is.image_id),
             ("container_id", &is.container_id),
@@ -49,51 +48,46 @@ impl Containers<'_> {
         ];
         // Only init containers have the last one.
         let count = if self.sort == 0 { labels.len() - 1 } else { labels.len() };
-        self.put(Of::MainInfo, &labels[..count], 1.0);
+        self.put(Of::MainInfo, &is.name, &labels[..count], 1.0);
     }
 
     fn resources(&mut self, asked: &ContainerSpec, node: &str) {
         let all = [(Of::MainLimits, &asked.resources.limits), (Of::MainRequests, &asked.resources.requests)];
         for (family, amounts) in all {
             for (resource, unit, value) in resources::shown(amounts) {
-                let labels = [
-                    ("container", &*asked.name),
-                    ("node", node),
-                    ("resource", &resource),
-                    ("unit", unit.name()),
-                ];
-                self.put(family, &labels, value);
+                let labels = [("node", node), ("resource", &resource), ("unit", unit.name())];
+                self.put(family, &asked.name, &labels, value);
             }
         }
     }
 
     fn status(&mut self, is: &ContainerStatus) {
-        let (name, state) = (("container", &*is.name), &is.state);
-        self.put(Of::MainReady, &[name], flag(is.ready));
-        self.put(Of::MainRestarts, &[name], is.restart_count as f64);
-        self.put(Of::MainRunning, &[name], flag(state.running.is_some()));
-        self.put(Of::MainTerminated, &[name], flag(state.terminated.is_some()));
-        self.put(Of::MainWaiting, &[name], flag(state.waiting.is_some()));
+        let (name, state) = (&*is.name, &is.state);
+        self.put(Of::MainReady, name, &[], flag(is.ready));
+        self.put(Of::MainRestarts, name, &[], is.restart_count as f64);
+        self.put(Of::MainRunning, name, &[], flag(state.running.is_some()));
+        self.put(Of::MainTerminated, name, &[], flag(state.terminated.is_some()));
+        self.put(Of::MainWaiting, name, &[], flag(state.waiting.is_some()));
         if let Some(waiting) = &state.waiting {
-            self.put(Of::MainWaitingReason, &[name, ("reason", &waiting.reason)], 1.0);
+            self.put(Of::MainWaitingReason, name, &[("reason", &waiting.reason)], 1.0);
         }
         if let Some(ended) = &state.terminated {
-            self.put(Of::MainTerminatedReason, &[name, ("reason", &ended.reason)], 1.0);
+            self.put(Of::MainTerminatedReason, name, &[("reason", &ended.reason)], 1.0);
         }
         let ended = || state.terminated.as_ref().and_then(|ended| ended.started);
         if let Some(started) = state.running.map_or_else(ended, |running| running.started) {
-            self.put(Of::MainStarted, &[name], started as f64);
+            self.put(Of::MainStarted, name, &[], started as f64);
         }
         self.last(is);
     }
 
     fn last(&mut self, is: &ContainerStatus) {
-        let name = ("container", &*is.name);
+        let name = &*is.name;
         let Some(last) = &is.last_state.terminated else { return };
-        self.put(Of::MainLastReason, &[name, ("reason", &last.reason)], 1.0);
-        self.put(Of::MainLastExitCode, &[name], last.exit_code as f64);
+        self.put(Of::MainLastReason, name, &[("reason", &last.reason)], 1.0);
+        self.put(Of::MainLastExitCode, name, &[], last.exit_code as f64);
         if let Some(finished) = last.finished {
-            self.put(Of::MainLastTimestamp, &[name], finished as f64);
+            self.put(Of::MainLastTimestamp, name, &[], finished as f64);
         }
     }
 }

@@ -43,7 +43,7 @@ fn pods_that_were_there_before_are_told_of() {
     store.apply_json(BIG).expect("a pod");
     let series = PodSeries::new(&store, &PodsConfig::default(), None);
     assert_eq!(about(&series, "kube_pod_info").len(), 1);
-    assert_eq!(about(&series, "taffrail_pod_container_oom_kills_total").len(), 5);
+    assert_eq!(about(&series, "taffrail_pod_container_oom_kills_total").len(), 4);
 }
 
 #[test]

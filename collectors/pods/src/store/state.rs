@@ -102,13 +102,14 @@ impl State {
     fn learn_containers(&mut self, pod: &Pod, ids: &mut Vec<u128>) {
         let mut named = 0;
         for status in pod.status.every_container() {
+            let name: Arc<str> = (*status.name).into();
             let ended = [&status.state, &status.last_state].map(|state| state.terminated.as_deref());
             let ended = ended.into_iter().flatten().map(|ended| &*ended.container_id);
             for id in ended.chain([&*status.container_id]).map(bare_id).filter(|id| !id.is_empty()) {
                 named += 1;
                 let id = xxh3_128(id.as_bytes());
                 if !ids.contains(&id) {
-                    let inside = Inside { uid: Arc::clone(&pod.meta.uid), name: (*status.name).into() };
+                    let inside = Inside { uid: Arc::clone(&pod.meta.uid), name: Arc::clone(&name) };
                     self.containers.insert(id, inside);
                     ids.push(id);
                 }

@@ -201,6 +201,16 @@ fn a_namespace_is_kept_with_its_labels() {
 }
 
 #[test]
+fn what_a_pod_was_last_is_known_when_it_is_gone() {
+    let store = PodStore::default();
+    store.apply(pod("1", "a", &[]));
+    let last = r#"{"metadata":{"namespace":"shop","name":"a","uid":"1"},"status":{"phase":"Failed"}}"#;
+    store.remove_json(last.as_bytes()).expect("a pod");
+    assert!(store.by_uid("1").is_some_and(|found| found.gone && &*found.pod.status.phase == "Failed"));
+    assert!(store.remove_json(b"{}").is_err());
+}
+
+#[test]
 fn what_cannot_be_read_changes_nothing() {
     let store = PodStore::default();
     store.apply(pod("1", "a", &[]));

@@ -92,7 +92,7 @@ impl OfPod {
     }
 
     pub(super) fn is_told(&self, now: i64, keep: i64) -> bool {
-        self.gone.or(self.unsure).is_none_or(|since| now.saturating_sub(since) <= keep)
+        self.away().is_none_or(|since| now.saturating_sub(since) <= keep)
     }
 
     pub(super) fn is_kept(&self, now: i64, keep: i64) -> bool {
@@ -100,9 +100,9 @@ impl OfPod {
         unsure || self.is_told(now, keep)
     }
 
-    /// The smallest is forgotten first.
-    pub(super) fn worth(&self) -> i64 {
-        self.gone.or(self.unsure).unwrap_or(i64::MAX)
+    /// Since when it has not been seen, if it is not there.
+    pub(super) fn away(&self) -> Option<i64> {
+        self.gone.or(self.unsure)
     }
 }
 

@@ -46,7 +46,7 @@ fn told(terminations: &Terminations) -> Vec<String> {
 }
 
 fn counted(updates: &[Pod]) -> Vec<String> {
-    let terminations = Terminations::new(Duration::from_secs(600), None);
+    let terminations = Terminations::new(Duration::from_secs(600), 10, None);
     updates.iter().for_each(|pod| terminations.changed(pod));
     told(&terminations)
 }
@@ -132,7 +132,7 @@ fn so_many_exit_codes_and_no_more_have_series() {
 fn counts_survive_the_agents_restart_and_an_end_is_still_counted_once() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("terminations");
-    let open = || Terminations::new(Duration::from_secs(600), Some(path.clone()));
+    let open = || Terminations::new(Duration::from_secs(600), 10, Some(path.clone()));
     let end = ended("a", "OOMKilled", 137);
     let first = open();
     first.changed(&pod(1, &running(), &end));
@@ -156,7 +156,7 @@ fn counts_survive_the_agents_restart_and_an_end_is_still_counted_once() {
 fn a_change_is_written_without_being_told_to() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("terminations");
-    let terminations = Terminations::new(Duration::from_secs(600), Some(path.clone()));
+    let terminations = Terminations::new(Duration::from_secs(600), 10, Some(path.clone()));
     terminations.changed(&pod(1, &running(), &ended("a", "Error", 1)));
     let limit = std::time::Instant::now() + Duration::from_secs(60);
     while !path.exists() {
@@ -169,7 +169,7 @@ fn a_change_is_written_without_being_told_to() {
 fn a_damaged_file_is_set_aside() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("terminations");
-    let open = || Terminations::new(Duration::from_secs(600), Some(path.clone()));
+    let open = || Terminations::new(Duration::from_secs(600), 10, Some(path.clone()));
     let first = open();
     first.changed(&pod(1, &running(), &ended("a", "Error", 1)));
     first.flush().expect("written");
@@ -191,7 +191,7 @@ fn a_damaged_file_is_set_aside() {
 #[test]
 fn counts_of_a_pod_that_is_gone_are_told_for_a_while() {
     let end = pod(1, &running(), &ended("a", "Error", 1));
-    let long = Terminations::new(Duration::from_secs(600), None);
+    let long = Terminations::new(Duration::from_secs(600), 10, None);
     long.changed(&end);
     long.gone(&end);
     assert_eq!(told(&long).len(), 2);
@@ -212,4 +212,19 @@ fn what_was_known_before_a_restart_is_remembered_for_longer_than_it_is_told() {
     assert!(book.is_kept(1000 + KEEP_UNSURE, 600) && !book.is_kept(1001 + KEEP_UNSURE, 600));
     book.see(&end);
     assert!(book.is_told(i64::MAX, 600));
+}
+
+#[test]
+fn no_more_than_so_many_pods_that_are_gone_are_told_of() {
+    let terminations = Terminations::new(Duration::from_secs(600), 3, None);
+    for number in 0..10 {
+        let mut end = pod(1, &running(), &ended("a", "Error", 1));
+        end.meta.uid = number.to_string().into();
+        terminations.changed(&end);
+        if number != 0 {
+            terminations.gone(&end);
+        }
+    }
+    let known: Vec<String> = terminations.0.pods.lock().keys().map(ToString::to_string).collect();
+    assert_eq!(known, ["0", "7", "8", "9"]);
 }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 const TIME: &str = "2025-06-01T12:00:00Z";
 const LATER: &str = "2025-06-01T13:30:59+01:00";
 
+#[allow(clippy::needless_pass_by_value, reason = "it is made where it is given")]
 fn status(name: &str, more: Value) -> Value {
     let mut status = json!({
         "name": name, "image": format!("{name}:1"), "imageID": format!("{name}@sha256:0"), "containerID": "containerd://ab",
