@@ -49,8 +49,18 @@ impl Engine {
         Some(Engine { product, version })
     }
 
-    /// Major and minor.
+    /// Whoever may only write need not see the page; what the engine says instead tells which it is, and not its version.
+    pub(crate) fn that_refuses(answer: &Answer) -> Engine {
+        let is_opensearch = String::from_utf8_lossy(&answer.body).contains("no permissions for [");
+        let product = if is_opensearch { Product::OpenSearch } else { Product::Elasticsearch };
+        Engine { product, version: String::new() }
+    }
+
+    /// Major and minor; what is not known is taken for new.
     fn numbers(&self) -> (u32, u32) {
+        if self.version.is_empty() {
+            return (u32::MAX, 0);
+        }
         let mut numbers = self.version.split('.').map(|number| number.parse().unwrap_or(0));
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
     }

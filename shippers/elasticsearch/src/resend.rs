@@ -122,7 +122,7 @@ impl Sender<'_> {
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             summary.letters += 1;
             match serde_json::from_slice::<Letter>(line) {
-                Ok(letter) if letter.encoding.is_none() => entries.push(Entry { line, letter }),
+                Ok(letter) if is_sendable(&letter) => entries.push(Entry { line, letter }),
                 _ => {
                     summary.unsendable += 1;
                     keep(&mut kept, line);
@@ -132,7 +132,13 @@ impl Sender<'_> {
         let mut rest = entries.as_slice();
         while !rest.is_empty() {
             let (now, later) = rest.split_at(self.portion(rest));
-            self.portion_sent(now, &mut kept, summary).await?;
+            let mut parts = vec![now];
+            while let Some(part) = parts.pop() {
+                if !self.portion_sent(part, &mut kept, summary).await? {
+                    let (one, other) = part.split_at(part.len() / 2);
+                    parts.extend([other, one]);
+                }
+            }
             rest = later;
         }
         Ok(kept)
@@ -148,17 +154,19 @@ impl Sender<'_> {
         entries.iter().take(self.config.bulk_documents as usize).take_while(fits).count().max(1)
     }
 
+    /// Sends these in one request; false when they have to be divided.
     async fn portion_sent(
         &self,
         entries: &[Entry<'_>],
         kept: &mut Vec<u8>,
         summary: &mut ResendSummary,
-    ) -> Result<(), ElasticsearchError> {
+    ) -> Result<bool, ElasticsearchError> {
         let mut left: Vec<&Entry<'_>> = entries.iter().collect();
         let mut backoff = Backoff::new(Duration::from_millis(self.config.retry_max_ms.min(5000)));
         for attempt in 1..=TRIES {
             let verdicts = match self.ask(&left).await {
-                Ok(verdicts) => verdicts,
+                Ok(Some(verdicts)) => verdicts,
+                Ok(None) => return Ok(false),
                 Err(refusal) if attempt == TRIES => {
                     return Err(ElasticsearchError::Unusable(format!(
                         "{}; {}",
@@ -191,15 +199,16 @@ impl Sender<'_> {
             }
             left = again;
             if left.is_empty() {
-                return Ok(());
+                break;
             }
             tokio::time::sleep(backoff.next(None)).await;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// A verdict for each of these, in order, by the first node that gives one.
-    async fn ask(&self, entries: &[&Entry<'_>]) -> Result<Vec<Verdict>, Refusal> {
+    /// A verdict for each of these, in order, by the first node that gives one; none when one of several makes the whole
+    /// request impossible.
+    async fn ask(&self, entries: &[&Entry<'_>]) -> Result<Option<Vec<Verdict>>, Refusal> {
         let lines = || {
             entries.iter().map(|entry| Line {
                 index: &entry.letter.index,
@@ -223,12 +232,13 @@ impl Sender<'_> {
             let refusal = match self.connector.ask(nodes.url(at), question).await {
                 Err(failure) => Refusal::from(failure),
                 Ok(answer) => match read(&answer, &ids) {
-                    Whole::Each(verdicts) => return Ok(verdicts),
+                    Whole::Each(verdicts) => return Ok(Some(verdicts)),
+                    Whole::TooLarge(_) | Whole::Invalid { .. } if entries.len() > 1 => return Ok(None),
                     Whole::Again { reason, text, .. } => {
                         Refusal { reason, text, retry_after: answer.retry_after }
                     }
-                    Whole::TooLarge(text) => return Ok(refused(entries, 413, "too_large", &text)),
-                    Whole::Invalid { kind, reason } => return Ok(refused(entries, 400, &kind, &reason)),
+                    Whole::TooLarge(text) => return Ok(Some(refused(413, "too_large", &text))),
+                    Whole::Invalid { kind, reason } => return Ok(Some(refused(400, &kind, &reason))),
                 },
             };
             last = Refusal { text: format!("{}: {}", shown(nodes.url(at)), refusal.text), ..refusal };
@@ -237,9 +247,14 @@ impl Sender<'_> {
     }
 }
 
-fn refused(entries: &[&Entry<'_>], status: u16, kind: &str, reason: &str) -> Vec<Verdict> {
-    let verdict = Verdict::Dead { status, kind: kind.to_owned(), reason: reason.to_owned() };
-    vec![verdict; entries.len()]
+fn refused(status: u16, kind: &str, reason: &str) -> Vec<Verdict> {
+    vec![Verdict::Dead { status, kind: kind.to_owned(), reason: reason.to_owned() }]
+}
+
+/// Whether an engine could take it, as far as that can be known here.
+fn is_sendable(letter: &Letter) -> bool {
+    let mut document = letter.document.get().as_bytes().to_vec();
+    letter.encoding.is_none() && bulk::prepare(Some(&letter.id), &mut document).is_ok()
 }
 
 fn keep(kept: &mut Vec<u8>, line: &[u8]) {

@@ -97,8 +97,9 @@ impl Setup<'_> {
         let page = passing(self.connector.ask(self.node, Question::get("")).await?)?;
         match (page.status, Engine::of(&page)) {
             (200, Some(engine)) => Ok(engine),
-            // Whoever may only write need not see this page; who it is cannot be told then.
-            (403, _) => Err(Refusal::new(Reason::Forbidden, format!("GET /: {}", said(&page)))),
+            (403, _) if has_error_type(&page) || page.json()["error"].is_string() => {
+                Ok(Engine::that_refuses(&page))
+            }
             _ => Err(Refusal::new(Reason::WrongProduct, format!("GET /: {}", said(&page)))),
         }
     }

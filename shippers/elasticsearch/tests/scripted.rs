@@ -395,6 +395,22 @@ fn a_template_that_may_not_be_managed_is_a_remark_and_holds_nothing_up() -> Resu
 }
 
 #[test]
+fn who_may_only_write_need_not_see_who_it_is() -> Result<()> {
+    let reason = "action [cluster:monitor/main] is unauthorized for API key";
+    let error = json!({"error": {"type": "security_exception", "reason": reason}, "status": 403});
+    let (host, shared) = stand_in(Script { page: Some(say(403, error.to_string())), ..Script::default() });
+    let folder = tempfile::tempdir()?;
+    let mut events = Events::new();
+    let mut shipper = shipper(&plain(&host), folder.path());
+    shipper.ship(events.batch(&numbered(1)));
+    until(&mut shipper, "it to be stored", || events.is_settled());
+    let script = shared.lock().expect("no panic");
+    let template = script.asked.iter().find(|it| it.method == Method::PUT).expect("a template");
+    assert!(template.body.contains("flattened"), "{template:?}");
+    Ok(())
+}
+
+#[test]
 fn a_dead_letter_that_cannot_be_written_is_waited_for_and_not_declared_lost() -> Result<()> {
     let (host, _shared) = stand_in(Script::default());
     let folder = tempfile::tempdir()?;

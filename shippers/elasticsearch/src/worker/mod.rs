@@ -3,6 +3,9 @@
 //! It sleeps while there is nothing to send. Nothing is sent before a node has said who it is and the index template is
 //! in place; that is looked at again after a connection was lost, and when an index is new.
 
+mod bury;
+mod rest;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -12,14 +15,14 @@ use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use reqwest::Method;
-use taffrail_record::{Batch, LossReason, Payload};
+use taffrail_record::{Batch, Payload};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::ElasticsearchConfig;
 use crate::answer::{FILTER, Verdict, Whole, read};
 use crate::bulk;
 use crate::client::{Answer, Connector, Failure, Question};
-use crate::dead::{DeadLetters, Letter};
+use crate::dead::DeadLetters;
 use crate::metrics::Counters;
 use crate::nodes::{Backoff, Nodes};
 use crate::reason::Reason;
@@ -27,6 +30,8 @@ use crate::setup::{Contact, Refusal, contact};
 use crate::size::Size;
 use crate::store::{Doc, Store};
 use crate::trouble::Troubles;
+use bury::Dead;
+use rest::subject;
 
 /// Between two looks at the template because of indices that are new: events may have any time.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
@@ -36,7 +41,6 @@ const FAULTS_OF_ONE: [&str; 2] = ["action_request_validation_exception", "illega
 
 /// The subject of what concerns all requests.
 const REQUESTS: &str = "requests";
-const DEAD_LETTERS: &str = "dead letters";
 const PAYLOAD: &str = "payload";
 
 /// What the thread is told.
@@ -59,14 +63,6 @@ struct Flight {
     docs: Vec<Doc>,
     weight: u64,
     since: Instant,
-}
-
-/// A document that is to be a dead letter.
-struct Dead {
-    doc: Doc,
-    status: u16,
-    kind: String,
-    reason: String,
 }
 
 /// The sending side.
@@ -270,7 +266,7 @@ impl Worker {
         self.counters.template_ok.store(ok, Relaxed);
         if first {
             let engine = &contact.engine;
-            tracing::info!("elasticsearch: {} {} answers", engine.product.name(), engine.version);
+            tracing::info!(version = engine.version, "elasticsearch: {} answers", engine.product.name());
         }
     }
 
@@ -327,11 +323,11 @@ impl Worker {
             }
             Whole::TooLarge(reason) => {
                 self.size.too_large(weight, docs.len());
-                self.divide(docs, Reason::TooLarge, 413, "too_large", reason);
+                self.divide(docs, Reason::TooLarge, 413, "too_large", &reason);
             }
             Whole::Invalid { kind, reason } if docs.len() > 1 || FAULTS_OF_ONE.contains(&kind.as_str()) => {
                 self.size.documents = (docs.len() / 2).max(1);
-                self.divide(docs, Reason::Refused, 400, &kind, reason);
+                self.divide(docs, Reason::Refused, 400, &kind, &reason);
             }
             Whole::Invalid { kind, reason } => {
                 let text = format!("answer 400 {kind}: {reason}");
@@ -346,13 +342,13 @@ impl Worker {
     }
 
     /// Sends the documents of a refused request again in smaller ones; one that is alone is a dead letter.
-    fn divide(&mut self, docs: Vec<Doc>, reason: Reason, status: u16, kind: &str, text: String) {
+    fn divide(&mut self, docs: Vec<Doc>, reason: Reason, status: u16, kind: &str, text: &str) {
         if docs.len() > 1 {
             self.counters.retried(reason, docs.len() as u64);
             self.store.back(docs);
             return;
         }
-        let dead = |doc| Dead { doc, status, kind: kind.to_owned(), reason: text.clone() };
+        let dead = |doc| Dead { doc, status, kind: kind.to_owned(), reason: text.to_owned() };
         self.bury(docs.into_iter().map(dead).collect());
     }
 
@@ -393,89 +389,6 @@ impl Worker {
         self.bury(dead);
     }
 
-    /// Documents of an index that does not take them now wait by themselves, in no other's way.
-    fn rest(
-        &mut self,
-        index: &Arc<str>,
-        docs: Vec<Doc>,
-        reason: Reason,
-        text: &str,
-        asked: Option<Duration>,
-    ) {
-        let longest = self.state.longest;
-        let backoff = self.state.rests.entry(Arc::clone(index)).or_insert_with(|| Backoff::new(longest));
-        let until = Instant::now() + backoff.next(asked);
-        if reason == Reason::Busy {
-            self.size.busy();
-            self.state.paused_until = Some(until);
-        }
-        self.state.resting.push((until, docs));
-        self.troubles.set(&subject(index), &format!("index {index}: {text}; {}", reason.remedy()));
-    }
-
-    fn wake_resting(&mut self) {
-        let now = Instant::now();
-        let (due, later) =
-            std::mem::take(&mut self.state.resting).into_iter().partition(|(at, _)| *at <= now);
-        self.state.resting = later;
-        let due: Vec<(Instant, Vec<Doc>)> = due;
-        for (_, docs) in due {
-            self.store.behind(docs);
-        }
-    }
-
-    /// Keeps documents as dead letters and declares them lost, in this order.
-    fn bury(&mut self, dead: Vec<Dead>) {
-        if dead.is_empty() {
-            return;
-        }
-        let time = jiff::Timestamp::now().to_string();
-        let letters: Vec<Letter> = dead.iter().map(|dead| self.letter(dead, &time)).collect();
-        match self.dead.write(&letters) {
-            Ok(()) => {
-                self.troubles.clear(DEAD_LETTERS);
-                self.state.write_at = None;
-                dead.into_iter().for_each(|dead| self.gone(&dead));
-            }
-            Err(error) => {
-                let text = format!(
-                    "cannot keep a dead letter: {error}; free space or repair the disk: documents wait"
-                );
-                self.troubles.set(DEAD_LETTERS, &text);
-                self.state.unwritten.extend(dead);
-                self.state.write_at = Some(Instant::now() + self.state.longest.min(Duration::from_secs(5)));
-            }
-        }
-    }
-
-    fn write_again(&mut self) {
-        if self.state.write_at.is_some_and(|at| at <= Instant::now()) {
-            let dead = std::mem::take(&mut self.state.unwritten);
-            self.bury(dead);
-        }
-    }
-
-    fn letter(&self, dead: &Dead, time: &str) -> Letter {
-        let (encoding, document) = Letter::enclose(self.store.document(&dead.doc));
-        Letter {
-            time: time.to_owned(),
-            reason: dead.reason.clone(),
-            kind: dead.kind.clone(),
-            status: dead.status,
-            index: dead.doc.index.to_string(),
-            id: self.store.id(&dead.doc).to_owned(),
-            encoding,
-            document,
-        }
-    }
-
-    fn gone(&mut self, dead: &Dead) {
-        let reason = if dead.status == 413 { LossReason::TooLarge } else { LossReason::Refused };
-        self.store.lost(&dead.doc, reason);
-        self.counters.dead_letter.fetch_add(1, Relaxed);
-        tracing::debug!(kind = dead.kind, reason = dead.reason, "elasticsearch: a dead letter");
-    }
-
     fn measure(&self) {
         let counters = &self.counters;
         for (counter, value) in [
@@ -489,10 +402,6 @@ impl Worker {
             counter.store(value, Relaxed);
         }
     }
-}
-
-fn subject(index: &str) -> String {
-    format!("index {index}")
 }
 
 /// An address without the slash that parsing adds.
