@@ -34,10 +34,11 @@ mod trouble;
 mod validate;
 
 pub use check::{TopicReport, check};
-pub use config::{Compression, KafkaConfig, Properties, Sasl, Secret, Tls};
+pub use config::{Compression, KafkaConfig, Properties, Sasl, Tls};
 pub use error::KafkaError;
 pub use properties::{consumer_properties, producer_properties};
 pub use read::{PartitionRead, ReadSummary, TopicMessage, read_topic};
 pub use shipper::KafkaShipper;
+pub use taffrail_record::Secret;
 pub use topic::{TopicError, TopicTemplate};
 pub use validate::Invalid;

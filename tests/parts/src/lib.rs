@@ -4,6 +4,7 @@
 //! | part | what it is | needs |
 //! |---|---|---|
 //! | [`Kafka`] | Apache Kafka in KRaft mode, one broker | a JDK, Maven |
+//! | [`SearchEngine`] | OpenSearch, also with TLS and logins, or Elasticsearch, one node | a JDK, Maven |
 //! | [`Docker`] | the Docker engine of Debian, apart from the machine's own | root |
 //! | [`Node`] | a Kubernetes node: etcd, API server, kubelet, containerd | root, Go |
 //! | [`Cadvisor`] | cAdvisor by itself | root, Go |
@@ -34,6 +35,7 @@ mod janitor;
 pub mod kafka;
 mod kube_state_metrics;
 pub mod machine;
+mod maven;
 pub mod node;
 mod node_exporter;
 pub mod packages;
@@ -41,6 +43,7 @@ mod pki;
 mod ports;
 mod process;
 pub mod prometheus;
+pub mod search;
 mod tools;
 pub mod vm;
 
@@ -53,6 +56,7 @@ pub use kube_state_metrics::KubeStateMetrics;
 pub use node::{Node, NodeOptions};
 pub use node_exporter::{KUBE_PROMETHEUS, NodeExporter};
 pub use prometheus::{Prometheus, Target};
+pub use search::{Product, SearchEngine, SearchOptions};
 pub use vm::{Kernel, Vm};
 
 /// A part as `parts list` shows it.
@@ -72,7 +76,17 @@ pub struct Listed {
 /// When there is no folder for the cache, or it cannot be read.
 pub fn kept_by_others() -> anyhow::Result<Vec<String>> {
     let [older, newer] = Kernel::EACH.map(Kernel::entry);
-    cache::folders_but(&[kafka::ENTRY, node::ENTRY, cadvisor::ENTRY, kube_state_metrics::ENTRY, older, newer])
+    cache::folders_but(&[
+        kafka::ENTRY,
+        search::OPENSEARCH_ENTRY,
+        search::SECURE_ENTRY,
+        search::ELASTICSEARCH_ENTRY,
+        node::ENTRY,
+        cadvisor::ENTRY,
+        kube_state_metrics::ENTRY,
+        older,
+        newer,
+    ])
 }
 
 /// All parts, with what is known of them without fetching anything.
@@ -84,6 +98,16 @@ pub fn catalogue() -> Vec<Listed> {
             name: "kafka",
             version: format!("Kafka {}", kafka::version()),
             state: cached(kafka::ENTRY.is_ready()),
+        },
+        Listed {
+            name: "opensearch",
+            version: format!("OpenSearch {}", search::version(Product::OpenSearch)),
+            state: cached(search::OPENSEARCH_ENTRY.is_ready() && search::SECURE_ENTRY.is_ready()),
+        },
+        Listed {
+            name: "elasticsearch",
+            version: format!("Elasticsearch {}", search::version(Product::Elasticsearch)),
+            state: cached(search::ELASTICSEARCH_ENTRY.is_ready()),
         },
         Listed {
             name: "node",

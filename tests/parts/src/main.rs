@@ -14,7 +14,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use taffrail_parts::{
     Cadvisor, CadvisorOptions, Docker, Kafka, KafkaOptions, Kernel, KubeStateMetrics, Listener, Node,
-    NodeExporter, NodeOptions, Prometheus, Target, Vm, cache, docker, node,
+    NodeExporter, NodeOptions, Product, Prometheus, SearchEngine, SearchOptions, Target, Vm, cache, docker,
+    node, search,
 };
 
 /// Gets, starts and stops the real parts that taffrail is tested against.
@@ -32,7 +33,7 @@ enum Command {
         /// The parts to start
         #[arg(required = true)]
         parts: Vec<Name>,
-        /// Kafka: also listen with TLS and SASL
+        /// Kafka: also listen with TLS and SASL; OpenSearch: only with TLS and a login
         #[arg(long)]
         secure: bool,
         /// Kafka: users may do only what they are allowed to (implies --secure)
@@ -65,6 +66,9 @@ enum Command {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Name {
     Kafka,
+    #[value(name = "opensearch")]
+    OpenSearch,
+    Elasticsearch,
     Docker,
     Node,
     NodeExporter,
@@ -77,13 +81,15 @@ enum Name {
 
 impl Name {
     // An engine before what reads its containers, exporters before the server that scrapes them.
-    const EACH: [Self; 8] = [
+    const EACH: [Self; 10] = [
         Self::NodeExporter,
         Self::Docker,
         Self::Cadvisor,
         Self::KubeStateMetrics,
         Self::Prometheus,
         Self::Kafka,
+        Self::OpenSearch,
+        Self::Elasticsearch,
         Self::Node,
         Self::Vm,
     ];
@@ -131,6 +137,7 @@ fn main() -> ExitCode {
 /// A running part; dropping it ends it.
 enum Running {
     Kafka(Kafka),
+    Search(SearchEngine),
     Docker(Docker),
     Node(Node),
     NodeExporter(NodeExporter),
@@ -146,6 +153,7 @@ impl Running {
                 "parts: kafka, in another shell:\n  kcat -b {0} -L\n  kcat -b {0} -C -u -t taffrail.logs\n",
                 kafka.bootstrap()
             ),
+            Running::Search(engine) => search_line(engine),
             Running::Docker(docker) => format!(
                 "parts: docker, in another shell ({image} is the image that it has):\n  \
                  docker -H {host} run --rm --name talker {image} sh -c 'while :; do echo ahoy; sleep 1; done'\n",
@@ -174,6 +182,22 @@ impl Running {
                 prometheus.address()
             ),
         }
+    }
+}
+
+/// A line for another shell that asks the engine who it is.
+fn search_line(engine: &SearchEngine) -> String {
+    let name = search_name(engine.product());
+    let login = engine.tls().map_or_else(String::new, |tls| {
+        format!(" --cacert {} --user {}:{}", tls.authority.display(), search::LOGIN.0, search::LOGIN.1)
+    });
+    format!("parts: {name}, in another shell:\n  curl{login} {}\n", engine.url())
+}
+
+fn search_name(product: Product) -> &'static str {
+    match product {
+        Product::OpenSearch => "opensearch",
+        Product::Elasticsearch => "elasticsearch",
     }
 }
 
@@ -258,6 +282,8 @@ fn start(
             Ok((Running::Node(node), addresses))
         }
         Name::KubeStateMetrics => bail!("kube-state-metrics is no part that goes on: tests hand it objects"),
+        Name::OpenSearch => start_search(Product::OpenSearch, kafka.secure),
+        Name::Elasticsearch => start_search(Product::Elasticsearch, false),
         Name::Vm => bail!("vm is no part that goes on: parts boot runs a script in one"),
         Name::Kafka | Name::All => {
             let kafka = Kafka::start(kafka.clone())?;
@@ -265,6 +291,17 @@ fn start(
             Ok((Running::Kafka(kafka), addresses))
         }
     }
+}
+
+fn start_search(product: Product, secure: bool) -> Result<(Running, Addresses)> {
+    let engine = SearchEngine::start(product, SearchOptions { secure, ..SearchOptions::default() })?;
+    let (url, log) = match product {
+        Product::OpenSearch => ("OPENSEARCH", "OPENSEARCH_LOG"),
+        Product::Elasticsearch => ("ELASTICSEARCH", "ELASTICSEARCH_LOG"),
+    };
+    let mut addresses = vec![(url, engine.url()), (log, engine.log().display().to_string())];
+    addresses.extend(engine.tls().map(|tls| ("OPENSEARCH_CA", tls.authority.display().to_string())));
+    Ok((Running::Search(engine), addresses))
 }
 
 fn kafka_addresses(kafka: &Kafka) -> Addresses {
@@ -300,6 +337,8 @@ fn node_addresses(node: &Node) -> Addresses {
 fn fetch(part: Name) -> Result<()> {
     match part {
         Name::Kafka | Name::All => Kafka::fetch(),
+        Name::OpenSearch => SearchEngine::fetch(Product::OpenSearch),
+        Name::Elasticsearch => SearchEngine::fetch(Product::Elasticsearch),
         Name::Docker => Docker::fetch(),
         Name::Node => Node::fetch(),
         Name::NodeExporter => NodeExporter::fetch(),

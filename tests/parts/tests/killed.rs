@@ -50,7 +50,7 @@ fn nothing_is_left_of_parts_whose_owner_is_killed() -> Result<()> {
     let before = Machine::now();
     let (mut parts, addresses) = up(&["all"], "NODE_LOG")?;
     let folders = folders(&addresses);
-    ensure!(folders.len() == 6, "{addresses:?}");
+    ensure!(folders.len() == 8, "{addresses:?}");
     let docker = |arguments: &[&str]| {
         Command::new("docker").args(["--host", &addresses["DOCKER_HOST"]]).args(arguments).output()
     };

@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::cache::Entry;
-use crate::{packages, tools};
+use crate::{maven, packages};
 
 /// What is fetched, with its version.
 const POM: &str = include_str!("../../kafka/pom.xml");
@@ -17,8 +17,7 @@ pub(crate) const ENTRY: Entry<'static> = Entry { part: "kafka", pins: &[POM, REA
 
 /// The version in the pom.
 pub(crate) fn version() -> &'static str {
-    let after = POM.split("<artifactId>kafka_2.13</artifactId>").nth(1).unwrap_or_default();
-    after.split(['<', '>']).nth(2).unwrap_or("unknown")
+    maven::version_in(POM, "kafka_2.13")
 }
 
 /// The installed Kafka.
@@ -52,35 +51,8 @@ impl Installed {
 }
 
 fn fetch(folder: &Path) -> Result<()> {
-    packages::ensure(&[("javac", "default-jdk-headless"), ("mvn", "maven")])?;
-    let pom = folder.join("pom.xml");
-    tools::write(&pom, POM)?;
-    let maven = Command::new("mvn")
-        .args(["--batch-mode", "--no-transfer-progress", "--quiet", "--file"])
-        .arg(&pom)
-        .arg("dependency:copy-dependencies")
-        .arg(format!("-DoutputDirectory={}", folder.join("lib").display()))
-        .current_dir(folder)
-        .output();
-    check_maven(maven)?;
-    tools::write(&folder.join("Records.java"), READER)?;
-    tools::run(
-        Command::new("javac").args(["-d", "classes", "-cp", "lib/*", "Records.java"]).current_dir(folder),
-    )?;
-    Ok(())
-}
-
-/// Maven reports its errors on standard output.
-fn check_maven(output: std::io::Result<std::process::Output>) -> Result<()> {
-    let output = output.context("cannot run mvn")?;
-    if !output.status.success() {
-        anyhow::bail!(
-            "mvn failed with {}: {}",
-            output.status,
-            tools::last_lines(&output.stdout, 20).or(&output.stderr)
-        );
-    }
-    Ok(())
+    maven::fetch(folder, POM)?;
+    maven::compile(folder, &[("Records.java", READER)])
 }
 
 #[cfg(test)]
