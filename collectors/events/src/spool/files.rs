@@ -30,6 +30,8 @@ pub(super) struct Segment {
 pub(super) struct Scan {
     pub(super) id: Option<FileId>,
     pub(super) segments: Vec<Segment>,
+    /// Where it ends, even if nothing is in it.
+    pub(super) end: u64,
     /// The version up to which nothing is missing, when entries say so.
     pub(super) newest: Option<u64>,
     /// Whether entries are missing between others.
@@ -95,6 +97,7 @@ pub(super) fn scan(folder: &Path, confirmed: &Confirmed, alive: &dyn Fn()) -> io
         scan.broken |= scan.segments.last().is_some_and(|last| last.end != start);
         let end = through(&mut file, start, confirmed.offset, &mut scan, alive)?;
         cut(&file, Segment { start, end })?;
+        scan.end = end;
         if end == start {
             std::fs::remove_file(&path)?;
             continue;

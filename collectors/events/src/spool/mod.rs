@@ -10,6 +10,8 @@
 mod confirmed;
 mod files;
 mod frame;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -91,10 +93,13 @@ impl Spool {
         let found = files::scan(folder, &confirmed, alive).map_err(failed)?;
         let id = found.id.unwrap_or_else(files::new_id);
         let mut segments = VecDeque::from(found.segments);
-        if !found.is_boundary {
+        let end = if segments.is_empty() { found.end.max(confirmed.offset) } else { found.end };
+        if segments.is_empty() {
+            // Files go when they are confirmed, and how far that is is written down later.
+            confirmed.offset = end;
+        } else if !found.is_boundary {
             confirmed.offset = segments.front().map_or(confirmed.offset, |first| first.start);
         }
-        let end = segments.back().map_or(confirmed.offset, |last| last.end);
         // Nothing is appended to a file of another life: what may be torn at its end is cut off, but who knows.
         segments.retain(|segment| segment.end > segment.start);
         segments.push_back(Segment { start: end, end });
