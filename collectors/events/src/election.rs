@@ -338,3 +338,6 @@ impl Candidate {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

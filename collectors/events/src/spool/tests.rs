@@ -87,10 +87,11 @@ proptest! {
                 Step::Kill(cut) => {
                     let last = spool.state.lock().segments.back().copied().expect("a file");
                     let path = path_of(folder.path(), last.start);
+                    let confirmed = spool.confirmed().offset;
                     drop(spool);
                     let length = std::fs::metadata(&path).expect("there").len();
                     let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opened");
-                    let cut = (cut as u64).min(last.end - last.start);
+                    let cut = (cut as u64).min(last.end - last.start.max(confirmed));
                     file.set_len(length - cut).expect("cut");
                     let left = last.end - cut;
                     written.retain(|(end, ..)| *end <= left);
