@@ -216,7 +216,8 @@ impl Follower<'_> {
             let path = self.list_path(more.as_deref());
             let body = self.server.get(self.resource.name, &path).await?;
             let garbled = |why| ApiError::new(format!("GET {path}"), ErrorKind::Garbled(why));
-            let page = page(&body).map_err(garbled)?;
+            let body = String::from_utf8_lossy(&body);
+            let page = page(body.as_bytes()).map_err(garbled)?;
             if page.metadata.resource_version.is_empty() {
                 return Err(garbled("a list without a resourceVersion".to_owned()));
             }
@@ -326,7 +327,9 @@ impl Follower<'_> {
             if line.is_empty() {
                 continue;
             }
-            match frame(line).map_err(|why| broke(ErrorKind::Garbled(why)))? {
+            // The API server sends nothing but UTF-8. If anything ever does, one object must not stop all that follow.
+            let line = String::from_utf8_lossy(line);
+            match frame(line.as_bytes()).map_err(|why| broke(ErrorKind::Garbled(why)))? {
                 Frame::Change(change, object, version) => {
                     let change = if listing { Change::Listed } else { change };
                     self.listener.object(change, object.get(), &version);

@@ -25,6 +25,8 @@ pub(crate) const LARGEST: usize = 64 << 20;
 /// Says who asks in the server's audit log and metrics.
 const AGENT: &str = concat!("taffrail/", env!("CARGO_PKG_VERSION"));
 
+const JSON: &str = "application/json";
+
 /// The API server, and who we are to it. Clones share everything.
 #[derive(Clone)]
 pub struct Server {
@@ -88,6 +90,20 @@ impl Server {
         self.request(Method::GET, resource, path, None).await
     }
 
+    /// The same in another form, such as only the metadata of an object:
+    /// `application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1`.
+    ///
+    /// # Errors
+    /// As [`Server::get`].
+    pub async fn get_as(
+        &self,
+        resource: &'static str,
+        path: &str,
+        accept: &'static str,
+    ) -> Result<Vec<u8>, ApiError> {
+        self.ask(&Method::GET, resource, path, None, accept).await
+    }
+
     /// Sends `body` and returns what the server says to it. Asks once more with fresh credentials when it does not know us.
     ///
     /// # Errors
@@ -99,12 +115,23 @@ impl Server {
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<Vec<u8>, ApiError> {
+        self.ask(&method, resource, path, body, JSON).await
+    }
+
+    async fn ask(
+        &self,
+        method: &Method,
+        resource: &'static str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        accept: &'static str,
+    ) -> Result<Vec<u8>, ApiError> {
         let what = format!("{method} {path}");
         let sending = async {
-            let answer = self.send(&method, resource, path, body).await?;
+            let answer = self.send_as(method, resource, path, body, accept).await?;
             whole(answer.into_body(), LARGEST).await.map_err(|why| {
                 let kind = ErrorKind::Unreachable(why);
-                self.counters.failed(verb(&method), resource, &kind);
+                self.counters.failed(verb(method), resource, &kind);
                 ApiError::new(&what, kind)
             })
         };
@@ -112,7 +139,7 @@ impl Server {
             Ok(answer) => answer,
             Err(_) => {
                 let kind = ErrorKind::Silent(ANSWER);
-                self.counters.failed(verb(&method), resource, &kind);
+                self.counters.failed(verb(method), resource, &kind);
                 Err(ApiError::new(what, kind))
             }
         }
@@ -126,10 +153,21 @@ impl Server {
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<Response<Body>, ApiError> {
-        match self.send_once(method, resource, path, body).await {
+        self.send_as(method, resource, path, body, JSON).await
+    }
+
+    async fn send_as(
+        &self,
+        method: &Method,
+        resource: &'static str,
+        path: &str,
+        body: Option<&serde_json::Value>,
+        accept: &'static str,
+    ) -> Result<Response<Body>, ApiError> {
+        match self.send_once(method, resource, path, body, accept).await {
             Err(error) if matches!(error.kind, ErrorKind::Unauthorized(_)) => {
                 self.renew().await?;
-                self.send_once(method, resource, path, body).await
+                self.send_once(method, resource, path, body, accept).await
             }
             other => other,
         }
@@ -141,12 +179,13 @@ impl Server {
         resource: &'static str,
         path: &str,
         body: Option<&serde_json::Value>,
+        accept: &'static str,
     ) -> Result<Response<Body>, ApiError> {
         let what = || format!("{method} {path}");
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(header::ACCEPT, "application/json")
+            .header(header::ACCEPT, accept)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, AGENT)
             .body(Body::from(body.map(|body| body.to_string().into_bytes()).unwrap_or_default()))

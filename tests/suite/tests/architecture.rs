@@ -37,7 +37,8 @@ struct Room {
 const TOP: [&str; 6] = ["agent", "benches", "collectors", "deploy", "shippers", "tests"];
 
 /// Edges between two collectors or two shippers that are meant.
-const MEANT: [(&str, &str); 7] = [
+const MEANT: [(&str, &str); 8] = [
+    ("taffrail-events", "taffrail-api"),
     ("taffrail-logs", "taffrail-checkpoint"),
     ("taffrail-cgroup", "taffrail-kernfs"),
     ("taffrail-node", "taffrail-kernfs"),

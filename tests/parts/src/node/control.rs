@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::install::Installed;
 use crate::janitor::Place;
@@ -24,10 +24,12 @@ const START: Duration = Duration::from_secs(90);
 pub(crate) struct Control {
     // Those that use the others end first.
     _managers: Vec<Process>,
-    _api_server: Process,
+    api_server: Option<Process>,
     _etcd: Process,
-    _ports: Vec<Port>,
-    _network: Network,
+    /// The first is where etcd answers.
+    ports: Vec<Port>,
+    network: Network,
+    event_ttl: Option<Duration>,
 }
 
 /// A network on loopback for the addresses of services.
@@ -56,12 +58,17 @@ impl Network {
 
 impl Control {
     /// Starts a control plane that keeps everything in `place`: certificates and kubeconfigs in `pki`.
-    pub(crate) fn start(installed: &Installed, place: &Place, managers: bool) -> Result<Self> {
+    pub(crate) fn start(
+        installed: &Installed,
+        place: &Place,
+        managers: bool,
+        event_ttl: Option<Duration>,
+    ) -> Result<Self> {
         let network = Network::reserve()?;
         identities(&place.join("pki"), &network)?;
         let (client, peer) = (Port::reserve()?, Port::reserve()?);
         let etcd = etcd(installed, place, &client, &peer)?;
-        let api_server = api_server(installed, place, &network, &client)?;
+        let api_server = api_server(installed, place, &network, &client, event_ttl)?;
         let mut ports = vec![client, peer];
         let mut running = Vec::new();
         if managers {
@@ -71,14 +78,54 @@ impl Control {
                 ports.push(port);
             }
         }
-        Ok(Self {
-            _managers: running,
-            _api_server: api_server,
-            _etcd: etcd,
-            _ports: ports,
-            _network: network,
-        })
+        Ok(Self { _managers: running, api_server: Some(api_server), _etcd: etcd, ports, network, event_ttl })
     }
+
+    /// Kills the API server with SIGKILL: it drains its watches when it is asked to end.
+    pub(crate) fn kill_api_server(&mut self) {
+        if let Some(server) = self.api_server.take() {
+            server.kill();
+        }
+    }
+
+    /// Starts the API server again, at the same address, unless it runs.
+    pub(crate) fn start_api_server(&mut self, installed: &Installed, place: &Place) -> Result<()> {
+        if self.api_server.is_none() {
+            let server = api_server(installed, place, &self.network, &self.ports[0], self.event_ttl)?;
+            self.api_server = Some(server);
+        }
+        Ok(())
+    }
+
+    /// Makes etcd forget all versions but the last. Returns that.
+    pub(crate) fn compact(&self) -> Result<u64> {
+        let port = self.ports[0].number();
+        let answer = etcd_answers(port, "/v3/maintenance/status", "{}")?;
+        let status: serde_json::Value = serde_json::from_str(&answer).context("etcd answers no JSON")?;
+        let revision = status["header"]["revision"].as_str().context("etcd names no revision")?.to_owned();
+        etcd_answers(
+            port,
+            "/v3/kv/compaction",
+            &format!(r#"{{"revision": "{revision}", "physical": true}}"#),
+        )?;
+        revision.parse().context("a revision that is no number")
+    }
+}
+
+/// What etcd says to a request through its gateway for HTTP.
+fn etcd_answers(port: u16, path: &str, body: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).context("etcd does not answer")?;
+    stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+    write!(
+        stream,
+        "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("etcd's answer has no body")?;
+    ensure!(head.split(' ').nth(1) == Some("200"), "etcd answers {path} with {answer}");
+    Ok(body.to_owned())
 }
 
 fn etcd(installed: &Installed, place: &Place, client: &Port, peer: &Port) -> Result<Process> {
@@ -109,7 +156,13 @@ fn is_healthy(port: u16) -> bool {
     ask().is_ok_and(|answer| answer.split(' ').nth(1) == Some("200"))
 }
 
-fn api_server(installed: &Installed, place: &Place, network: &Network, etcd: &Port) -> Result<Process> {
+fn api_server(
+    installed: &Installed,
+    place: &Place,
+    network: &Network,
+    etcd: &Port,
+    event_ttl: Option<Duration>,
+) -> Result<Process> {
     let pki = |name: &str| place.join("pki").join(name).display().to_string();
     let mut command = installed.program("kube-apiserver");
     command.args([
@@ -137,6 +190,9 @@ fn api_server(installed: &Installed, place: &Place, network: &Network, etcd: &Po
         "--kubelet-preferred-address-types=InternalIP,Hostname",
         "--allow-privileged=true",
     ]);
+    if let Some(ttl) = event_ttl {
+        command.arg(format!("--event-ttl={}s", ttl.as_secs()));
+    }
     let mut server = Process::start("kube-apiserver", command, &place.join("apiserver.log"))?;
     server
         .wait_until("readiness", START, || ready(kubectl(installed, place).args(["get", "--raw=/readyz"])))?;

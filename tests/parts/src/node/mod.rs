@@ -19,6 +19,7 @@
 //! ```
 
 mod control;
+mod control_plane;
 mod install;
 mod settings;
 
@@ -39,6 +40,7 @@ use crate::ports::Port;
 use crate::process::Process;
 use crate::{packages, tools};
 use control::Control;
+pub use control_plane::ControlPlane;
 use install::Installed;
 pub(crate) use install::{ENTRY, version};
 
@@ -61,6 +63,8 @@ pub struct NodeOptions {
     pub log_monitor_interval: Duration,
     /// Also runs the controller manager and the scheduler: Deployments, DaemonSets, namespaces that fill themselves.
     pub controllers: bool,
+    /// For how long the API server keeps events; an hour when it is not said.
+    pub event_ttl: Option<Duration>,
 }
 
 impl Default for NodeOptions {
@@ -70,6 +74,7 @@ impl Default for NodeOptions {
             log_max_files: 5,
             log_monitor_interval: Duration::from_secs(10),
             controllers: false,
+            event_ttl: None,
         }
     }
 }
@@ -99,7 +104,7 @@ impl Node {
         group.create()?;
         let ports = [Port::reserve()?, Port::reserve()?];
         write_files(&options, &place, &installed, &group, &ports)?;
-        let control = Control::start(&installed, &place, options.controllers)?;
+        let control = Control::start(&installed, &place, options.controllers, options.event_ttl)?;
         let kubelet = start_kubelet(&place, &installed)?;
         let mut node = Self { kubelet, _control: control, ports, installed, options, place };
         node.wait_until_ready()?;

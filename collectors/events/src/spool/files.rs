@@ -1,0 +1,194 @@
+//! The files of a spool: found, read through, and read in pieces.
+
+use std::collections::hash_map::RandomState;
+use std::fs::{File, OpenOptions};
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use taffrail_record::FileId;
+
+use super::{Confirmed, Found, Kind, Spool, SpoolError, decode};
+
+/// Before the entries: what it is, whose, and from where on.
+const MAGIC: &[u8; 8] = b"TFEVENT1";
+const HEADER: usize = 8 + 16 + 8;
+const ENDING: &str = ".events";
+/// How much is read at once.
+const BLOCK: usize = 1 << 20;
+
+/// One file, by the places of its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Segment {
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
+/// What was found in a folder.
+#[derive(Debug, Default)]
+pub(super) struct Scan {
+    pub(super) id: Option<FileId>,
+    pub(super) segments: Vec<Segment>,
+    /// Where it ends, even if nothing is in it.
+    pub(super) end: u64,
+    /// The version up to which nothing is missing, when entries say so.
+    pub(super) newest: Option<u64>,
+    /// Whether entries are missing between others.
+    pub(super) broken: bool,
+    /// Whether the place that is confirmed is between two entries.
+    pub(super) is_boundary: bool,
+}
+
+pub(super) fn path_of(folder: &Path, start: u64) -> PathBuf {
+    folder.join(format!("{start:020}{ENDING}"))
+}
+
+/// Held until it is closed, however this process ends.
+pub(super) fn lock(folder: &Path) -> Result<File, SpoolError> {
+    let path = folder.join("lock");
+    let failed = |error| SpoolError::Failed { path: path.clone(), error };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(SpoolError::InUse(folder.to_owned())),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+pub(super) fn new_id() -> FileId {
+    let half = || u128::from(RandomState::new().build_hasher().finish());
+    FileId(half() << 64 | half())
+}
+
+pub(super) fn create(folder: &Path, id: FileId, start: u64) -> io::Result<File> {
+    let path = path_of(folder, start);
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
+    let mut header = MAGIC.to_vec();
+    header.extend_from_slice(&id.0.to_le_bytes());
+    header.extend_from_slice(&start.to_le_bytes());
+    file.write_all(&header)?;
+    Ok(file)
+}
+
+/// Takes away what was written of an entry that did not fit.
+pub(super) fn cut(mut file: &File, segment: Segment) -> io::Result<()> {
+    let end = HEADER as u64 + segment.end - segment.start;
+    file.set_len(end)?;
+    file.seek(SeekFrom::Start(end)).map(drop)
+}
+
+/// Reads through every file; what is confirmed tells where that was understood before.
+pub(super) fn scan(folder: &Path, confirmed: &Confirmed, alive: &dyn Fn()) -> io::Result<Scan> {
+    let mut starts: Vec<u64> = std::fs::read_dir(folder)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(ENDING)?.parse().ok())
+        .collect();
+    starts.sort_unstable();
+    let mut scan = Scan { newest: confirmed.version, ..Scan::default() };
+    for start in starts {
+        let path = path_of(folder, start);
+        let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let Some(id) = header(&mut file, start)? else {
+            // Not even its beginning was written: nothing was in it.
+            std::fs::remove_file(&path)?;
+            continue;
+        };
+        scan.id = scan.id.or(Some(id));
+        scan.broken |= scan.segments.last().is_some_and(|last| last.end != start);
+        let end = through(&mut file, start, confirmed.offset, &mut scan, alive)?;
+        cut(&file, Segment { start, end })?;
+        scan.end = end;
+        if end == start {
+            std::fs::remove_file(&path)?;
+            continue;
+        }
+        scan.segments.push(Segment { start, end });
+    }
+    scan.is_boundary |= scan.segments.is_empty();
+    Ok(scan)
+}
+
+fn header(file: &mut File, start: u64) -> io::Result<Option<FileId>> {
+    let mut header = [0; HEADER];
+    match file.read_exact(&mut header) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        Err(error) => return Err(error),
+    }
+    let mut id = [0; 16];
+    id.copy_from_slice(&header[8..24]);
+    let same = header.starts_with(MAGIC) && header[24..] == start.to_le_bytes();
+    Ok(same.then(|| FileId(u128::from_le_bytes(id))))
+}
+
+/// The end of the last whole entry.
+fn through(file: &mut File, start: u64, place: u64, scan: &mut Scan, alive: &dyn Fn()) -> io::Result<u64> {
+    let (mut bytes, mut at, mut wanted) = (Vec::new(), start, BLOCK);
+    loop {
+        alive();
+        let read = (&*file).take((wanted - bytes.len()) as u64).read_to_end(&mut bytes)?;
+        let mut used = 0;
+        let stopped = loop {
+            scan.is_boundary |= at == place;
+            match decode(&bytes[used..]) {
+                Found::Whole(frame, _, length) => {
+                    match frame.kind {
+                        _ if scan.broken || at < place => {}
+                        Kind::Watched | Kind::Mark => scan.newest = Some(frame.version),
+                        Kind::Reset => scan.newest = None,
+                        Kind::Listed => {}
+                    }
+                    used += length;
+                    at += length as u64;
+                }
+                Found::Begun(length) => break Some(length),
+                Found::Damaged => break None,
+            }
+        };
+        let Some(length) = stopped.filter(|_| read > 0) else { return Ok(at) };
+        bytes.drain(..used);
+        wanted = length.max(BLOCK);
+    }
+}
+
+/// Reads entries in pieces; keeps the file of the last piece open.
+#[derive(Debug, Default)]
+pub(crate) struct Reader(Option<(u64, File)>);
+
+/// A piece of a spool.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Piece {
+    /// The place of its first byte, which begins an entry.
+    pub(crate) start: u64,
+    /// The end of its file: if nothing can be read here, it goes on there.
+    pub(crate) file_end: u64,
+}
+
+impl Reader {
+    /// Reads from `from` on, or from the next place where there is anything: about `most` bytes, or one entry if that is
+    /// larger. None when nothing is there yet.
+    pub(crate) fn read(
+        &mut self,
+        spool: &Spool,
+        from: u64,
+        most: usize,
+        into: &mut Vec<u8>,
+    ) -> io::Result<Option<Piece>> {
+        let Some(segment) = spool.segment(from) else { return Ok(None) };
+        let start = from.max(segment.start);
+        let file = match self.0.take() {
+            Some((open, file)) if open == segment.start => file,
+            _ => File::open(path_of(spool.folder(), segment.start))?,
+        };
+        let there = usize::try_from(segment.end - start).unwrap_or(usize::MAX);
+        let at = HEADER as u64 + start - segment.start;
+        into.resize(there.min(most), 0);
+        file.read_exact_at(into, at)?;
+        if let Found::Begun(length) = decode(into) {
+            into.resize(there.min(length), 0);
+            file.read_exact_at(into, at)?;
+        }
+        self.0 = Some((segment.start, file));
+        Ok(Some(Piece { start, file_end: segment.end }))
+    }
+}

@@ -1,0 +1,271 @@
+//! Events on this node's disk, from when they are observed until they are stored: files of a bounded size in a row.
+//!
+//! - An entry is whole or it is not there: the last one of a crash is cut off. Nothing is synced: what a power cut takes
+//!   was not stored, so no position has passed it, and it is observed again.
+//! - Places in the spool grow for ever, from file to file and from life to life.
+//! - A file goes when all of it is confirmed. How far that is stands in a file of its own, written now and then.
+//! - It takes no more than its bound on the disk, but for a few entries of some bytes that say how far a watch has come.
+//! - [`Spool::newest`] is the version up to which everything is stored or here.
+
+mod confirmed;
+mod files;
+mod frame;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex};
+use taffrail_record::FileId;
+
+pub(crate) use confirmed::Confirmed;
+pub(crate) use files::{Piece, Reader};
+use files::{Segment, create, path_of};
+pub(crate) use frame::{Found, Frame, Kind, decode};
+
+/// One writer's spool. One thread appends, one reads and confirms.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    folder: PathBuf,
+    id: FileId,
+    limit: u64,
+    /// At what size the next file begins.
+    segment: u64,
+    /// Before it, versions say nothing of what is after it.
+    counts_from: Mutex<u64>,
+    state: Mutex<State>,
+    appended: Condvar,
+    /// Held for as long as it is open.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct State {
+    segments: VecDeque<Segment>,
+    /// The last of them.
+    file: File,
+    newest: Option<u64>,
+    confirmed: Confirmed,
+    /// As it is on the disk.
+    kept: Confirmed,
+    buffer: Vec<u8>,
+}
+
+/// What cannot be done with a spool.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SpoolError {
+    #[error("{0} is in use by another process; give each agent a state directory of its own")]
+    InUse(PathBuf),
+    #[error("{path}: {error}; see that the state directory can be written to and has room")]
+    Failed { path: PathBuf, error: io::Error },
+}
+
+/// Why an entry was not taken.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// There is no room until something is confirmed.
+    Full,
+    /// The disk does not take it.
+    Failed(SpoolError),
+}
+
+impl State {
+    fn start(&self) -> u64 {
+        self.segments.front().map_or(0, |first| first.start)
+    }
+
+    fn end(&self) -> u64 {
+        self.segments.back().map_or(0, |last| last.end)
+    }
+}
+
+impl Spool {
+    /// Opens the spool in `folder`, which is made if it is not there. `alive` is called now and then meanwhile.
+    pub(crate) fn open(folder: &Path, limit: u64, alive: &dyn Fn()) -> Result<Spool, SpoolError> {
+        let failed = |error| SpoolError::Failed { path: folder.to_owned(), error };
+        std::fs::create_dir_all(folder).map_err(failed)?;
+        let lock = files::lock(folder)?;
+        let mut confirmed = Confirmed::read(folder);
+        let found = files::scan(folder, &confirmed, alive).map_err(failed)?;
+        let id = found.id.unwrap_or_else(files::new_id);
+        let mut segments = VecDeque::from(found.segments);
+        let end = if segments.is_empty() { found.end.max(confirmed.offset) } else { found.end };
+        if segments.is_empty() {
+            // Files go when they are confirmed, and how far that is is written down later.
+            confirmed.offset = end;
+        } else if !found.is_boundary {
+            confirmed.offset = segments.front().map_or(confirmed.offset, |first| first.start);
+        }
+        // Nothing is appended to a file of another life: what may be torn at its end is cut off, but who knows.
+        segments.retain(|segment| segment.end > segment.start);
+        segments.push_back(Segment { start: end, end });
+        let file = create(folder, id, end).map_err(failed)?;
+        let newest = found.newest;
+        let (kept, buffer) = (Confirmed::default(), Vec::new());
+        let state = State { segments, file, newest, kept, confirmed, buffer };
+        Ok(Spool {
+            folder: folder.to_owned(),
+            id,
+            limit,
+            segment: (limit / 16).clamp(64 << 10, 8 << 20),
+            counts_from: Mutex::new(if found.broken { end } else { 0 }),
+            state: Mutex::new(state),
+            appended: Condvar::new(),
+            _lock: lock,
+        })
+    }
+
+    /// Names places in it.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The place up to which everything is confirmed.
+    pub(crate) fn confirmed(&self) -> Confirmed {
+        self.state.lock().confirmed.clone()
+    }
+
+    /// The place of the next entry.
+    pub(crate) fn end(&self) -> u64 {
+        self.state.lock().end()
+    }
+
+    /// The version up to which everything is stored or here.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.state.lock().newest
+    }
+
+    /// Bytes it takes on the disk.
+    pub(crate) fn bytes(&self) -> u64 {
+        let state = self.state.lock();
+        state.end() - state.start()
+    }
+
+    /// Whether it makes sense to watch again after it was full.
+    pub(crate) fn has_room(&self) -> bool {
+        self.bytes() + 2 * self.segment <= self.limit
+    }
+
+    /// The version up to which everything is stored, as far as this spool can tell.
+    pub(crate) fn stored(&self) -> Option<u64> {
+        let confirmed = self.confirmed();
+        (confirmed.offset >= *self.counts_from.lock()).then_some(confirmed.version).flatten()
+    }
+
+    /// From now on versions count anew.
+    pub(crate) fn reset(&self) -> Result<(), Refusal> {
+        self.append(&Frame::bare(Kind::Reset, 0))?;
+        *self.counts_from.lock() = self.end();
+        Ok(())
+    }
+
+    /// Says whose events these are; those of another cluster are still to be stored, but say nothing of this one.
+    pub(crate) fn belongs_to(&self, cluster: &str) -> Result<(), Refusal> {
+        let known = self.state.lock().confirmed.cluster.clone();
+        if known == cluster {
+            return Ok(());
+        }
+        if !known.is_empty() || self.newest().is_some() {
+            self.reset()?;
+        }
+        cluster.clone_into(&mut self.state.lock().confirmed.cluster);
+        self.keep().map_err(Refusal::Failed)
+    }
+
+    /// Appends an entry.
+    pub(crate) fn append(&self, frame: &Frame<'_>) -> Result<(), Refusal> {
+        let mut state = self.state.lock();
+        let length = frame.length() as u64;
+        if frame.is_document() && state.end() - state.start() + length > self.limit {
+            return Err(Refusal::Full);
+        }
+        self.write(&mut state, frame)
+            .map_err(|error| Refusal::Failed(SpoolError::Failed { path: self.folder.clone(), error }))?;
+        match frame.kind {
+            Kind::Watched | Kind::Mark => state.newest = Some(frame.version),
+            Kind::Reset => state.newest = None,
+            Kind::Listed => {}
+        }
+        drop(state);
+        self.appended.notify_all();
+        Ok(())
+    }
+
+    fn write(&self, state: &mut State, frame: &Frame<'_>) -> io::Result<()> {
+        let end = state.end();
+        let Some(last) = state.segments.back().copied() else { return Err(io::ErrorKind::NotFound.into()) };
+        if last.end - last.start >= self.segment {
+            state.file = create(&self.folder, self.id, end)?;
+            state.segments.push_back(Segment { start: end, end });
+        }
+        let mut buffer = std::mem::take(&mut state.buffer);
+        buffer.clear();
+        frame.encode(&mut buffer);
+        let written = state.file.write_all(&buffer);
+        let length = buffer.len() as u64;
+        if buffer.capacity() <= 64 << 10 {
+            state.buffer = buffer;
+        }
+        let Some(last) = state.segments.back_mut() else { return Ok(()) };
+        if let Err(error) = written {
+            files::cut(&state.file, *last)?;
+            return Err(error);
+        }
+        last.end += length;
+        Ok(())
+    }
+
+    /// Waits for an entry at `from`, for so long at most.
+    pub(crate) fn wait(&self, from: u64, patience: Duration) {
+        let mut state = self.state.lock();
+        if state.end() <= from {
+            self.appended.wait_for(&mut state, patience);
+        }
+    }
+
+    /// The file that has `from` in it, or the first one behind it.
+    fn segment(&self, from: u64) -> Option<Segment> {
+        let state = self.state.lock();
+        state.segments.iter().find(|segment| segment.end > from).copied()
+    }
+
+    /// Where the file ends that has `from` in it.
+    pub(crate) fn file_end(&self, from: u64) -> u64 {
+        self.segment(from).map_or(from, |segment| segment.end)
+    }
+
+    /// Everything before `offset` is confirmed, and with it everything up to `version`.
+    pub(crate) fn confirm(&self, offset: u64, version: Option<u64>) {
+        let mut state = self.state.lock();
+        state.confirmed.offset = offset;
+        state.confirmed.version = version;
+        while state.segments.len() > 1 && state.segments.front().is_some_and(|first| first.end <= offset) {
+            let Some(first) = state.segments.pop_front() else { break };
+            let path = path_of(&self.folder, first.start);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(path = %path.display(), %error, "a file of stored events stays; remove it");
+            }
+        }
+    }
+
+    /// Writes down what is confirmed, if it is not.
+    pub(crate) fn keep(&self) -> Result<(), SpoolError> {
+        let confirmed = self.confirmed();
+        if confirmed == self.state.lock().kept {
+            return Ok(());
+        }
+        confirmed
+            .write(&self.folder)
+            .map_err(|error| SpoolError::Failed { path: self.folder.join(confirmed::NAME), error })?;
+        self.state.lock().kept = confirmed;
+        Ok(())
+    }
+}

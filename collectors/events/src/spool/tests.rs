@@ -1,0 +1,192 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn open(folder: &Path, limit: u64) -> Spool {
+    Spool::open(folder, limit, &|| {}).expect("a spool")
+}
+
+fn document<'a>(version: u64, id: &'a str, body: &'a [u8]) -> Frame<'a> {
+    Frame { kind: Kind::Watched, version, time: 5, observed: 6, id, body }
+}
+
+/// Versions, lengths and hashes of bodies of all entries from a place on, read in pieces of this size.
+fn read(spool: &Spool, from: u64, most: usize) -> Vec<(u64, usize, u32)> {
+    let (mut reader, mut found, mut at) = (Reader::default(), Vec::new(), from);
+    let mut data = Vec::new();
+    while let Some(piece) = reader.read(spool, at, most, &mut data).expect("readable") {
+        let mut used = 0;
+        while let Found::Whole(frame, _, length) = decode(&data[used..]) {
+            found.push((frame.version, frame.body.len(), crc32fast::hash(frame.body)));
+            used += length;
+        }
+        assert!(used > 0, "an entry at {at}");
+        at = piece.start + used as u64;
+    }
+    found
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Append(usize),
+    Mark,
+    Confirm(prop::sample::Index),
+    Keep,
+    /// Ends without a word; this many bytes of what was written last never reached the disk.
+    Kill(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        6 => (0_usize..40_000).prop_map(Step::Append),
+        1 => Just(Step::Mark),
+        2 => any::<prop::sample::Index>().prop_map(Step::Confirm),
+        1 => Just(Step::Keep),
+        1 => (0_usize..50_000).prop_map(Step::Kill),
+    ];
+    prop::collection::vec(step, 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// What is read from the confirmed place on is what was appended after it, whatever happens; what a crash has cut off
+    /// is at the end, and the newest version says so.
+    #[test]
+    fn what_was_appended_is_read_until_it_is_confirmed(steps in steps()) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut spool = open(folder.path(), 1 << 20);
+        // Of each entry: where it ends, its version, its body.
+        let mut written: Vec<(u64, u64, Vec<u8>)> = Vec::new();
+        let mut version = 0;
+        for step in steps {
+            match step {
+                Step::Append(size) => {
+                    version += 1;
+                    let body = vec![(version % 251) as u8; size];
+                    match spool.append(&document(version, "id", &body)) {
+                        Ok(()) => written.push((spool.end(), version, body)),
+                        Err(Refusal::Full) => prop_assert!(spool.bytes() + size as u64 + 100 > 1 << 20),
+                        Err(Refusal::Failed(error)) => panic!("{error}"),
+                    }
+                }
+                Step::Mark => {
+                    version += 1;
+                    spool.append(&Frame::bare(Kind::Mark, version)).expect("marks always fit");
+                    written.push((spool.end(), version, Vec::new()));
+                }
+                Step::Confirm(index) => {
+                    let confirmed = spool.confirmed().offset;
+                    let open: Vec<_> = written.iter().filter(|(end, ..)| *end > confirmed).collect();
+                    if !open.is_empty() {
+                        let (end, version, _) = open[index.index(open.len())];
+                        spool.confirm(*end, Some(*version));
+                    }
+                }
+                Step::Keep => spool.keep().expect("kept"),
+                Step::Kill(cut) => {
+                    let last = spool.state.lock().segments.back().copied().expect("a file");
+                    let path = path_of(folder.path(), last.start);
+                    let confirmed = spool.confirmed().offset;
+                    drop(spool);
+                    let length = std::fs::metadata(&path).expect("there").len();
+                    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("opened");
+                    let cut = (cut as u64).min(last.end - last.start.max(confirmed));
+                    file.set_len(length - cut).expect("cut");
+                    let left = last.end - cut;
+                    written.retain(|(end, ..)| *end <= left);
+                    spool = open(folder.path(), 1 << 20);
+                }
+            }
+            let confirmed = spool.confirmed();
+            let expected: Vec<(u64, usize, u32)> = written
+                .iter()
+                .filter(|(end, ..)| *end > confirmed.offset)
+                .map(|(_, version, body)| (*version, body.len(), crc32fast::hash(body)))
+                .collect();
+            prop_assert_eq!(&read(&spool, confirmed.offset, 30_000), &expected);
+            let newest = written.last().map(|(_, version, _)| *version).max(confirmed.version);
+            // What is confirmed and gone is remembered only when it was written down.
+            prop_assert!(spool.newest() == newest || (expected.is_empty() && spool.newest() < newest));
+            prop_assert_eq!(spool.end(), written.last().map_or(0, |(end, ..)| *end).max(confirmed.offset));
+        }
+    }
+}
+
+#[test]
+fn a_spool_takes_no_more_than_its_bound_and_gives_back_what_is_confirmed() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    let body = vec![b'x'; 10_000];
+    let mut count = 0;
+    while spool.append(&document(count + 1, "id", &body)).is_ok() {
+        count += 1;
+    }
+    assert!((350..450).contains(&count), "{count}");
+    assert!(!spool.has_room());
+    let on_disk = || -> u64 {
+        std::fs::read_dir(folder.path())
+            .expect("listed")
+            .map(|e| e.expect("an entry").metadata().expect("there").len())
+            .sum()
+    };
+    assert!(on_disk() <= (4 << 20) + (64 << 10), "{}", on_disk());
+    spool.confirm(spool.end(), Some(count));
+    assert!(spool.has_room());
+    assert!(on_disk() < 1 << 20, "{}", on_disk());
+    assert_eq!(spool.stored(), Some(count));
+}
+
+#[test]
+fn versions_before_a_reset_or_of_another_cluster_say_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    spool.belongs_to("a").expect("new");
+    spool.append(&document(100, "id", b"{}")).expect("room");
+    assert_eq!((spool.newest(), spool.stored()), (Some(100), None));
+    drop(spool);
+    let spool = open(folder.path(), 4 << 20);
+    spool.belongs_to("a").expect("the same");
+    assert_eq!(spool.newest(), Some(100), "as it was");
+    spool.belongs_to("b").expect("another");
+    assert_eq!(spool.newest(), None);
+    spool.append(&document(7, "id", b"{}")).expect("room");
+    assert_eq!(read(&spool, 0, 1 << 20).len(), 3, "what is of another cluster is still to be stored");
+    spool.confirm(spool.end(), Some(7));
+    assert_eq!(spool.stored(), Some(7));
+    drop(spool);
+    let spool = open(folder.path(), 4 << 20);
+    assert_eq!(spool.newest(), Some(7));
+}
+
+#[test]
+fn damage_in_the_middle_ends_what_the_newest_version_says_and_nothing_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    let body = vec![b'x'; 50_000];
+    (1..=20).for_each(|version| spool.append(&document(version, "id", &body)).expect("room"));
+    let first = spool.state.lock().segments[0];
+    drop(spool);
+    let path = path_of(folder.path(), first.start);
+    let mut bytes = std::fs::read(&path).expect("read");
+    let at = bytes.len() - 10;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).expect("written");
+    let spool = open(folder.path(), 4 << 20);
+    let versions: Vec<u64> = read(&spool, 0, 1 << 20).into_iter().map(|(version, ..)| version).collect();
+    assert_eq!(versions.len(), 19, "{versions:?}");
+    let damaged = (1..=20).find(|version| !versions.contains(version)).expect("one is missing");
+    assert_eq!(spool.newest(), Some(damaged - 1));
+    spool.confirm(spool.end() - 1, Some(19));
+    assert_eq!(spool.stored(), None, "not before what comes now");
+}
+
+#[test]
+fn one_folder_is_for_one_agent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    let other = Spool::open(folder.path(), 4 << 20, &|| {});
+    assert!(matches!(other, Err(SpoolError::InUse(_))));
+    drop(spool);
+    open(folder.path(), 4 << 20);
+}

@@ -1,0 +1,86 @@
+//! A timeline as a table for people.
+
+use std::fmt::Write as _;
+
+use super::Entry;
+
+const COLUMNS: [&str; 6] = ["TIME", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE"];
+
+/// A table like that of `kubectl get events`, oldest first, with times in UTC. Whatever could change what a terminal does is
+/// shown as an escape.
+#[must_use]
+pub fn render(entries: &[Entry]) -> String {
+    let rows: Vec<[String; 6]> = entries.iter().map(row).collect();
+    let mut widths = COLUMNS.map(str::len);
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    let mut line = |cells: [&str; 6]| {
+        let [time, count, kind, reason, object, message] = cells;
+        let [a, b, c, d, e, _] = widths;
+        let _ = writeln!(text, "{time:a$}  {count:>b$}  {kind:c$}  {reason:d$}  {object:e$}  {message}");
+    };
+    line(COLUMNS);
+    rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
+    text
+}
+
+fn row(entry: &Entry) -> [String; 6] {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(entry.time)).unwrap_or_default();
+    let mut object = format!("{}/{}", entry.object_kind.to_lowercase(), entry.name);
+    if !entry.container.is_empty() {
+        let _ = write!(object, "[{}]", entry.container);
+    }
+    [
+        format!("{time:.0}"),
+        entry.count.to_string(),
+        safe(&entry.kind),
+        safe(&entry.reason),
+        safe(&object),
+        safe(entry.message.trim_end()),
+    ]
+}
+
+/// Control characters and those that turn text around as escapes.
+fn safe(text: &str) -> String {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let mut safe = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '\n' | '\t' => safe.push(' '),
+            c if c.is_control() || turns(c) => safe.extend(c.escape_unicode()),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_aligned_and_harmless() {
+        let entry = |name: &str, message: &str| Entry {
+            time: 1_767_225_600_000_000_000,
+            count: 12,
+            kind: "Warning".to_owned(),
+            reason: "BackOff".to_owned(),
+            object_kind: "Pod".to_owned(),
+            name: name.to_owned(),
+            container: "main".to_owned(),
+            message: message.to_owned(),
+            ..Entry::default()
+        };
+        let text = render(&[entry("a", "one\ntwo\n"), entry("abc", "\u{1b}[2J\u{202e}x")]);
+        let expected = "\
+TIME                  COUNT  TYPE     REASON   OBJECT         MESSAGE
+2026-01-01T00:00:00Z     12  Warning  BackOff  pod/a[main]    one two
+2026-01-01T00:00:00Z     12  Warning  BackOff  pod/abc[main]  \\u{1b}[2J\\u{202e}x
+";
+        assert_eq!(text, expected);
+    }
+}
