@@ -7,6 +7,7 @@ pub mod client;
 pub mod components;
 pub mod config;
 pub mod cri;
+pub mod events;
 pub mod http;
 pub mod kubernetes;
 pub mod ledger_metrics;

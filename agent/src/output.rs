@@ -1,8 +1,10 @@
 //! The one list of shippers: from the configuration to something that ships.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use taffrail_discard::DiscardShipper;
+use taffrail_elasticsearch::{ElasticsearchError, ElasticsearchShipper};
 use taffrail_file::FileShipper;
 use taffrail_kafka::KafkaShipper;
 use taffrail_record::{Ask, BufferPool, Ship};
@@ -36,6 +38,30 @@ pub static OUTPUT: Way = Way {
     make: make_shipper,
     differs: |one, other| one.output != other.output || one.envelope != other.envelope,
 };
+
+/// The way of the cluster's events where a search engine is configured: `elasticsearch`.
+pub static EVENTS: Way = Way {
+    thread: "pump-events",
+    name: |_| "elasticsearch",
+    make: make_elasticsearch,
+    differs: |one, other| one.elasticsearch != other.elasticsearch,
+};
+
+fn make_elasticsearch(config: &Config, pool: &Arc<BufferPool>) -> Result<Made, OutputError> {
+    let failed =
+        |cause: ElasticsearchError| OutputError::Shipper { name: "elasticsearch", cause: cause.into() };
+    // Who takes the section out of the file has it until the next start.
+    let section = config.elasticsearch.clone().unwrap_or_default();
+    let shipper =
+        ElasticsearchShipper::new(&section, &dead_letters(config), Arc::clone(pool)).map_err(failed)?;
+    Ok(Made { metrics: shipper.metrics(), ship: Box::new(shipper) })
+}
+
+/// Where documents are kept that the search engine refuses for good.
+#[must_use]
+pub fn dead_letters(config: &Config) -> PathBuf {
+    config.state_directory().join("dead-letters")
+}
 
 /// Why the pipeline cannot start.
 #[derive(Debug, thiserror::Error)]

@@ -23,12 +23,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use taffrail_cgroup::Names;
 use taffrail_checkpoint::Store;
+use taffrail_events::Events;
 use taffrail_logs::find::{Handed, PodTeller};
 use taffrail_logs::{LogsCollector, Rhythm, Settings};
 use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Ledger, Node, Outlet, Stop};
 
 use crate::components::Components;
 use crate::config::{Config, Output};
+use crate::events;
+use crate::kubernetes::Cluster;
 use crate::output::{OUTPUT, OutputError};
 use crate::pump::{self, Current, Pump};
 use crate::supervise::{Make, Patience, supervise};
@@ -79,9 +82,11 @@ pub struct Pipeline {
     pub shipper: Arc<Current>,
     /// The counters of its other parts.
     pub asks: Vec<Arc<dyn Ask>>,
+    /// The cluster's events and their shipper, where this agent takes part.
+    pub events: Option<(Events, Option<Arc<Current>>)>,
     stop: Stop,
     logs: Settings,
-    next: pump::Next,
+    next: Vec<pump::Next>,
     /// In the order in which they end: collectors, then the pump.
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -95,7 +100,7 @@ impl Pipeline {
         config: &Config,
         node: &Arc<Node>,
         store: Store,
-        teller: Option<Arc<dyn PodTeller>>,
+        cluster: Option<&Cluster>,
         shared: &Shared,
     ) -> Result<Pipeline, OutputError> {
         let (outlet, batches) = Outlet::channel(QUEUE);
@@ -111,22 +116,35 @@ impl Pipeline {
         };
 
         let stored = store.metrics();
+        let teller = cluster.map(|cluster| cluster.teller() as Arc<dyn PodTeller>);
         let collector = logs(config, node, store, shared).with_teller(teller);
         let (settings, counted) = (collector.settings(), collector.metrics());
         let make: Make = Box::new(move || Box::new(collector.again()));
         let (pump, shipper, next) = Pump::start(&OUTPUT, config, pool, batches, shared)?;
         let patience =
             Patience { end: config.pipeline.drain_timeout.0 + Duration::from_secs(5), ..Patience::default() };
+        let requests = cluster.map(Cluster::requests).unwrap_or_default();
+        let events = events::start(config, node, &context, &requests, shared)?;
         let logs = supervise("logs", make, context, Arc::clone(&shared.components), patience)?;
 
-        let asks = vec![Arc::clone(&shipper) as Arc<dyn Ask>, stored, counted];
+        let mut asks = vec![Arc::clone(&shipper) as Arc<dyn Ask>, stored, counted];
+        let (mut threads, mut nexts) = (vec![logs], vec![next]);
+        let mut seen = None;
+        if let Some(events) = events {
+            asks.extend(events.asks());
+            threads.extend(events.threads);
+            nexts.extend(events.next);
+            seen = Some((events.events, events.shipper));
+        }
+        threads.push(pump);
         Ok(Pipeline {
             shipper,
             asks,
+            events: seen,
             stop: shared.stop.clone(),
             logs: settings,
-            next,
-            threads: Mutex::new(vec![logs, pump]),
+            next: nexts,
+            threads: Mutex::new(threads),
         })
     }
 
@@ -134,7 +152,7 @@ impl Pipeline {
     /// is drained before the new one takes over.
     pub fn reload(&self, config: &Config) {
         self.logs.set(config.logs.clone());
-        self.next.set(config.clone());
+        self.next.iter().for_each(|next| next.set(config.clone()));
     }
 
     /// Ends in order, as the module page says; takes no longer than the configured drain and a little.

@@ -12,7 +12,7 @@ use taffrail_cgroup::Names;
 use taffrail_checkpoint::{Options, Recovery, Store};
 use taffrail_logs::LogsConfig;
 use taffrail_logs::config::FileInput;
-use taffrail_logs::find::{Handed, PodTeller};
+use taffrail_logs::find::Handed;
 use taffrail_process::OwnProcess;
 use taffrail_record::{Ask, Budget, Ledger, Node, Stop};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,6 +22,7 @@ use crate::cli::ConfigArg;
 use crate::components::Components;
 use crate::config::{Config, ConfigError, LogFormat};
 use crate::cri;
+use crate::events::{Timelines, standing};
 use crate::http::{self, Shipper, Surface};
 use crate::kubernetes::Cluster;
 use crate::logging;
@@ -102,8 +103,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let signals = runtime.block_on(async { Signals::listen() })?;
-    let teller = cluster.as_ref().map(|cluster| cluster.teller() as Arc<dyn PodTeller>);
-    let pipeline = Arc::new(Pipeline::start(&config, &node, store, teller, &shared)?);
+    let pipeline = Arc::new(Pipeline::start(&config, &node, store, cluster.as_deref(), &shared)?);
     let pods = cluster.as_ref().map(|cluster| cluster.start(&config, &shared)).transpose()?;
     let (engine, finder) = targets::start(&config, &node, &shared)?;
     let (runtime_names, namer) = cri::start(config.cri.clone(), &shared)?;
@@ -196,6 +196,7 @@ fn keep_as_started(started: &Config, new: &mut Config) -> Vec<&'static str> {
         keep("node", &started.node, &mut new.node),
         keep("cri", &started.cri, &mut new.cri),
         keep("kubernetes", &started.kubernetes, &mut new.kubernetes),
+        keep("events", &started.events, &mut new.events),
         keep("docker", &started.docker, &mut new.docker),
         keep("state", &started.state, &mut new.state),
         keep("pipeline", &started.pipeline, &mut new.pipeline),
@@ -218,6 +219,9 @@ fn serve(
 ) -> anyhow::Result<http::Handle> {
     let config = current.load();
     let shipper = Arc::clone(&pipeline.shipper);
+    let events = pipeline.events.clone();
+    let requests = cluster.as_ref().map(|cluster| cluster.requests()).unwrap_or_default();
+    let timelines = Timelines::new(&config, requests, events.as_ref().map(|(events, _)| events.clone()));
     let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess)];
     asks.extend(runtimes);
     asks.extend(cluster.iter().flat_map(Cluster::asks));
@@ -230,10 +234,13 @@ fn serve(
         shippers: Box::new(move || {
             let (name, trouble) = shipper.status();
             let shipper = Shipper { name: name.to_owned(), trouble };
-            [shipper].into_iter().chain(cluster.as_ref().map(|cluster| cluster.standing())).collect()
+            let cluster = cluster.as_ref().map(|cluster| cluster.standing());
+            let events = events.iter().flat_map(|(events, shipper)| standing(events, shipper.as_ref()));
+            [shipper].into_iter().chain(cluster).chain(events).collect()
         }),
         components: Arc::clone(&shared.components),
         tap: Arc::clone(&shared.tap),
+        timelines,
         config: Arc::clone(current),
         reload: Arc::clone(reload),
         web,

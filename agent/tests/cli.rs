@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use taffrail::components::Components;
+use taffrail::events::Timelines;
 use taffrail::http::{Handle, Surface, serve};
 use taffrail::ledger_report::LedgerReport;
 use taffrail::reload::Reload;
@@ -58,6 +59,7 @@ struct Served {
 fn served(directory: &Path) -> Served {
     let (ledger, tap) = (Ledger::new(), TapHub::new());
     let surface = Surface {
+        timelines: Timelines::default(),
         ledger: Arc::clone(&ledger),
         budget: Budget::new(1),
         asks: Vec::new(),

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use serde_json::Value;
 use taffrail::components::{Cause, Components, State};
 use taffrail::config::{Config, load};
+use taffrail::events::Timelines;
 use taffrail::http::{Handle, Shipper, Surface, serve};
 use taffrail::reload::Reload;
 use taffrail::tap::{TapHub, TapRecord};
@@ -42,6 +43,7 @@ fn agent() -> Agent {
     let (trouble, reload_works) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(true)));
     let (troubled, works) = (Arc::clone(&trouble), Arc::clone(&reload_works));
     let surface = Surface {
+        timelines: Timelines::default(),
         ledger: Ledger::new(),
         budget: Budget::new(1 << 20),
         asks: vec![Arc::new(OwnProcess)],
@@ -275,6 +277,7 @@ fn a_stop_ends_those_who_listen_and_removes_the_socket() {
 fn a_second_agent_on_the_same_socket_is_refused() {
     let agent = agent();
     let surface = Surface {
+        timelines: Timelines::default(),
         ledger: Ledger::new(),
         budget: Budget::new(1),
         asks: Vec::new(),

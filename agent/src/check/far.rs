@@ -1,7 +1,31 @@
 //! Does the far side answer?
 
+use taffrail_elasticsearch::{Product, Remark};
+
 use super::Finding;
-use crate::config::Output;
+use crate::config::{Config, Output};
+use crate::output::dead_letters;
+
+/// The search engine that events go to.
+pub(super) fn search_engine(config: &Config) -> Vec<Finding> {
+    const SUBJECT: &str = "elasticsearch";
+    let Some(engine) = &config.elasticsearch else { return Vec::new() };
+    let report = match taffrail_elasticsearch::check(engine, &dead_letters(config)) {
+        Ok(report) => report,
+        Err(error) => return vec![Finding::bad(SUBJECT, error.to_string(), "correct that")],
+    };
+    let usable = report.is_usable();
+    let nodes = report.nodes.into_iter().map(|node| match node.problem {
+        None => {
+            let product = node.product.map_or("a search engine", Product::name);
+            Finding::good(SUBJECT, format!("{} is {product} {}", node.node, node.version))
+        }
+        Some(problem) if usable => Finding::warning(SUBJECT, problem.text, problem.remedy),
+        Some(problem) => Finding::bad(SUBJECT, problem.text, problem.remedy),
+    });
+    let remark = |remark: Remark| Finding::warning(SUBJECT, remark.text, remark.remedy);
+    nodes.chain(report.remarks.into_iter().map(remark)).collect()
+}
 
 pub(super) fn output(output: &Output) -> Vec<Finding> {
     let Output::Kafka(kafka) = output else { return Vec::new() };

@@ -50,6 +50,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if !args.offline {
         findings.extend(cluster::cluster(&config));
         findings.extend(far::output(&config.output));
+        findings.extend(far::search_engine(&config));
     }
     let good = findings.iter().all(|finding| finding.status != Status::Bad);
     let text = if args.json {

@@ -4,6 +4,7 @@
 //! 78 the configuration is bad.
 
 pub(crate) mod console;
+mod events;
 mod ledger;
 mod tap;
 
@@ -67,6 +68,15 @@ enum Command {
                             read = confirmed + pending + carried + lost, counted independently. Exit code 1 when an \
                             account does not add up.")]
     Ledger(ledger::Args),
+    /// Show what happened to a pod, a workload or a node, in the order in which it happened
+    #[command(
+        after_help = "Examples:\n  taffrail events                          of this node and its pods\n  \
+                            taffrail events -n shop web-0            of a pod\n  \
+                            taffrail events -n shop deployment/web   of a workload and what it has made\n  \
+                            taffrail events resend                   what the search engine refused, once more\n\n\
+                            From what this agent remembers, when it is the one that watches, and from the API server."
+    )]
+    Events(events::Args),
     /// Show the metrics of containers or of this node, or how they differ from a peer's
     #[command(after_help = "Examples:\n  taffrail metrics --once                 containers, in a table\n  \
                             taffrail metrics --once node            this node\n  \
@@ -165,6 +175,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Tap(args) => tap::run(&args),
         Command::Ledger(args) => ledger::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Reference(args) => reference::run(&args),

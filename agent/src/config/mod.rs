@@ -39,7 +39,9 @@ pub use sections::{
 
 pub use taffrail_cri::CriConfig;
 pub use taffrail_docker::DockerConfig;
+pub use taffrail_elasticsearch::ElasticsearchConfig;
 pub use taffrail_envelope::EnvelopeConfig;
+pub use taffrail_events::EventsConfig;
 pub use taffrail_file::FileConfig;
 pub use taffrail_kafka::KafkaConfig;
 pub use taffrail_logs::LogsConfig;
@@ -61,6 +63,11 @@ pub struct Config {
     pub cri: CriConfig,
     /// The cluster that this node belongs to.
     pub kubernetes: KubernetesConfig,
+    /// Events of the cluster.
+    pub events: EventsConfig,
+    /// The search engine that events are stored in. Not set: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub elasticsearch: Option<ElasticsearchConfig>,
     /// Where records go.
     pub output: Output,
     /// How records are written.

@@ -8,7 +8,7 @@ use taffrail_envelope::{Encoding, check_field};
 use tracing_subscriber::EnvFilter;
 
 use super::units::{ByteSize, Period};
-use super::{Config, FileConfig, Output};
+use super::{Config, ElasticsearchConfig, FileConfig, Output};
 
 /// A value that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +41,7 @@ pub(super) fn validate(config: &Config) -> Vec<Invalid> {
     found.extend(log_places(config));
     found.extend(metrics(config));
     found.extend(output(config));
+    found.extend(elasticsearch(config));
     found
 }
 
@@ -232,6 +233,13 @@ fn output(config: &Config) -> Vec<Invalid> {
         Output::File(file) => files(file, config.envelope.encoding),
         Output::Discard(_) => Vec::new(),
     }
+}
+
+fn elasticsearch(config: &Config) -> Vec<Invalid> {
+    let found = config.elasticsearch.iter().flat_map(ElasticsearchConfig::validate);
+    found
+        .map(|bad| invalid(format!("elasticsearch.{}", bad.key).trim_end_matches('.'), bad.problem))
+        .collect()
 }
 
 fn files(file: &FileConfig, encoding: Encoding) -> Vec<Invalid> {

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::components::Components;
 use crate::config::Config;
+use crate::events::Timelines;
 use crate::ledger_metrics::LedgerMetrics;
 use crate::reload::Reload;
 use crate::tap::TapHub;
@@ -57,6 +58,8 @@ pub struct Surface {
     pub components: Arc<Components>,
     /// Live records.
     pub tap: Arc<TapHub>,
+    /// Who tells what happened to somebody.
+    pub timelines: Timelines,
     /// The configuration in force.
     pub config: Arc<ArcSwap<Config>>,
     /// The way to reload.

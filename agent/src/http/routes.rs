@@ -15,6 +15,8 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use futures_util::{StreamExt as _, stream};
+use serde::Deserialize;
+use taffrail_events::Selector;
 
 type Here = State<Arc<Shared>>;
 
@@ -39,6 +41,7 @@ pub(super) fn private(shared: &Arc<Shared>) -> Router {
     let router = Router::new()
         .route("/tap", get(tap))
         .route("/ledger", get(ledger))
+        .route("/events", get(events))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz));
     shared.counted(router.fallback(not_found))
@@ -118,6 +121,26 @@ async fn reload(State(shared): Here) -> (StatusCode, String) {
             (StatusCode::BAD_REQUEST, format!("refused, the old configuration stays: {error}\n"))
         }
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "the reload broke off\n".to_owned()),
+    }
+}
+
+/// Whose events are asked for.
+#[derive(Deserialize, Default)]
+#[serde(default, deny_unknown_fields)]
+struct Whose {
+    object: Option<String>,
+    namespace: Option<String>,
+}
+
+async fn events(State(shared): Here, Query(whose): Query<Whose>) -> Response {
+    let object = whose.object.unwrap_or_else(|| format!("node/{}", shared.surface.config.load().node_name()));
+    let selector = match Selector::new(&object, whose.namespace.as_deref().unwrap_or("default")) {
+        Ok(selector) => selector,
+        Err(error) => return (StatusCode::BAD_REQUEST, error.to_string()).into_response(),
+    };
+    match shared.surface.timelines.of(&selector).await {
+        Ok(timeline) => axum::Json(timeline).into_response(),
+        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error).into_response(),
     }
 }
 

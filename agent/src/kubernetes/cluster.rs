@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) region: String,
     /// `cloud.availability_zone`.
     pub(super) zone: String,
+    /// What runs this node's containers, as their ids begin: `containerd`.
+    pub(super) runtime: String,
 }
 
 /// Labels and annotations in which those who build clusters leave the cluster's name on its nodes.
@@ -41,6 +43,20 @@ const ZONES: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.ku
 #[serde(default)]
 struct Object {
     metadata: Metadata,
+    status: Status,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Status {
+    node_info: NodeInfo,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct NodeInfo {
+    /// `containerd://1.7.1`.
+    container_runtime_version: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -72,6 +88,8 @@ impl Facts {
         self.cluster_name = node.metadata.first(&NAMES);
         self.region = node.metadata.first(&REGIONS);
         self.zone = node.metadata.first(&ZONES);
+        let runtime = node.status.node_info.container_runtime_version;
+        self.runtime = runtime.split_once("://").map(|(name, _)| name.to_owned()).unwrap_or_default();
         Ok(())
     }
 

@@ -98,7 +98,7 @@ impl Cluster {
         let annotations = annotations.or(&AllowList::new(&[teller::STATIC_UID]));
         let store = Arc::new(PodStore::new(pods.store_options(&annotations)));
         let series = pods.enabled.then(|| Arc::new(PodSeries::new(&store, pods, state)));
-        let teller = Teller::new(Arc::clone(&store), &config.metadata);
+        let teller = Teller::new(Arc::clone(&store), &config.metadata, facts.runtime.clone());
         let (config, health, refused) = (config.clone(), Health::new(), Arc::default());
         Arc::new(Cluster { config, facts, store, teller, series, health, counters, refused })
     }
@@ -165,6 +165,12 @@ impl Cluster {
         [Arc::clone(self) as Arc<dyn Ask>, Arc::clone(&self.counters) as Arc<dyn Ask>]
     }
 
+    /// What counts requests to the API server.
+    #[must_use]
+    pub fn requests(&self) -> Arc<Counters> {
+        Arc::clone(&self.counters)
+    }
+
     /// How it goes with the API server, for readiness.
     #[must_use]
     pub fn standing(&self) -> Shipper {
@@ -203,7 +209,7 @@ impl Ask for Cluster {
         samples.family(&FAMILIES[2]);
         samples.sample(&[], self.refused.load(Ordering::Relaxed) as f64);
         samples.family(&FAMILIES[3]);
-        let Facts { cluster_id, cluster_name, region, zone } = &self.facts;
+        let Facts { cluster_id, cluster_name, region, zone, .. } = &self.facts;
         samples.sample(&[cluster_name, cluster_id, region, zone], 1.0);
         Ok(())
     }

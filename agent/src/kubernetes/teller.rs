@@ -23,6 +23,8 @@ const REMEMBERED: usize = 1024;
 pub struct Teller {
     store: Arc<PodStore>,
     metadata: Metadata,
+    /// What runs this node's containers.
+    runtime: String,
     changes: Mutex<Changes>,
 }
 
@@ -53,16 +55,16 @@ impl fmt::Debug for Teller {
 }
 
 impl Teller {
-    /// Tells of the pods in `store`.
+    /// Tells of the pods in `store`. `runtime` runs their containers, as far as a pod does not say otherwise.
     #[must_use]
-    pub fn new(store: Arc<PodStore>, config: &MetadataConfig) -> Arc<Self> {
+    pub fn new(store: Arc<PodStore>, config: &MetadataConfig, runtime: String) -> Arc<Self> {
         let metadata = Metadata {
             labels: AllowList::new(&config.labels),
             annotations: AllowList::new(&config.annotations),
             namespace_labels: AllowList::new(&config.namespace_labels),
             fields: config.fields.clone().into_iter().collect(),
         };
-        Arc::new(Teller { store, metadata, changes: Mutex::default() })
+        Arc::new(Teller { store, metadata, runtime, changes: Mutex::default() })
     }
 
     /// A pod has changed.
@@ -146,7 +148,11 @@ impl PodTeller for Teller {
             labels: allowed(&found.meta.labels, &self.metadata.labels),
             told: Some(self.told(&found)),
         };
-        Some((complete, complete_container(&found, container)))
+        let mut container = complete_container(&found, container);
+        if container.runtime.is_empty() {
+            container.runtime.clone_from(&self.runtime);
+        }
+        Some((complete, container))
     }
 
     fn version(&self) -> u64 {
@@ -224,7 +230,7 @@ mod tests {
         };
         let annotations = AllowList::new(&["team.io/*", STATIC_UID]);
         let store = PodStore::new(StoreOptions { annotations, ..StoreOptions::default() });
-        Teller::new(Arc::new(store), &config)
+        Teller::new(Arc::new(store), &config, String::new())
     }
 
     fn asked(uid: &str) -> (Pod, Container) {

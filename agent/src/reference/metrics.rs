@@ -10,10 +10,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use taffrail_api::{ApiConfig, Counters};
 use taffrail_cgroup::{Names, SWITCHED_BACK};
 use taffrail_checkpoint::{Options, Store};
 use taffrail_cri::CriConfig;
 use taffrail_docker::DockerConfig;
+use taffrail_elasticsearch::{ElasticsearchConfig, ElasticsearchShipper};
+use taffrail_events::{EventsCollector, EventsConfig};
 use taffrail_logs::find::Handed;
 use taffrail_logs::{LogsCollector, LogsConfig, Rhythm};
 use taffrail_node::NodeMetricsConfig;
@@ -142,6 +145,7 @@ fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
     asks.extend(pages.into_iter().flat_map(|page| page.asks));
     asks.extend(sources(&scratch.0)?);
     asks.extend(shippers(&scratch.0)?);
+    asks.extend(events(&scratch.0)?);
     let mut all: Vec<(&'static str, &'static [Family])> =
         asks.iter().map(|ask| (ask.name(), ask.families())).collect();
     all.extend(taffrail_node::switched_off(&NodeMetricsConfig::default()));
@@ -168,6 +172,17 @@ fn sources(scratch: &Path) -> anyhow::Result<[Arc<dyn Ask>; 2]> {
         Duration::ZERO,
     );
     Ok([stored, logs.metrics()])
+}
+
+/// The collector of events and the shipper that only they have.
+fn events(scratch: &Path) -> anyhow::Result<[Arc<dyn Ask>; 2]> {
+    let (events, api) = (EventsConfig::default(), ApiConfig::default());
+    let collector =
+        EventsCollector::new(events, api, Counters::new(), Arc::default(), scratch.join("events"));
+    let hosts = vec!["http://127.0.0.1:9".to_owned()];
+    let config = ElasticsearchConfig { hosts, ..ElasticsearchConfig::default() };
+    let shipper = ElasticsearchShipper::new(&config, &scratch.join("dead-letters"), BufferPool::new(0, 0))?;
+    Ok([collector.handle().metrics(), shipper.metrics()])
 }
 
 /// One of each; none of them is given anything to ship.

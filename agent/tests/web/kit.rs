@@ -15,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion};
 use taffrail::components::Components;
 use taffrail::config::{Config, ConfigError, load};
+use taffrail::events::Timelines;
 use taffrail::http::{Handle, Surface, serve};
 use taffrail::reload::Reload;
 use taffrail::tap::TapHub;
@@ -125,6 +126,7 @@ pub(crate) fn agent_in(folder: Folder) -> Agent {
     }
     let web = folder.open().unwrap_or_else(|error| panic!("{error}"));
     let surface = Surface {
+        timelines: Timelines::default(),
         ledger: Ledger::new(),
         budget: Budget::new(1 << 20),
         asks: Vec::new(),

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EventsConfig {
-    /// Whether this agent is a candidate: one of all agents of a cluster watches its events.
-    pub enabled: bool,
+    /// Whether this agent is a candidate: one of all agents of a cluster watches its events. `auto` (default: when
+    /// `elasticsearch` is set and there is an API server), `always` (without `elasticsearch` they go to `output`) or `never`.
+    pub enabled: Enabled,
     /// Namespaces of the objects that events are about. Objects that are in none, such as nodes, have the empty name here.
     pub namespaces: Choice,
     /// Kinds of the objects that events are about: `Pod`, `Node`.
@@ -31,6 +32,19 @@ pub struct EventsConfig {
     pub remembered: usize,
 }
 
+/// Whether an agent is a candidate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Enabled {
+    /// When there is a search engine to store them in, and an API server to have them from.
+    #[default]
+    Auto,
+    /// In any case.
+    Always,
+    /// Not at all.
+    Never,
+}
+
 /// Which of many: patterns with `*` for any text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -50,7 +64,7 @@ const OWN_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/names
 impl Default for EventsConfig {
     fn default() -> Self {
         EventsConfig {
-            enabled: true,
+            enabled: Enabled::Auto,
             namespaces: Choice::default(),
             kinds: Choice::default(),
             reasons: Choice::default(),

@@ -36,7 +36,7 @@ mod timeline;
 mod watch;
 
 pub use collector::{Events, EventsCollector};
-pub use config::{Choice, EventsConfig};
+pub use config::{Choice, Enabled, EventsConfig};
 pub use document::{Document, Writer};
 pub use election::Timing;
 pub use event::{Event, Meta, Reference};

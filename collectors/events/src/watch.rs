@@ -19,7 +19,6 @@ use crate::status::Status;
 const PATH: &str = "/api/v1/events";
 /// Objects in a page, and how long a watch lasts, in seconds.
 const PAGE: u32 = 500;
-const WATCH: u64 = 300;
 /// How often the server is asked whether it is older than what it told.
 const LOOK_BACK: Duration = Duration::from_secs(300);
 /// How long such an answer may take.
@@ -126,14 +125,7 @@ impl Watch {
 
     /// Watches from this version, until it has to begin again.
     async fn from(&self, version: Option<u64>) {
-        let resource = Resource {
-            name: "events",
-            path: PATH.to_owned(),
-            field_selector: None,
-            cached: false,
-            page: PAGE,
-            watch: WATCH,
-        };
+        let resource = Resource { page: PAGE, ..Resource::uncached("events", PATH) };
         let version = version.map(|version| version.to_string());
         let mut ear = Ear(&self.room);
         tokio::select! {

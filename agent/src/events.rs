@@ -1,0 +1,163 @@
+//! The cluster's events: who takes part in watching them, and which way they go.
+//!
+//! With a search engine configured they have a pipeline of their own, so that an engine that is away holds up nothing but
+//! them. Without one they go where everything goes.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use serde::{Deserialize, Serialize};
+use taffrail_api::{ApiConfig, Counters, Server};
+use taffrail_events::{Enabled, Entry, Events, EventsCollector, Selector, from_server, merged};
+use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Node, Outlet};
+
+use crate::config::Config;
+use crate::http::Shipper;
+use crate::output::{EVENTS, OutputError};
+use crate::pipeline::Shared;
+use crate::pump::{Current, Next, Pump};
+use crate::supervise::{Make, Patience, supervise};
+
+/// Memory for events that are sent and not yet confirmed: what waits longer waits on the disk.
+const BUDGET: u64 = 4 << 20;
+const BUFFERS: usize = 4;
+const LARGEST: usize = 2 << 20;
+const QUEUE: usize = 4;
+
+/// The part of a running pipeline that has to do with events.
+pub struct Running {
+    /// How the collector stands.
+    pub events: Events,
+    /// Their own shipper.
+    pub shipper: Option<Arc<Current>>,
+    pub(crate) next: Option<Next>,
+    /// In the order in which they end.
+    pub(crate) threads: Vec<JoinHandle<()>>,
+}
+
+/// Whether this agent takes part.
+#[must_use]
+pub fn are_wanted(config: &Config) -> bool {
+    match config.events.enabled {
+        Enabled::Never => false,
+        Enabled::Always => true,
+        Enabled::Auto => config.elasticsearch.is_some() && config.kubernetes.api.is_wanted(),
+    }
+}
+
+/// Starts taking part, where that is wanted. `context` leads to the shipper of everything.
+///
+/// # Errors
+/// When the shipper cannot be made, or the system grants no thread.
+pub(crate) fn start(
+    config: &Config,
+    node: &Arc<Node>,
+    context: &Context,
+    requests: &Arc<Counters>,
+    shared: &Shared,
+) -> Result<Option<Running>, OutputError> {
+    if !are_wanted(config) {
+        return Ok(None);
+    }
+    let collector = collector(config, node, requests);
+    let events = collector.handle();
+    let (context, own) = match config.elasticsearch {
+        Some(_) => {
+            let (context, pump) = own_pipeline(config, context, shared)?;
+            (context, Some(pump))
+        }
+        None => (context.clone(), None),
+    };
+    let make: Make = Box::new(move || Box::new(collector.again()));
+    let thread = supervise("events", make, context, Arc::clone(&shared.components), Patience::default())?;
+    let (pump, shipper, next) = own.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
+    Ok(Some(Running { events, shipper, next, threads: [thread].into_iter().chain(pump).collect() }))
+}
+
+fn collector(config: &Config, node: &Arc<Node>, requests: &Arc<Counters>) -> EventsCollector {
+    let (events, api) = (config.events.clone(), config.kubernetes.api.clone());
+    let folder = config.state_directory().join("events");
+    EventsCollector::new(events, api, Arc::clone(requests), Arc::clone(node), folder)
+        .with_cluster(node.cluster_id.clone())
+        .with_drain(config.pipeline.drain_timeout.0)
+}
+
+type OwnPump = (JoinHandle<()>, Arc<Current>, Next);
+
+fn own_pipeline(
+    config: &Config,
+    context: &Context,
+    shared: &Shared,
+) -> Result<(Context, OwnPump), OutputError> {
+    let (outlet, batches) = Outlet::channel(QUEUE);
+    let pool = BufferPool::new(BUFFERS, LARGEST);
+    let pump = Pump::start(&EVENTS, config, Arc::clone(&pool), batches, shared)?;
+    let own = Context { outlet, pool, budget: Budget::new(BUDGET), beat: Beat::new(), ..context.clone() };
+    Ok((own, pump))
+}
+
+impl Running {
+    /// Its counters.
+    #[must_use]
+    pub fn asks(&self) -> Vec<Arc<dyn Ask>> {
+        let shipper = self.shipper.iter().map(|shipper| Arc::clone(shipper) as Arc<dyn Ask>);
+        [self.events.metrics()].into_iter().chain(shipper).collect()
+    }
+}
+
+/// What troubles the events, for readiness.
+pub(crate) fn standing(events: &Events, shipper: Option<&Arc<Current>>) -> Vec<Shipper> {
+    let watching = Shipper { name: "events".to_owned(), trouble: events.view().trouble };
+    let shipper = shipper.map(|shipper| {
+        let (name, trouble) = shipper.status();
+        Shipper { name: name.to_owned(), trouble }
+    });
+    [watching].into_iter().chain(shipper).collect()
+}
+
+/// Who can tell what happened to somebody; by default nobody.
+#[derive(Clone, Default)]
+pub struct Timelines {
+    api: Option<ApiConfig>,
+    requests: Arc<Counters>,
+    events: Option<Events>,
+}
+
+/// What happened to somebody, oldest first.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Timeline {
+    /// The events.
+    pub entries: Vec<Entry>,
+    /// Why some may be missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
+}
+
+impl Timelines {
+    /// From what this agent remembers, if it watches, and from the API server.
+    #[must_use]
+    pub fn new(config: &Config, requests: Arc<Counters>, events: Option<Events>) -> Self {
+        let api = Some(config.kubernetes.api.clone()).filter(ApiConfig::is_wanted);
+        Timelines { api, requests, events }
+    }
+
+    /// What is remembered here and what the API server still has, each event once.
+    ///
+    /// # Errors
+    /// When there is nobody to ask, in words for people.
+    pub async fn of(&self, selector: &Selector) -> Result<Timeline, String> {
+        let remembered = self.events.as_ref().map(|events| events.timeline(selector)).unwrap_or_default();
+        let Some(api) = &self.api else {
+            return Err("this agent asks no API server; set kubernetes.api.kubeconfig".to_owned());
+        };
+        let asked = async {
+            let server = Server::open(api, Arc::clone(&self.requests)).await?;
+            from_server(&server, selector).await
+        };
+        match asked.await {
+            Ok(there) => Ok(Timeline { entries: merged(remembered.into_iter().chain(there)), missing: None }),
+            Err(error) if remembered.is_empty() => Err(format!("{error}; {}", error.kind.remedy())),
+            Err(error) => Ok(Timeline { entries: remembered, missing: Some(error.to_string()) }),
+        }
+    }
+}
