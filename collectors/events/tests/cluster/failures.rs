@@ -270,3 +270,50 @@ fn whatever_an_event_says_is_stored() -> Result<()> {
     wait_for("a ledger that adds up", || agent.adds_up())?;
     Ok(())
 }
+
+#[test]
+fn a_server_that_is_older_than_the_position_is_listed_anew() -> Result<()> {
+    let plane = ControlPlane::start(None)?;
+    let maker = Maker::new(&plane)?;
+    maker.events("one", 10, "x")?;
+    let (far, state) = (Arc::new(Far::default()), tempfile::tempdir()?);
+    // As it is when etcd was restored from a backup: what stands in the Lease is of a time that has not come yet.
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": { "name": "taffrail-events", "annotations": { "taffrail.io/events-position": "9000000000" } },
+        "spec": { "holderIdentity": "" },
+    });
+    maker.send(Method::POST, "/apis/coordination.k8s.io/v1/namespaces/default/leases", &lease)?;
+    let agent = Agent::start(&plane, "n1", state.path(), EventsConfig::default(), &far);
+    wait_for("all that is there", || far.count("one") == 10)?;
+    let made = version(&maker.event("two", "web-0", "x")?)?;
+    wait_for("a position of this time", || {
+        maker.position().is_some_and(|p| (made..9_000_000_000).contains(&p))
+    })?;
+    assert_eq!(far.count("two"), 1);
+    let mut samples = taffrail_record::Gathered::default();
+    agent.events.metrics().ask(&mut samples)?;
+    assert_eq!(samples.value("taffrail_events_resets_total", ""), Some(1.0));
+    Ok(())
+}
+
+#[test]
+fn events_that_expire_are_stored_all_the_same() -> Result<()> {
+    let plane = ControlPlane::start(Some(Duration::from_secs(5)))?;
+    let maker = Maker::new(&plane)?;
+    let (far, state) = (Arc::new(Far::default()), tempfile::tempdir()?);
+    let agent = Agent::start(&plane, "n1", state.path(), EventsConfig::default(), &far);
+    maker.events("short", 200, "x")?;
+    wait_for("all of it", || far.count("short") == 200)?;
+    let last = maker.position();
+    let gone = || {
+        maker
+            .get("/api/v1/events?limit=1")
+            .is_ok_and(|list| list["items"].as_array().is_some_and(Vec::is_empty))
+    };
+    wait_for("that they are gone", gone)?;
+    wait_for("a position behind their end", || maker.position() > last)?;
+    assert_eq!(far.events().values().map(Vec::len).sum::<usize>(), far.events().len());
+    ensure!(agent.events.view().trouble.is_none());
+    Ok(())
+}
