@@ -11,7 +11,7 @@ use taffrail_events::{EventsConfig, Selector, from_server};
 use taffrail_parts::node::ControlPlane;
 
 use crate::process::Agents;
-use crate::support::{Agent, Far, Maker, event, version, wait_for};
+use crate::support::{Agent, Far, Maker, event, version, wait_for, wait_long_for};
 
 #[test]
 fn a_watch_goes_on_when_the_api_server_comes_back() -> Result<()> {
@@ -316,4 +316,45 @@ fn events_that_expire_are_stored_all_the_same() -> Result<()> {
     assert_eq!(far.events().values().map(Vec::len).sum::<usize>(), far.events().len());
     ensure!(agent.events.view().trouble.is_none());
     Ok(())
+}
+
+/// `TAFFRAIL_TEST_EVENTS` asks for more of them.
+#[test]
+fn a_backlog_costs_disk_and_no_memory_and_arrives_whole_through_failures() -> Result<()> {
+    let count: usize =
+        std::env::var("TAFFRAIL_TEST_EVENTS").ok().and_then(|n| n.parse().ok()).unwrap_or(6_000);
+    let mut plane = ControlPlane::start(None)?;
+    let maker = Maker::new(&plane)?;
+    let folder = tempfile::tempdir()?;
+    let mut agents = Agents::new(folder.path(), plane.kubeconfig());
+    agents.start("n1")?;
+    maker.events("first", 200, "x")?;
+    wait_for("that it watches", || agents.count("first") == 200)?;
+    let before = agents.peak("n1")?;
+    agents.away("n1", true)?;
+    let parts = 4;
+    for part in 0..parts {
+        maker.events(&format!("e-{part}"), count / parts, &"m".repeat(300))?;
+        match part {
+            0 => {
+                plane.kill_api_server();
+                plane.start_api_server()?;
+            }
+            1 => {
+                let grown = agents.peak("n1")?.saturating_sub(before);
+                println!("{} events waiting: {grown} KiB more than {before} KiB", count / 2);
+                ensure!(grown < 10 * 1024, "{grown} KiB");
+                agents.kill("n1")?;
+                plane.compact()?;
+                agents.start("n1")?;
+            }
+            _ => {}
+        }
+    }
+    agents.away("n1", false)?;
+    let made = count / parts * parts;
+    let arrived = || agents.count("e-");
+    wait_long_for("all of it", Duration::from_secs(120 + count as u64 / 100), || arrived() == made)?;
+    println!("{} KiB at most after the restart", agents.peak("n1")?);
+    agents.end()
 }

@@ -97,6 +97,14 @@ impl Agents {
         Ok(())
     }
 
+    /// The most memory that it ever had, in KiB.
+    pub(crate) fn peak(&self, node: &str) -> Result<u64> {
+        let child = self.children.get(node).context("it runs")?;
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
     /// How often each observation was stored by whichever agent, by name and id.
     pub(crate) fn stored(&self) -> BTreeMap<(String, String), usize> {
         let mut stored = BTreeMap::new();

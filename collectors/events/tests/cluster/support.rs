@@ -190,7 +190,7 @@ impl Far {
         assert_eq!(document["event"]["id"], id);
         if let Some(file) = &self.file {
             let name = document["kubernetes"]["event"]["metadata"]["name"].as_str().unwrap_or_default();
-            crate::process::append(file, id, name);
+            return crate::process::append(file, id, name);
         }
         self.stored.lock().insert(id.to_owned(), document);
     }
