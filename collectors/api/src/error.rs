@@ -43,6 +43,8 @@ pub enum ErrorKind {
     Refused(u16, String),
     /// The server failed (5xx).
     Failed(u16, String),
+    /// The answer is longer than so many bytes.
+    TooLarge(usize),
     /// What came is not what the API says.
     Garbled(String),
 }
@@ -100,6 +102,7 @@ impl ErrorKind {
             ErrorKind::TooMany(_) => "too_many_requests",
             ErrorKind::Refused(..) => "refused",
             ErrorKind::Failed(..) => "failed",
+            ErrorKind::TooLarge(_) => "too_large",
             ErrorKind::Garbled(_) => "garbled",
         }
     }
@@ -125,6 +128,7 @@ impl ErrorKind {
             ErrorKind::Silent(_)
             | ErrorKind::Conflict(_)
             | ErrorKind::Gone(_)
+            | ErrorKind::TooLarge(_)
             | ErrorKind::TooMany(_)
             | ErrorKind::Refused(..)
             | ErrorKind::Failed(..) => "nothing: it is tried again",
@@ -146,6 +150,7 @@ impl fmt::Display for ErrorKind {
             ErrorKind::TooMany(why) => write!(f, "the API server asks for patience (429): {why}"),
             ErrorKind::Refused(code, why) => write!(f, "refused by the API server ({code}): {why}"),
             ErrorKind::Failed(code, why) => write!(f, "the API server failed ({code}): {why}"),
+            ErrorKind::TooLarge(most) => write!(f, "the API server answers more than {} MiB", most >> 20),
             ErrorKind::Garbled(why) => write!(f, "not what an API server answers: {why}"),
         }
     }

@@ -123,6 +123,8 @@ pub async fn follow(
         refused,
         streams: resource.cached,
         newest: None,
+        page: resource.page,
+        most: resource.page,
     }
     .go_on()
     .await;
@@ -141,7 +143,14 @@ struct Follower<'a> {
     streams: bool,
     /// The newest version ever reached: a list from a cache must not be older.
     newest: Option<String>,
+    /// Objects in a page: fewer while they are very large ...
+    page: u32,
+    /// ... and no more than this until a list is whole.
+    most: u32,
 }
+
+/// Pages beyond so many bytes are too large.
+const LARGE_PAGE: usize = 4 << 20;
 
 impl Follower<'_> {
     async fn go_on(&mut self) {
@@ -180,6 +189,11 @@ impl Follower<'_> {
             // is the truth then.
             ErrorKind::Failed(504, _) if self.version.is_none() && self.newest.take().is_some() => {
                 return Some(self.pause.next(error.retry_after));
+            }
+            ErrorKind::TooLarge(_) if self.page > 1 => {
+                self.most = (self.page / 4).max(1);
+                self.page = self.most;
+                return None;
             }
             _ => {}
         }
@@ -225,6 +239,11 @@ impl Follower<'_> {
                 let version = meta(object).map_err(garbled)?.resource_version;
                 self.listener.object(Change::Listed, object.get(), &version);
             }
+            if body.len() > LARGE_PAGE {
+                self.page = (self.page / 2).max(1);
+            } else {
+                self.page = self.most.min(self.page.saturating_mul(2));
+            }
             match page.metadata.more.filter(|more| !more.is_empty()) {
                 Some(next) => more = Some(next),
                 None => {
@@ -237,6 +256,7 @@ impl Follower<'_> {
     }
 
     fn finish_list(&mut self, version: String) {
+        self.most = self.resource.page;
         self.listener.listed(&version);
         self.well();
         self.health.listed();
@@ -252,7 +272,7 @@ impl Follower<'_> {
 
     fn list_path(&self, more: Option<&str>) -> String {
         let mut path = self.path();
-        let _ = write!(path, "limit={}", self.resource.page);
+        let _ = write!(path, "limit={}", self.page);
         match (more, &self.newest) {
             (Some(more), _) => {
                 let _ = write!(path, "&continue={}", encoded(more));

@@ -3,6 +3,8 @@
 use http_body_util::BodyExt as _;
 use kube::client::Body;
 
+use crate::ErrorKind;
+
 /// Longer than any object that Kubernetes stores (1.5 MiB in etcd), with room for escapes.
 const LONGEST: usize = 16 << 20;
 
@@ -56,15 +58,15 @@ impl Lines {
 }
 
 /// A whole body of at most `most` bytes.
-pub(crate) async fn whole(mut body: Body, most: usize) -> Result<Vec<u8>, String> {
+pub(crate) async fn whole(mut body: Body, most: usize) -> Result<Vec<u8>, ErrorKind> {
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| crate::server::chain(&error))?;
+        let frame = frame.map_err(|error| ErrorKind::Unreachable(crate::server::chain(&error)))?;
         if let Some(data) = frame.data_ref() {
             bytes.extend_from_slice(data);
         }
         if bytes.len() > most {
-            return Err(format!("an answer of more than {} MiB", most >> 20));
+            return Err(ErrorKind::TooLarge(most));
         }
     }
     Ok(bytes)

@@ -129,8 +129,7 @@ impl Server {
         let what = format!("{method} {path}");
         let sending = async {
             let answer = self.send_as(method, resource, path, body, accept).await?;
-            whole(answer.into_body(), LARGEST).await.map_err(|why| {
-                let kind = ErrorKind::Unreachable(why);
+            whole(answer.into_body(), LARGEST).await.map_err(|kind| {
                 self.counters.failed(verb(method), resource, &kind);
                 ApiError::new(&what, kind)
             })

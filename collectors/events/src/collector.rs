@@ -23,7 +23,7 @@ use crate::random;
 use crate::room::Room;
 use crate::send::Sender;
 use crate::spool::Spool;
-use crate::status::{Metrics, Status, View};
+use crate::status::{Metrics, Role, Status, View};
 use crate::timeline::{Entry, Ring, Selector};
 use crate::watch::Watch;
 
@@ -31,7 +31,7 @@ use crate::watch::Watch;
 const LEASE_ANSWER: Duration = Duration::from_secs(5);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often it is looked whether the thread that watches is still there.
+/// How long what is under way has at the end.
 const DRAIN: Duration = Duration::from_secs(5);
 
 /// Takes part in the election of who watches the cluster's events, and sends those that it has watched.
@@ -61,7 +61,8 @@ impl Events {
     #[must_use]
     pub fn view(&self) -> View {
         let mut view = self.status.view();
-        let away = self.health.current_trouble();
+        // Whoever does not watch any more knows nothing new of how that goes.
+        let away = self.health.current_trouble().filter(|_| view.role == Role::Leader);
         view.trouble = match (view.trouble.take(), away) {
             (Some(one), Some(other)) => Some(format!("{one}; {other}")),
             (one, other) => one.or(other),
@@ -287,12 +288,14 @@ impl EventsCollector {
             }
             watch.run().await;
         };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
             () = stop.raised() => None,
             why = candidate.hold(&position) => Some(why),
             () = watching => Some("watching ended".to_owned()),
-        }
+        };
+        ["watch", "spool"].into_iter().for_each(|part| watch.status.set_trouble(part, None));
+        ended
     }
 
     /// The server, and the id of the cluster that it is of.

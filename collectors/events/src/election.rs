@@ -66,7 +66,7 @@ impl Authority {
         self.0.lock().is_some_and(|until| Instant::now() < until)
     }
 
-    fn until(&self, end: Option<Instant>) {
+    pub(crate) fn until(&self, end: Option<Instant>) {
         *self.0.lock() = end;
     }
 }
@@ -120,6 +120,8 @@ impl Candidate {
     /// Waits until this agent is the one that watches; the position that it begins with.
     pub(crate) async fn win(&mut self) -> Option<u64> {
         let mut failures = Pause::new(FIRST_PAUSE, Duration::from_secs(30).min(self.timing.glance));
+        // All agents of a cluster may have been started at once.
+        sleep(self.timing.retry.mul_f64(fraction())).await;
         loop {
             let pause = match self.attempt().await {
                 Ok(Some(position)) => return position,

@@ -120,6 +120,9 @@ impl Room {
     pub(crate) fn listed(&mut self, version: &str) {
         self.listing = false;
         self.seen.shrink(SEEN);
+        if self.halted.is_some() {
+            return;
+        }
         if let Ok(version) = version.parse() {
             self.marked = Instant::now().checked_sub(MARK).unwrap_or(self.marked);
             self.pass(Kind::Watched, version);
@@ -331,3 +334,6 @@ impl Seen {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

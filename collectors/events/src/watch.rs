@@ -17,8 +17,8 @@ use crate::spool::{Refusal, Spool};
 use crate::status::Status;
 
 const PATH: &str = "/api/v1/events";
-/// Objects in a page, and how long a watch lasts, in seconds.
-const PAGE: u32 = 500;
+/// Objects in a page: few, since somebody may have made large ones.
+const PAGE: u32 = 100;
 /// How often the server is asked whether it is older than what it told.
 const LOOK_BACK: Duration = Duration::from_secs(300);
 /// How long such an answer may take.

@@ -68,11 +68,11 @@ fn newest(entries: Vec<Entry>) -> Vec<Entry> {
 fn path(selector: &Selector, more: Option<&str>) -> String {
     let Selector { kind, namespace, name } = selector;
     let mut path = match kind.as_str() {
-        "node" => "/api/v1/events?limit=500".to_owned(),
+        "node" => "/api/v1/events?limit=200".to_owned(),
         "pod" => format!(
-            "/api/v1/namespaces/{namespace}/events?limit=500&fieldSelector=involvedObject.kind%3DPod%2CinvolvedObject.name%3D{name}"
+            "/api/v1/namespaces/{namespace}/events?limit=200&fieldSelector=involvedObject.kind%3DPod%2CinvolvedObject.name%3D{name}"
         ),
-        _ => format!("/api/v1/namespaces/{namespace}/events?limit=500"),
+        _ => format!("/api/v1/namespaces/{namespace}/events?limit=200"),
     };
     if let Some(more) = more {
         path.push_str("&continue=");

@@ -1,5 +1,7 @@
 //! The events of a real cluster: its API server and etcd, with failures on purpose.
 
+mod failures;
+mod process;
 mod support;
 
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! A real control plane, agents that watch its events, and a far side that takes them or does not.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -53,6 +53,17 @@ impl Maker {
                 && maker.get("/api/v1/namespaces/kube-system").is_ok()
         })?;
         Ok(maker)
+    }
+
+    pub(crate) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    pub(crate) fn wait<T, E>(&self, work: impl Future<Output = Result<T, E>>) -> Result<T>
+    where
+        E: std::error::Error + Send + Sync + 'static,
+    {
+        Ok(self.runtime.block_on(work)?)
     }
 
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
@@ -131,9 +142,15 @@ pub(crate) struct Far {
     stored: Mutex<BTreeMap<String, Value>>,
     /// Whether it takes nothing at the moment.
     away: AtomicBool,
+    /// Where it says what arrived, for other processes.
+    file: Option<PathBuf>,
 }
 
 impl Far {
+    pub(crate) fn in_file(path: &Path) -> Far {
+        Far { file: Some(path.to_owned()), ..Far::default() }
+    }
+
     pub(crate) fn go_away(&self) {
         self.away.store(true, Ordering::SeqCst);
     }
@@ -171,6 +188,10 @@ impl Far {
     pub(crate) fn store(&self, id: &str, body: &[u8]) {
         let document: Value = serde_json::from_slice(body).expect("a document");
         assert_eq!(document["event"]["id"], id);
+        if let Some(file) = &self.file {
+            let name = document["kubernetes"]["event"]["metadata"]["name"].as_str().unwrap_or_default();
+            return crate::process::append(file, id, name);
+        }
         self.stored.lock().insert(id.to_owned(), document);
     }
 }

@@ -1,0 +1,122 @@
+//! Events of a real API server into a real search engine: each of them there, and once, whoever watches and whatever is
+//! killed.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::ops::Range;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use support::{Agent, until};
+use taffrail_parts::node::ControlPlane;
+use taffrail_parts::search::{SearchEngine, SearchOptions};
+
+/// An agent of a node that only takes part in events.
+fn agent(cluster: &ControlPlane, engine: &SearchEngine, name: &str) -> Result<Agent> {
+    Agent::new(&format!(
+        "node: {{name: {name}, cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\n\
+         logs: {{kubernetes: {{enabled: false}}}}\nmetrics: {{containers: {{enabled: false}}}}\n\
+         kubernetes: {{api: {{kubeconfig: {}}}}}\n\
+         elasticsearch: {{hosts: ['{}'], flush_ms: 100, retry_max_ms: 1000, retention: 30d}}\n",
+        cluster.kubeconfig().display(),
+        engine.url(),
+    ))
+}
+
+/// Creates events about a pod, numbered.
+fn create(cluster: &ControlPlane, numbers: Range<u32>) -> Result<()> {
+    let event = |number: u32| {
+        json!({
+            "apiVersion": "v1", "kind": "Event",
+            "metadata": {"name": format!("web-0.{number}"), "namespace": "default"},
+            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "default", "uid": "u-1"},
+            "reason": "BackOff", "type": "Warning", "message": format!("Back-off number {number}"), "count": 1,
+            "source": {"component": "kubelet", "host": "n-1"},
+            "firstTimestamp": "2026-11-22T08:00:00Z", "lastTimestamp": "2026-11-22T08:00:00Z",
+        })
+    };
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": numbers.map(event).collect::<Vec<_>>()});
+    let mut kubectl =
+        cluster.kubectl(&["create", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    kubectl.stdin.take().context("kubectl has no input")?.write_all(list.to_string().as_bytes())?;
+    ensure!(kubectl.wait()?.success(), "kubectl create failed");
+    Ok(())
+}
+
+/// The UIDs of the events that the API server has.
+fn there(cluster: &ControlPlane) -> Result<BTreeSet<String>> {
+    let text = cluster.output(&["get", "events", "-A", "-o", "jsonpath={.items[*].metadata.uid}"])?;
+    Ok(text.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The UIDs of the events that the search engine has, each as often as it has it.
+fn stored(engine: &SearchEngine) -> Result<Vec<String>> {
+    engine.ask("POST", "/taffrail-events-*/_refresh", None)?;
+    let documents = engine.documents("taffrail-events-*")?;
+    let uid = |(_, document): (String, Value)| {
+        document["kubernetes"]["event"]["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+    };
+    let mut uids: Vec<String> = documents.into_iter().map(uid).collect();
+    uids.sort();
+    Ok(uids)
+}
+
+fn until_all_are_stored(cluster: &ControlPlane, engine: &SearchEngine) -> Result<()> {
+    until("every event in the search engine", || {
+        let stored: BTreeSet<String> = stored(engine).unwrap_or_default().into_iter().collect();
+        Ok(there(cluster)?.is_subset(&stored))
+    })?;
+    let (there, stored) = (there(cluster)?, stored(engine)?);
+    let once: BTreeSet<String> = stored.iter().cloned().collect();
+    ensure!(once.len() == stored.len(), "{} documents of {} events", stored.len(), once.len());
+    ensure!(once == there, "{} events stored, {} there", once.len(), there.len());
+    Ok(())
+}
+
+fn leads(agent: &Agent) -> bool {
+    agent.metric("taffrail_events_role{role=\"leader\"}").ok().flatten() == Some(1.0)
+}
+
+#[test]
+fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_server_are_killed()
+-> Result<()> {
+    let mut cluster = ControlPlane::start(None)?;
+    let mut engine = SearchEngine::opensearch(SearchOptions::default())?;
+    let mut agents = [agent(&cluster, &engine, "n-1")?, agent(&cluster, &engine, "n-2")?];
+    agents.iter_mut().try_for_each(Agent::start)?;
+    until("one agent that watches", || Ok(agents.iter().filter(|agent| leads(agent)).count() == 1))?;
+
+    create(&cluster, 0..200)?;
+    until_all_are_stored(&cluster, &engine)?;
+
+    // Whoever watches dies with something under way; the other goes on from what is stored.
+    create(&cluster, 200..400)?;
+    let leader = agents.iter().position(leads).context("nobody watches")?;
+    agents[leader].kill()?;
+    create(&cluster, 400..500)?;
+    until("the other one to watch", || Ok(leads(&agents[1 - leader])))?;
+    until_all_are_stored(&cluster, &engine)?;
+
+    // The engine is away for a while, and so is the API server, which has forgotten the old versions when it is back.
+    engine.kill();
+    create(&cluster, 500..700)?;
+    cluster.kill_api_server();
+    cluster.start_api_server()?;
+    cluster.compact()?;
+    create(&cluster, 700..800)?;
+    agents[leader].start()?;
+    engine.start_again()?;
+    until_all_are_stored(&cluster, &engine)?;
+
+    let output = agents[leader].command("events")?.args(["-n", "default", "pod/web-0"]).output()?;
+    let table = String::from_utf8(output.stdout)?;
+    ensure!(table.lines().count() == 801, "{table}\n{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        table.contains("Warning") && table.contains("pod/web-0") && table.contains("Back-off number 799"),
+        "{table}"
+    );
+    agents.iter_mut().try_for_each(Agent::stop)
+}
