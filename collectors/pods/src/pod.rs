@@ -12,6 +12,9 @@ use crate::spec::Spec;
 use crate::status::Status;
 use crate::text::{Text, TextMap, or_none, seconds};
 
+/// What kubelet writes on the mirror of a static pod: the pod's own uid.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
 /// One pod.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Pod {
@@ -39,6 +42,10 @@ pub struct Meta {
     /// Its own for ever. Shared, because others keep it.
     #[serde(deserialize_with = "uid")]
     pub uid: Arc<str>,
+    /// The uid that kubelet itself uses for a static pod, in the names of its logs and cgroups, where this object is the API
+    /// server's mirror of it; empty for all others.
+    #[serde(skip)]
+    pub static_uid: Text,
     /// Version of the object; compared for equality only.
     #[serde(deserialize_with = "or_none")]
     pub resource_version: Text,
@@ -65,6 +72,7 @@ impl Default for Meta {
             namespace: Text::default(),
             name: Text::default(),
             uid: Arc::from(""),
+            static_uid: Text::default(),
             resource_version: Text::default(),
             created: None,
             deleted: None,
@@ -128,6 +136,7 @@ impl Pod {
     pub fn parse_keeping(json: &[u8], kept: &AllowList) -> Result<Pod, PodError> {
         let text = String::from_utf8_lossy(json);
         let mut pod: Pod = serde_json::from_str(&text).map_err(|cause| PodError::Unreadable { cause })?;
+        pod.meta.static_uid = pod.meta.annotations.get(MIRROR).unwrap_or_default().into();
         pod.meta.annotations.retain(|key| kept.allows(key));
         let meta = &pod.meta;
         for (missing, value) in [("namespace", &*meta.namespace), ("name", &meta.name), ("uid", &meta.uid)] {
@@ -189,6 +198,13 @@ mod tests {
         assert!(Pod::parse(json).expect("a pod").meta.annotations.is_empty());
         let kept = Pod::parse_keeping(json, &AllowList::new(&["a/*"])).expect("a pod");
         assert_eq!(kept.meta.annotations.iter().collect::<Vec<_>>(), [("a/x", "1")]);
+    }
+
+    #[test]
+    fn the_mirror_of_a_static_pod_says_which_one_it_is() {
+        let json = br#"{"metadata":{"name":"etcd-n","namespace":"n","uid":"u","annotations":{"kubernetes.io/config.mirror":"abc"}}}"#;
+        let pod = Pod::parse(json).expect("a pod");
+        assert_eq!((&*pod.meta.static_uid, pod.meta.annotations.len()), ("abc", 0));
     }
 
     #[test]

@@ -76,7 +76,7 @@ impl PodSeries {
             node: Mutex::default(),
             terminations: Terminations::new(keep, config.most_gone, state.map(|folder| folder.join(FILE))),
         });
-        store.observe(Arc::clone(&told) as Arc<dyn Observer>);
+        store.observe(&(Arc::clone(&told) as Arc<dyn Observer>));
         PodSeries { store: Arc::clone(store), told }
     }
 

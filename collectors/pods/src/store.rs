@@ -7,8 +7,8 @@ mod state;
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
@@ -85,11 +85,13 @@ pub(crate) trait Observer: Send + Sync {
     fn gone(&self, pod: &Arc<Pod>);
 }
 
+type Observers = Vec<Weak<dyn Observer>>;
+
 /// The pods of the node. See the [module's page](self).
 pub struct PodStore {
     options: StoreOptions,
     /// Held while something is fed, so that changes are told in their order.
-    feeding: Mutex<Vec<Arc<dyn Observer>>>,
+    feeding: Mutex<Observers>,
     state: Mutex<State>,
     changed: Condvar,
     generation: AtomicU64,
@@ -218,7 +220,7 @@ impl PodStore {
 
     // ---- for who asks
 
-    /// The pod with this uid.
+    /// The pod with this uid. A static pod is found by its own uid, by which kubelet calls its logs, as by that of its mirror.
     #[must_use]
     pub fn by_uid(&self, uid: &str) -> Option<Found> {
         self.state.lock().by_uid(uid)
@@ -287,29 +289,30 @@ impl PodStore {
         self.state.lock().listeners.add(most)
     }
 
-    /// Has `observer` told of all there are, and of each change from now on.
-    pub(crate) fn observe(&self, observer: Arc<dyn Observer>) {
+    /// Has `observer` told of all there are, and of each change from now on while somebody holds it.
+    pub(crate) fn observe(&self, observer: &Arc<dyn Observer>) {
         let mut observers = self.feeding.lock();
         self.snapshot().iter().for_each(|pod| observer.changed(pod));
-        observers.push(observer);
+        observers.retain(|observer| observer.strong_count() > 0);
+        observers.push(Arc::downgrade(observer));
     }
 
     // ---- inside
 
-    fn apply_one(&self, pod: Pod, observers: &[Arc<dyn Observer>]) {
+    fn apply_one(&self, pod: Pod, observers: &Observers) {
         let mut state = self.state.lock();
         self.let_go(&mut state);
         let Some((before, now)) = state.set(pod) else { return };
         self.tell(state, &Change::Pod { before, now: Arc::clone(&now) });
-        observers.iter().for_each(|observer| observer.changed(&now));
+        observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.changed(&now));
     }
 
-    fn remove_one(&self, uid: &str, observers: &[Arc<dyn Observer>]) -> Option<Arc<Pod>> {
+    fn remove_one(&self, uid: &str, observers: &Observers) -> Option<Arc<Pod>> {
         let mut state = self.state.lock();
         let pod = state.mark_gone(uid, Instant::now())?;
         self.let_go(&mut state);
         self.tell(state, &Change::Gone(Arc::clone(&pod)));
-        observers.iter().for_each(|observer| observer.gone(&pod));
+        observers.iter().filter_map(Weak::upgrade).for_each(|observer| observer.gone(&pod));
         Some(pod)
     }
 

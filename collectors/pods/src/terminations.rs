@@ -149,6 +149,18 @@ impl Terminations {
     }
 }
 
+impl Drop for Terminations {
+    fn drop(&mut self) {
+        // Who is writing now may have begun before the last change.
+        let Pace { dirty, writing } = *self.0.pace.lock();
+        if (dirty || writing)
+            && let Err(error) = self.flush()
+        {
+            tracing::warn!("{error}; the last ends of containers will count as unseen");
+        }
+    }
+}
+
 impl Inner {
     fn save(&self) -> std::io::Result<()> {
         let Some(file) = &self.file else { return Ok(()) };

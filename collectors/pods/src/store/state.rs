@@ -18,6 +18,8 @@ const FORMER: usize = 8;
 #[derive(Debug)]
 pub(super) struct State {
     pods: HashMap<Arc<str>, Entry>,
+    /// The uids of mirrors by those of their static pods.
+    mirrors: HashMap<Text, Arc<str>>,
     /// By `NAMESPACE/NAME`.
     names: HashMap<Text, Arc<str>>,
     /// By the hash of their ids, which are long.
@@ -48,6 +50,7 @@ impl Default for State {
     fn default() -> Self {
         State {
             pods: HashMap::new(),
+            mirrors: HashMap::new(),
             names: HashMap::new(),
             containers: HashMap::new(),
             gone: VecDeque::new(),
@@ -66,7 +69,8 @@ impl Entry {
 
 impl State {
     pub(super) fn by_uid(&self, uid: &str) -> Option<Found> {
-        self.pods.get(uid).map(Entry::found)
+        let mirror = || self.mirrors.get(uid).and_then(|uid| self.pods.get(uid));
+        self.pods.get(uid).or_else(mirror).map(Entry::found)
     }
 
     pub(super) fn by_name(&self, namespace: &str, name: &str) -> Option<Found> {
@@ -95,6 +99,9 @@ impl State {
         let mut ids = known.as_ref().map(|known| known.ids.clone()).unwrap_or_default();
         self.learn_containers(&now, &mut ids);
         self.names.insert(full_name(&now), Arc::clone(uid));
+        if !now.meta.static_uid.is_empty() {
+            self.mirrors.insert(now.meta.static_uid.clone(), Arc::clone(uid));
+        }
         self.pods.insert(Arc::clone(uid), Entry { pod: Arc::clone(&now), gone: None, ids });
         Some((known.map(|known| known.pod), now))
     }
@@ -146,9 +153,13 @@ impl State {
     fn forget(&mut self, uid: &str) {
         let Some(Entry { pod, ids, .. }) = self.pods.remove(uid) else { return };
         ids.iter().for_each(|id| drop(self.containers.remove(id)));
-        let name = full_name(&pod);
-        if self.names.get(&name).is_some_and(|last| **last == *uid) {
-            self.names.remove(&name);
+        // Another may have its name by now.
+        for (uids, name) in
+            [(&mut self.names, full_name(&pod)), (&mut self.mirrors, pod.meta.static_uid.clone())]
+        {
+            if uids.get(&name).is_some_and(|last| **last == *uid) {
+                uids.remove(&name);
+            }
         }
     }
 

@@ -201,6 +201,24 @@ fn a_namespace_is_kept_with_its_labels() {
 }
 
 #[test]
+fn a_static_pod_is_found_by_its_own_uid_and_by_that_of_its_mirror() {
+    let store = short(0, Duration::ZERO);
+    let mirror = |uid: &str| {
+        let mut pod = pod(uid, "etcd-n", &[]);
+        pod.meta.static_uid = "hash".into();
+        pod
+    };
+    store.apply(mirror("1"));
+    assert_eq!(store.by_uid("hash").map(|found| (*found.pod.meta.uid).to_owned()), Some("1".into()));
+    // The mirror is made anew, the pod goes on.
+    store.apply(mirror("2"));
+    store.remove("1");
+    assert_eq!(store.by_uid("hash").map(|found| (*found.pod.meta.uid).to_owned()), Some("2".into()));
+    store.remove("2");
+    assert!(store.by_uid("hash").is_none());
+}
+
+#[test]
 fn what_a_pod_was_last_is_known_when_it_is_gone() {
     let store = PodStore::default();
     store.apply(pod("1", "a", &[]));

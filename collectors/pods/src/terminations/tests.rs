@@ -166,6 +166,20 @@ fn a_change_is_written_without_being_told_to() {
 }
 
 #[test]
+fn what_is_not_yet_written_is_when_nobody_counts_any_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("terminations");
+    let open = || Terminations::new(Duration::from_secs(600), 10, Some(path.clone()));
+    let first = open();
+    // Whatever is being written in the meantime, each change is there in the end.
+    for number in 0..20 {
+        first.changed(&pod(number, &ended(&format!("i{number}"), "Error", 1), &NONE));
+    }
+    drop(first);
+    assert_eq!(told(&open())[0], r#"reason="Error",exit_code="1" 20"#);
+}
+
+#[test]
 fn a_damaged_file_is_set_aside() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("terminations");
