@@ -76,11 +76,9 @@ impl Listener for Feed {
                 }
             }
             Change::Deleted => {
-                // Its last state may say why it ended.
-                let uid = Arc::clone(&pod.meta.uid);
-                self.store.apply(pod);
-                self.store.remove(&uid);
-                self.teller.detached(&uid, None);
+                self.teller.detached(&pod.meta.uid, None);
+                // Its last state, which may say why it ended, is taken with the news. It was read before, so it is one.
+                let _ = self.store.remove_json(object.as_bytes());
             }
         }
     }
