@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::Finding;
 use crate::config::Config;
+use crate::kubernetes::permissions::{self, Permission};
 
 const SUBJECT: &str = "cluster";
 
@@ -32,41 +33,41 @@ pub(super) fn cluster(config: &Config) -> Vec<Finding> {
     }
 }
 
-/// Each thing that the agent asks for, once.
+/// Whether the server answers, and grants each thing that the agent does.
 async fn ask(config: &Config) -> Vec<Finding> {
     let server = match Server::open(&config.kubernetes.api, Counters::new()).await {
         Ok(server) => server,
         Err(error) => return vec![bad(&error)],
     };
-    let node = config.node_name();
-    let questions = [
-        (
-            "pods",
-            format!("/api/v1/pods?limit=1&fieldSelector=spec.nodeName%3D{node}"),
-            "the pods of this node",
-        ),
-        ("namespaces", "/api/v1/namespaces/kube-system".to_owned(), "namespaces"),
-        ("nodes", format!("/api/v1/nodes/{node}"), "this node"),
-    ];
-    let mut findings = Vec::new();
-    for (resource, path, what) in questions {
-        let answer = timeout(PATIENCE, server.get(resource, &path)).await;
-        let finding = match answer {
-            Ok(Ok(_)) => Finding::good(SUBJECT, format!("the API server tells of {what}")),
-            Ok(Err(error)) => bad(&error),
-            Err(_) => Finding::bad(
-                SUBJECT,
-                format!("the API server does not answer within {} s", PATIENCE.as_secs()),
-                "see that the network lets us through",
-            ),
-        };
-        let unreachable = finding.status == super::Status::Bad && resource == "pods";
-        findings.push(finding);
-        if unreachable {
-            break;
+    let needed = permissions::needed(config);
+    let mut missing = Vec::new();
+    for permission in &needed {
+        match timeout(PATIENCE, permission.is_granted(&server)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => missing.push(permission),
+            Ok(Err(error)) => return vec![bad(&error)],
+            Err(_) => return vec![silent()],
         }
     }
-    findings
+    if missing.is_empty() {
+        return vec![Finding::good(
+            SUBJECT,
+            format!("the API server answers, and grants all {} things that are asked of it", needed.len()),
+        )];
+    }
+    let remedy = "bind the roles in deploy/kubernetes/rbac.yaml to the agent's service account";
+    let finding =
+        |permission: &Permission| Finding::bad(SUBJECT, format!("the agent may not {permission}"), remedy);
+    missing.into_iter().map(finding).collect()
+}
+
+fn silent() -> Finding {
+    let seconds = PATIENCE.as_secs();
+    Finding::bad(
+        SUBJECT,
+        format!("the API server does not answer within {seconds} s"),
+        "see that the network lets us through",
+    )
 }
 
 fn bad(error: &ApiError) -> Finding {

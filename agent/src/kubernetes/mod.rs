@@ -5,6 +5,7 @@
 
 mod cluster;
 mod feed;
+pub mod permissions;
 mod teller;
 
 use std::collections::HashMap;

@@ -25,7 +25,7 @@ fn checked(text: &str) -> Result<Config> {
 
 /// The documents of the manifest, by kind.
 fn manifest() -> Result<Vec<(String, Value)>> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text("kubernetes.yaml")?)?;
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text("kubernetes/taffrail.yaml")?)?;
     let kind = |document: &Value| document["kind"].as_str().unwrap_or_default().to_owned();
     Ok(documents.into_iter().map(|document| (kind(&document), document)).collect())
 }

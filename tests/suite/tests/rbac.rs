@@ -1,0 +1,125 @@
+//! What deploy/kubernetes/rbac.yaml grants is what the agent needs, and nothing more: held against a real API server.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+use support::{Agent, until};
+use taffrail::config;
+use taffrail::kubernetes::permissions::needed;
+use taffrail_parts::node::ControlPlane;
+
+const RBAC: &str = include_str!("../../../deploy/kubernetes/rbac.yaml");
+
+/// The agent's configuration as the manifest has it, with a search engine that is not asked here.
+fn settings(kubeconfig: &Path) -> String {
+    format!(
+        "node: {{name: n-1, cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\n\
+         logs: {{kubernetes: {{enabled: false}}}}\nmetrics: {{containers: {{enabled: false}}}}\n\
+         kubernetes: {{api: {{kubeconfig: {}}}}}\nevents: {{lease_namespace: taffrail}}\n\
+         elasticsearch: {{hosts: ['http://127.0.0.1:9']}}\n",
+        kubeconfig.display()
+    )
+}
+
+/// `verb resource` of each rule.
+fn granted() -> Result<BTreeSet<String>> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(RBAC)?;
+    let rules = documents.iter().filter_map(|document| document["rules"].as_array()).flatten();
+    let strings = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+    };
+    let mut granted = BTreeSet::new();
+    for rule in rules {
+        for resource in strings(&rule["resources"]) {
+            granted.extend(strings(&rule["verbs"]).into_iter().map(|verb| format!("{verb} {resource}")));
+        }
+    }
+    Ok(granted)
+}
+
+/// The same manifest without one verb of one resource.
+fn without(verb: &str, resource: &str) -> String {
+    let mut lines: Vec<String> = RBAC.lines().map(str::to_owned).collect();
+    let named = format!("resources: [{resource}]");
+    let at = lines.iter().position(|line| line.contains(&named)).expect("a rule of the resource") + 1;
+    let verbs = lines[at].split(['[', ']']).nth(1).expect("verbs").split(", ");
+    let rest: Vec<&str> = verbs.filter(|each| *each != verb).collect();
+    lines[at] = if rest.is_empty() {
+        "    verbs: [deletecollection]".to_owned()
+    } else {
+        format!("    verbs: [{}]", rest.join(", "))
+    };
+    lines.join("\n")
+}
+
+fn apply(cluster: &ControlPlane, text: &str) -> Result<()> {
+    let mut kubectl =
+        cluster.kubectl(&["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    kubectl.stdin.take().context("kubectl has no input")?.write_all(text.as_bytes())?;
+    ensure!(kubectl.wait()?.success(), "kubectl apply failed");
+    Ok(())
+}
+
+/// What `taffrail check` says of the cluster.
+fn findings(agent: &Agent) -> Result<Vec<Value>> {
+    let output = agent.command("check")?.arg("--json").output()?;
+    let said: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let all = said["findings"].as_array().cloned().unwrap_or_default();
+    Ok(all.into_iter().filter(|finding| finding["subject"] == "cluster").collect())
+}
+
+#[test]
+fn the_service_account_may_do_what_the_agent_does_and_nothing_more_and_check_names_what_is_missing()
+-> Result<()> {
+    let cluster = ControlPlane::start(None)?;
+    cluster.output(&["create", "namespace", "taffrail"])?;
+    cluster.output(&["--namespace", "taffrail", "create", "serviceaccount", "taffrail"])?;
+    apply(&cluster, RBAC)?;
+    let token = cluster.output(&["--namespace", "taffrail", "create", "token", "taffrail"])?;
+    let admin = fs::read_to_string(cluster.kubeconfig())?;
+    let secret =
+        admin.split("token: \"").nth(1).and_then(|rest| rest.split('"').next()).context("no token")?;
+    let folder = tempfile::tempdir()?;
+    let kubeconfig = folder.path().join("config");
+    support::put(&kubeconfig, admin.replace(secret, token.trim()).as_bytes())?;
+
+    let file = folder.path().join("taffrail.yaml");
+    support::put(&file, settings(&kubeconfig).as_bytes())?;
+    let config = config::load(Some(&file), std::iter::empty())?;
+    let asked: BTreeSet<String> =
+        needed(&config).into_iter().map(|each| format!("{} {}", each.verb, each.resource)).collect();
+    ensure!(asked == granted()?, "asked for {asked:?}, granted {:?}", granted()?);
+
+    let mut agent = Agent::new(&settings(&kubeconfig))?;
+    for each in &asked {
+        let (verb, resource) = each.split_once(' ').context("a verb and a resource")?;
+        apply(&cluster, &without(verb, resource))?;
+        let mut said = Vec::new();
+        until(&format!("a finding about {each}"), || {
+            said = findings(&agent)?;
+            Ok(said.len() == 1
+                && said[0]["detail"].as_str().is_some_and(|detail| detail.contains(each.as_str())))
+        })
+        .with_context(|| format!("without {each}: {said:?}"))?;
+    }
+    apply(&cluster, RBAC)?;
+    until("a good finding", || Ok(findings(&agent)?.iter().all(|finding| finding["status"] == "good")))?;
+
+    // And it does with it what it does: pods and the node are followed, one watches events, and nothing is refused.
+    agent.start()?;
+    until("the agent to watch events", || {
+        Ok(agent.metric("taffrail_events_role{role=\"leader\"}")? == Some(1.0)
+            && agent.metric("taffrail_pods_stale_seconds")? == Some(0.0))
+    })?;
+    let metrics = agent.metrics()?;
+    ensure!(!metrics.contains("outcome=\"forbidden\""), "{metrics}");
+    agent.stop()
+}
