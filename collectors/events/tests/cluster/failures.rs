@@ -366,3 +366,18 @@ fn a_backlog_costs_disk_and_no_memory_and_arrives_whole_through_failures() -> Re
     println!("{} KiB at most after the restart", agents.peak("n1")?);
     agents.end()
 }
+
+#[test]
+fn events_that_fit_in_no_page_together_are_listed_all_the_same() -> Result<()> {
+    let plane = ControlPlane::start(None)?;
+    let maker = Maker::new(&plane)?;
+    maker.events("a-small", 150, "x")?;
+    // Behind the small ones, in the order of a list.
+    maker.events("b-huge", 80, &"m".repeat(1_000_000))?;
+    let (far, state) = (Arc::new(Far::default()), tempfile::tempdir()?);
+    let agent = Agent::start(&plane, "n1", state.path(), EventsConfig::default(), &far);
+    wait_for("all of it", || far.count("a-small") == 150 && far.count("b-huge") == 80)?;
+    wait_for("a position", || maker.position().is_some())?;
+    wait_for("a ledger that adds up", || agent.adds_up())?;
+    Ok(())
+}
