@@ -241,6 +241,7 @@ mod tests {
             name: "n1".to_owned(),
             cluster: "prod".to_owned(),
             fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            ..Node::default()
         };
         Writer::new(Arc::new(node), "c-1")
     }

@@ -175,7 +175,7 @@ impl Candidate {
         let lease = lease.held(&self.identity, self.timing.lease, jiff::Timestamp::now());
         let lease = self.leases.put(&lease).await?;
         let position = lease.position();
-        self.wrote = (position, sent);
+        self.wrote = (position, sent.checked_sub(self.timing.position).unwrap_or(sent));
         self.renewed(lease, sent);
         self.status.terms.add(1);
         tracing::info!(

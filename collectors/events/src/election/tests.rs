@@ -1,5 +1,7 @@
 //! Elections against a scripted API server that keeps Leases and nothing else, and fails when it is told to.
 
+#![expect(clippy::disallowed_methods, reason = "what a test writes need not last")]
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

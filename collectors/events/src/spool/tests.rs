@@ -1,3 +1,5 @@
+#![expect(clippy::disallowed_methods, reason = "what a test writes need not last")]
+
 use proptest::prelude::*;
 
 use super::*;

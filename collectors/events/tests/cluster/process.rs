@@ -30,9 +30,9 @@ fn an_agent_of_the_other_tests() {
     while !folder.join("end").exists() {
         // While this file is there the far side takes nothing.
         if folder.join("away").exists() {
-            far.go_away()
+            far.go_away();
         } else {
-            far.come_back()
+            far.come_back();
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -76,9 +76,9 @@ impl Agents {
     pub(crate) fn away(&self, node: &str, away: bool) -> Result<()> {
         let flag = self.folder.join(node).join("away");
         if away {
-            std::fs::File::create(flag).map(drop)?
+            std::fs::File::create(flag).map(drop)?;
         } else {
-            std::fs::remove_file(flag)?
+            std::fs::remove_file(flag)?;
         }
         std::thread::sleep(Duration::from_millis(100));
         Ok(())

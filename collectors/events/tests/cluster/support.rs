@@ -225,7 +225,7 @@ impl Agent {
         far: &Arc<Far>,
     ) -> Agent {
         let api = ApiConfig { kubeconfig: Some(kubeconfig.to_owned()), ..ApiConfig::default() };
-        let named = Node { name: node.to_owned(), cluster: "test".to_owned(), fields: Vec::new() };
+        let named = Node { name: node.to_owned(), cluster: "test".to_owned(), ..Node::default() };
         let mut collector = EventsCollector::new(config, api, Counters::new(), Arc::new(named), folder)
             .with_timing(timing)
             .with_drain(Duration::from_secs(3));
