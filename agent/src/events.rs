@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use taffrail_api::{ApiConfig, Counters, Server};
@@ -69,7 +70,10 @@ pub(crate) fn start(
         None => (context.clone(), None),
     };
     let make: Make = Box::new(move || Box::new(collector.again()));
-    let thread = supervise("events", make, context, Arc::clone(&shared.components), Patience::default())?;
+    // It drains, and then hands the Lease over.
+    let end = config.pipeline.drain_timeout.0 + Duration::from_secs(10);
+    let patience = Patience { end, ..Patience::default() };
+    let thread = supervise("events", make, context, Arc::clone(&shared.components), patience)?;
     let (pump, shipper, next) = own.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
     Ok(Some(Running { events, shipper, next, threads: [thread].into_iter().chain(pump).collect() }))
 }
@@ -91,7 +95,9 @@ fn own_pipeline(
 ) -> Result<(Context, OwnPump), OutputError> {
     let (outlet, batches) = Outlet::channel(QUEUE);
     let pool = BufferPool::new(BUFFERS, LARGEST);
-    let pump = Pump::start(&EVENTS, config, Arc::clone(&pool), batches, shared)?;
+    // A search engine has no ledger: what is declared lost is stated where everything is stated.
+    let ledger = Some(context.outlet.clone());
+    let pump = Pump::start(&EVENTS, config, Arc::clone(&pool), batches, ledger, shared)?;
     let own = Context { outlet, pool, budget: Budget::new(BUDGET), beat: Beat::new(), ..context.clone() };
     Ok((own, pump))
 }

@@ -120,7 +120,7 @@ impl Pipeline {
         let collector = logs(config, node, store, shared).with_teller(teller);
         let (settings, counted) = (collector.settings(), collector.metrics());
         let make: Make = Box::new(move || Box::new(collector.again()));
-        let (pump, shipper, next) = Pump::start(&OUTPUT, config, pool, batches, shared)?;
+        let (pump, shipper, next) = Pump::start(&OUTPUT, config, pool, batches, None, shared)?;
         let patience =
             Patience { end: config.pipeline.drain_timeout.0 + Duration::from_secs(5), ..Patience::default() };
         let requests = cluster.map(Cluster::requests).unwrap_or_default();

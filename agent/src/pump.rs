@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use parking_lot::Mutex;
-use taffrail_record::{Ask, AskError, Batch, BufferPool, Family, Samples, Ship, ShipStatus};
+use taffrail_record::{
+    Ask, AskError, Batch, Beat, BufferPool, Family, Outlet, Payload, Samples, Ship, ShipStatus,
+};
 
 use crate::components::{Cause, State};
 use crate::config::Config;
@@ -82,6 +84,8 @@ impl Ask for Current {
 pub struct Pump {
     way: &'static Way,
     batches: Receiver<Batch>,
+    /// Where the ledger's statements go, when not to this shipper.
+    statements: Option<Outlet>,
     config: Config,
     pool: Arc<BufferPool>,
     shared: Shared,
@@ -106,6 +110,7 @@ impl Pump {
         config: &Config,
         pool: Arc<BufferPool>,
         batches: Receiver<Batch>,
+        statements: Option<Outlet>,
         shared: &Shared,
     ) -> Result<(JoinHandle<()>, Arc<Current>, Next), OutputError> {
         let made = (way.make)(config, &pool)?;
@@ -114,6 +119,7 @@ impl Pump {
         let pump = Pump {
             way,
             batches,
+            statements,
             config: config.clone(),
             pool,
             shared: shared.clone(),
@@ -191,7 +197,13 @@ impl Pump {
                 Ok(batch) => {
                     quiet = 0;
                     self.shared.tap.offer(&batch);
-                    ship.ship(batch);
+                    match &self.statements {
+                        // Who is told to stop meanwhile states it again in the next life.
+                        Some(ledger) if batch.payload == Payload::Statement => {
+                            let _ = ledger.send(batch, &self.shared.stop, &Beat::new());
+                        }
+                        _ => ship.ship(batch),
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     quiet += 1;

@@ -49,7 +49,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn new() -> Events {
-        let node = Node { name: "n".into(), cluster: "Test/1".into(), fields: Vec::new() };
+        let node = Node { name: "n".into(), cluster: "Test/1".into(), ..Node::default() };
         let origin = Origin { node: Arc::new(node), input: Input::Events, ..Origin::default() };
         Events {
             account: Ledger::new().account(origin.names()),
