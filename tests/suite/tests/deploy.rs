@@ -112,9 +112,9 @@ fn the_manifest_mounts_what_the_agent_reads_and_lets_it_write_its_state_alone() 
 }
 
 #[test]
-fn the_manifest_gives_no_token_and_no_capability() -> Result<()> {
+fn the_manifest_gives_a_token_to_the_agent_alone_and_no_capability() -> Result<()> {
     let pod = &the("DaemonSet")?["spec"]["template"]["spec"];
-    ensure!(pod["automountServiceAccountToken"] == false);
+    ensure!(pod["automountServiceAccountToken"] == true);
     ensure!(the("ServiceAccount")?["automountServiceAccountToken"] == false);
     ensure!(pod["serviceAccountName"] == the("ServiceAccount")?["metadata"]["name"]);
     let context = &pod["containers"][0]["securityContext"];
