@@ -18,7 +18,7 @@ use crate::error::Status;
 use crate::lines::Lines;
 use crate::objects::{Frame, frame, meta, page};
 use crate::pause::fraction;
-use crate::server::ANSWER;
+use crate::server::{ANSWER, named};
 use crate::{ApiError, Change, ErrorKind, Health, Pause, Server};
 
 /// What is followed.
@@ -229,7 +229,7 @@ impl Follower<'_> {
         loop {
             let path = self.list_path(more.as_deref());
             let body = self.server.get(self.resource.name, &path).await?;
-            let garbled = |why| ApiError::new(format!("GET {path}"), ErrorKind::Garbled(why));
+            let garbled = |why| ApiError::new(named("GET", &path), ErrorKind::Garbled(why));
             let body = String::from_utf8_lossy(&body);
             let page = page(body.as_bytes()).map_err(garbled)?;
             if page.metadata.resource_version.is_empty() {
@@ -319,7 +319,7 @@ impl Follower<'_> {
     /// Reads a watch to its end. Without a version it begins with everything there is.
     async fn read(&mut self, path: String, version: Option<String>) -> Result<(), ApiError> {
         let name = self.resource.name;
-        let what = format!("GET {path}");
+        let what = named("GET", &path);
         let counters = self.server.counters();
         let broke = |kind: ErrorKind| {
             counters.failed("watch", name, &kind);

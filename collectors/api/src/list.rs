@@ -1,6 +1,7 @@
 //! What there is now, asked for once.
 
 use crate::objects::page;
+use crate::server::named;
 use crate::{ApiError, Change, ErrorKind, Listener, Server};
 
 /// Tells `listener` of everything that is at `path`, in one answer. For who has no watch: kubelet, whose lists have no
@@ -15,7 +16,7 @@ pub async fn list(
     listener: &mut dyn Listener,
 ) -> Result<(), ApiError> {
     let body = server.get(resource, path).await?;
-    let page = page(&body).map_err(|why| ApiError::new(format!("GET {path}"), ErrorKind::Garbled(why)))?;
+    let page = page(&body).map_err(|why| ApiError::new(named("GET", path), ErrorKind::Garbled(why)))?;
     listener.list_begins();
     for object in page.items.iter().flatten() {
         listener.object(Change::Listed, object.get(), "");

@@ -32,7 +32,8 @@ const JSON: &str = "application/json";
 pub struct Server {
     config: ApiConfig,
     kubelet: Option<KubeletConfig>,
-    client: Arc<Mutex<Client>>,
+    /// The client of the moment, and where it asks.
+    client: Arc<Mutex<(Client, String)>>,
     counters: Arc<Counters>,
 }
 
@@ -126,7 +127,7 @@ impl Server {
         body: Option<&serde_json::Value>,
         accept: &'static str,
     ) -> Result<Vec<u8>, ApiError> {
-        let what = format!("{method} {path}");
+        let what = named(method.as_str(), path);
         let sending = async {
             let answer = self.send_as(method, resource, path, body, accept).await?;
             whole(answer.into_body(), LARGEST).await.map_err(|kind| {
@@ -180,7 +181,7 @@ impl Server {
         body: Option<&serde_json::Value>,
         accept: &'static str,
     ) -> Result<Response<Body>, ApiError> {
-        let what = || format!("{method} {path}");
+        let what = || named(method.as_str(), path);
         let request = Request::builder()
             .method(method)
             .uri(path)
@@ -189,11 +190,11 @@ impl Server {
             .header(header::USER_AGENT, AGENT)
             .body(Body::from(body.map(|body| body.to_string().into_bytes()).unwrap_or_default()))
             .map_err(|error| ApiError::new(what(), ErrorKind::NotConfigured(error.to_string())))?;
-        let client = self.client.lock().clone();
+        let (client, address) = self.client.lock().clone();
         let answered = match client.send(request).await {
             Ok(answer) if answer.status().is_success() => Ok(answer),
             Ok(answer) => Err(refusal(what(), answer).await),
-            Err(error) => Err(ApiError::new(what(), failure(&error))),
+            Err(error) => Err(ApiError::new(what(), failure(&error, &address))),
         };
         match &answered {
             Ok(_) => self.counters.count(verb(method), resource, "ok"),
@@ -207,7 +208,7 @@ fn not_configured(why: String) -> ApiError {
     ApiError::new("finding the API server", ErrorKind::NotConfigured(why))
 }
 
-async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<Client, ApiError> {
+async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<(Client, String), ApiError> {
     let mut found = match kubelet {
         None => api_server(config).await?,
         Some(kubelet) => at_kubelet(config, kubelet).await?,
@@ -218,7 +219,9 @@ async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<C
     // How often to try is said by who asks.
     found.default_retry = false;
     found.disable_compression = true;
-    Client::try_from(found).map_err(|error| not_configured(chain(&error)))
+    let address = found.cluster_url.to_string();
+    let client = Client::try_from(found).map_err(|error| not_configured(chain(&error)))?;
+    Ok((client, address.trim_end_matches('/').to_owned()))
 }
 
 async fn at_kubelet(config: &ApiConfig, kubelet: &KubeletConfig) -> Result<Config, ApiError> {
@@ -248,6 +251,8 @@ async fn api_server(config: &ApiConfig) -> Result<Config, ApiError> {
     let failed = not_configured;
     match &config.kubeconfig {
         Some(path) => {
+            std::fs::metadata(path)
+                .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
             let read = Kubeconfig::read_from(path).map_err(|error| failed(chain(&error)))?;
             Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
                 .await
@@ -272,11 +277,19 @@ fn retry_after(headers: &http::HeaderMap, status: StatusCode) -> Option<Duration
     Some(Duration::from_secs(seconds.min(600)))
 }
 
-fn failure(error: &kube::Error) -> ErrorKind {
+fn failure(error: &kube::Error, address: &str) -> ErrorKind {
+    let unreachable = |cause: String| ErrorKind::Unreachable(format!("{address}: {cause}"));
     match error {
         kube::Error::Auth(error) => ErrorKind::Unauthorized(chain(error)),
-        other => ErrorKind::Unreachable(chain(other)),
+        // Its own words say nothing.
+        kube::Error::Service(cause) => unreachable(chain(cause.as_ref())),
+        other => unreachable(chain(other)),
     }
+}
+
+/// A request as people are told of it: its query would hide the rest.
+pub(crate) fn named(method: &str, path: &str) -> String {
+    format!("{method} {}", path.split('?').next().unwrap_or(path))
 }
 
 fn verb(method: &Method) -> &'static str {

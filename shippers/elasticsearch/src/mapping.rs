@@ -17,7 +17,7 @@ pub(crate) const OWNER: &str = "taffrail";
 /// Above those of the engines' own templates (100 to 200).
 const PRIORITY: u64 = 250;
 
-const KEYWORDS: [&str; 46] = [
+const KEYWORDS: [&str; 58] = [
     "agent.id",
     "agent.name",
     "agent.type",
@@ -29,6 +29,7 @@ const KEYWORDS: [&str; 46] = [
     "container.name",
     "container.runtime",
     "ecs.version",
+    "error.message",
     "event.action",
     "event.category",
     "event.code",
@@ -42,23 +43,34 @@ const KEYWORDS: [&str; 46] = [
     "event.type",
     "host.hostname",
     "host.name",
+    "input.type",
     "kubernetes.container.name",
     "kubernetes.cronjob.name",
+    "kubernetes.cronjob.uid",
     "kubernetes.daemonset.name",
+    "kubernetes.daemonset.uid",
     "kubernetes.deployment.name",
+    "kubernetes.deployment.uid",
     "kubernetes.job.name",
+    "kubernetes.job.uid",
     "kubernetes.namespace",
     "kubernetes.node.name",
+    "kubernetes.node.uid",
     "kubernetes.pod.name",
     "kubernetes.pod.uid",
     "kubernetes.replicaset.name",
+    "kubernetes.replicaset.uid",
     "kubernetes.statefulset.name",
+    "kubernetes.statefulset.uid",
     "log.level",
     "observer.name",
+    "orchestrator.api_version",
     "orchestrator.cluster.id",
     "orchestrator.cluster.name",
     "orchestrator.namespace",
+    "orchestrator.resource.id",
     "orchestrator.resource.name",
+    "orchestrator.resource.parent.type",
     "orchestrator.resource.type",
     "orchestrator.type",
     "service.environment",
@@ -67,7 +79,7 @@ const KEYWORDS: [&str; 46] = [
 ];
 
 /// Below `kubernetes.event`.
-const EVENT_KEYWORDS: [&str; 24] = [
+const EVENT_KEYWORDS: [&str; 30] = [
     "action",
     "involved_object.api_version",
     "involved_object.field_path",
@@ -76,6 +88,7 @@ const EVENT_KEYWORDS: [&str; 24] = [
     "involved_object.namespace",
     "involved_object.resource_version",
     "involved_object.uid",
+    "metadata.generate_name",
     "metadata.name",
     "metadata.namespace",
     "metadata.resource_version",
@@ -84,23 +97,29 @@ const EVENT_KEYWORDS: [&str; 24] = [
     "owner.name",
     "owner.uid",
     "reason",
+    "related.api_version",
+    "related.field_path",
     "related.kind",
     "related.name",
     "related.namespace",
+    "related.resource_version",
+    "related.uid",
     "reporting_component",
     "reporting_instance",
     "source.component",
     "source.host",
+    "source.instance",
     "type",
 ];
 
-const DATES: [&str; 9] = [
+const DATES: [&str; 10] = [
     "event.created",
     "event.end",
     "event.ingested",
     "event.start",
     "kubernetes.event.event_time",
     "kubernetes.event.metadata.creation_timestamp",
+    "kubernetes.event.metadata.timestamp.created",
     "kubernetes.event.series.last_observed_time",
     "kubernetes.event.timestamp.first_occurrence",
     "kubernetes.event.timestamp.last_occurrence",
@@ -115,9 +134,10 @@ const NUMBERS: [&str; 5] = [
 ];
 
 /// Objects whose keys are anybody's choice.
-const LABELS: [&str; 6] = [
+const LABELS: [&str; 7] = [
     "container.labels",
     "kubernetes.event.involved_object.labels",
+    "kubernetes.event.metadata.labels",
     "kubernetes.labels",
     "kubernetes.namespace_labels",
     "kubernetes.node.labels",

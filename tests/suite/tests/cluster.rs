@@ -11,12 +11,13 @@ use serde_json::{Value, json};
 use support::{Agent, until};
 use taffrail_parts::node::{IMAGE, NAME, Node, NodeOptions, pod};
 
-/// An agent that reads the node's pods, asks the API server that `kubeconfig` names, and writes files.
-fn agent(node: &Node, kubeconfig: &Path, logs: &str) -> Result<Agent> {
+/// An agent that reads the node's pods, asks the API server that `kubeconfig` names, and writes files. `logs` and `more` go
+/// into these sections of its configuration.
+fn agent(node: &Node, kubeconfig: &Path, logs: &str, more: &str) -> Result<Agent> {
     Agent::new(&format!(
         "node: {{name: '{NAME}', cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\n\
          logs: {{kubernetes: {{root: {}, links: {}{logs}}}}}\n\
-         kubernetes: {{api: {{kubeconfig: {}}}, metadata: {{annotations: ['team.io/*']}}}}\n",
+         kubernetes: {{api: {{kubeconfig: {}}}, metadata: {{annotations: ['team.io/*']}}{more}}}\n",
         node.pod_logs().display(),
         node.container_logs().display(),
         kubeconfig.display(),
@@ -95,7 +96,7 @@ fn records_say_whose_they_are_as_the_cluster_says_it() -> Result<()> {
         "topology.kubernetes.io/zone=ams1-a",
         "topology.kubernetes.io/region=ams1",
     ])?;
-    let mut agent = agent(&node, &node.kubeconfig(), "")?;
+    let mut agent = agent(&node, &node.kubeconfig(), "", "")?;
     agent.start()?;
 
     node.apply(&deployment("cart", "i=0; while true; do i=$((i+1)); echo line $i; sleep 1; done"))?;
@@ -143,12 +144,34 @@ fn records_say_whose_they_are_as_the_cluster_says_it() -> Result<()> {
 }
 
 #[test]
+fn kubelet_can_be_asked_instead_of_the_api_server() -> Result<()> {
+    let node = Node::start(NodeOptions::default())?;
+    let kubelet = format!(
+        ", kubelet: {{enabled: true, url: '{}', insecure_skip_verify: true, interval_seconds: 1}}",
+        node.kubelet_url()
+    );
+    let mut agent = agent(&node, &node.kubeconfig(), "", &kubelet)?;
+    agent.start()?;
+    let mut talker = pod("talker", "echo ahoy; sleep 60");
+    talker["metadata"]["labels"] = json!({"app": "parrot"});
+    node.apply(&talker)?;
+    let record = record(&agent, "ahoy")?;
+    ensure!(record["kubernetes"]["labels"] == json!({"app": "parrot"}), "{record:#}");
+    ensure!(record["service"]["name"] == "parrot", "{record:#}");
+    let requests = agent.metrics()?;
+    ensure!(!requests.contains("resource=\"pods\""), "the API server was asked for pods: {requests}");
+    let page = agent.page("/metrics/pods")?;
+    ensure!(page.contains("kube_pod_info{namespace=\"default\",pod=\"talker\""), "{page}");
+    agent.stop()
+}
+
+#[test]
 fn without_an_api_server_records_go_after_a_while_and_say_what_is_missing() -> Result<()> {
     let node = Node::start(NodeOptions::default())?;
     let folder = tempfile::tempdir()?;
     let kubeconfig = folder.path().join("config");
     support::put(&kubeconfig, NOBODY.as_bytes())?;
-    let mut agent = agent(&node, &kubeconfig, ", metadata_wait_ms: 1000")?;
+    let mut agent = agent(&node, &kubeconfig, ", metadata_wait_ms: 1000", "")?;
     agent.start()?;
     node.apply(&pod("talker", "echo ahoy"))?;
     let record = record(&agent, "ahoy")?;

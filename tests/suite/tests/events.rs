@@ -76,6 +76,31 @@ fn until_all_are_stored(cluster: &ControlPlane, engine: &SearchEngine) -> Result
     Ok(())
 }
 
+/// Fields of documents that the index template does not know: they are kept, and cannot be searched.
+fn unknown_to_the_template(engine: &SearchEngine) -> Result<BTreeSet<String>> {
+    let mappings = engine.json("GET", "/taffrail-events-*/_mapping", None)?;
+    let mapping = mappings.as_object().and_then(|all| all.values().next()).context("no index")?;
+    let mut unknown = BTreeSet::new();
+    for (_, document) in engine.documents("taffrail-events-*")? {
+        look_up("", &document, &mapping["mappings"], &mut unknown);
+    }
+    Ok(unknown)
+}
+
+fn look_up(name: &str, value: &Value, mapping: &Value, unknown: &mut BTreeSet<String>) {
+    match (value, &mapping["properties"]) {
+        (_, _) if mapping.is_null() => drop(unknown.insert(name.to_owned())),
+        (Value::Object(fields), Value::Object(known)) => {
+            for (field, value) in fields {
+                let known = known.get(field).unwrap_or(&Value::Null);
+                look_up(&format!("{name}.{field}"), value, known, unknown);
+            }
+        }
+        // A field, or labels as a whole.
+        _ => {}
+    }
+}
+
 fn leads(agent: &Agent) -> bool {
     agent.metric("taffrail_events_role{role=\"leader\"}").ok().flatten() == Some(1.0)
 }
@@ -110,6 +135,9 @@ fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_
     agents[leader].start()?;
     engine.start_again()?;
     until_all_are_stored(&cluster, &engine)?;
+
+    let unknown = unknown_to_the_template(&engine)?;
+    ensure!(unknown.is_empty(), "the template does not know {unknown:?}");
 
     let output = agents[leader].command("events")?.args(["-n", "default", "pod/web-0"]).output()?;
     let table = String::from_utf8(output.stdout)?;

@@ -167,10 +167,15 @@ impl Node {
         Ok(String::from_utf8_lossy(&tools::run(&mut self.kubectl(arguments))?).into_owned())
     }
 
+    /// Where kubelet itself answers.
+    pub fn kubelet_url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.ports[0].number())
+    }
+
     /// What kubelet itself answers at a path such as `/metrics/cadvisor`.
     pub fn kubelet(&self, path: &str) -> Result<String> {
         // The API server passes nothing on to a node on loopback.
-        let server = format!("--server=https://127.0.0.1:{}", self.ports[0].number());
+        let server = format!("--server={}", self.kubelet_url());
         self.output(&[&server, "get", "--raw", path])
     }
 
