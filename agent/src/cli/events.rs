@@ -1,21 +1,25 @@
 //! `taffrail events`: what happened to a pod, a workload or a node; and what to do with events that were refused.
 
+use std::collections::HashSet;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use taffrail_elasticsearch::resend;
-use taffrail_events::{Selector, render};
+use taffrail_api::{Counters, Server};
+use taffrail_elasticsearch::{find, resend};
+use taffrail_events::{Selector, There, render, there};
 
+use super::console::tamed;
 use super::{ConfigArg, SocketArg};
 use crate::client;
+use crate::config::Config;
 use crate::events::Timeline;
 use crate::output::dead_letters;
 
 /// Whose events to show.
 #[derive(Debug, clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
@@ -43,11 +47,34 @@ enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
+    /// Prove that every event that the API server has is in the search engine
+    #[command(
+        after_help = "Exit code 0 when each is there, 1 when one is missing, 2 when there is no verdict: the API server or the search \
+                            engine does not answer. Events of the last moments are given some seconds."
+    )]
+    Verify {
+        #[command(flatten)]
+        config: ConfigArg,
+        /// How long an event may still be on its way, in seconds
+        #[arg(long, default_value_t = 15)]
+        patience: u64,
+    },
+}
+
+impl Args {
+    /// Named behind the subcommand, or in front of it.
+    fn config(&self, own: &ConfigArg) -> ConfigArg {
+        ConfigArg { config: own.config.clone().or_else(|| self.socket.config.config.clone()) }
+    }
 }
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(Command::Resend { config }) = &args.command {
-        return send_again(config);
+    match &args.command {
+        Some(Command::Resend { config }) => return send_again(&args.config(config)),
+        Some(Command::Verify { config, patience }) => {
+            return verify(&args.config(config), Duration::from_secs(*patience));
+        }
+        None => {}
     }
     let query = match &args.object {
         // Refused here, where the words can be seen that were typed.
@@ -92,4 +119,62 @@ fn send_again(config: &ConfigArg) -> anyhow::Result<ExitCode> {
         println!("{reason}");
     }
     Ok(if summary.kept() == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn verify(config: &ConfigArg, patience: Duration) -> anyhow::Result<ExitCode> {
+    const NO_VERDICT: u8 = 2;
+    const SHOWN: usize = 20;
+    let config = config.load()?;
+    let (there, missing) = match compare(&config, patience) {
+        Ok(compared) => compared,
+        Err(error) => {
+            eprintln!("taffrail: no verdict: {error:#}");
+            return Ok(ExitCode::from(NO_VERDICT));
+        }
+    };
+    for event in missing.iter().take(SHOWN) {
+        println!("missing: {}  {}", tamed(&event.name), tamed(&event.id));
+    }
+    if missing.len() > SHOWN {
+        println!("and {} more", missing.len() - SHOWN);
+    }
+    println!("the API server has {there} events, {} of them missing in the search engine", missing.len());
+    Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// How many events there are, and those that are not stored.
+fn compare(config: &Config, patience: Duration) -> anyhow::Result<(usize, Vec<There>)> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let engine =
+        config.elasticsearch.as_ref().context("no search engine is configured; set elasticsearch.hosts")?;
+    let deadline = Instant::now() + patience;
+    let events = events_there(config)?;
+    let count = events.len();
+    let mut missing = events;
+    loop {
+        let ids: Vec<String> = missing.iter().map(|event| event.id.clone()).collect();
+        let found = find(engine, &ids)?;
+        missing.retain(|event| !found.contains(&event.id));
+        if missing.is_empty() || Instant::now() >= deadline {
+            break;
+        }
+        std::thread::sleep(PAUSE);
+    }
+    if !missing.is_empty() {
+        // Those that have changed or expired meanwhile are not asked for.
+        let still: HashSet<String> = events_there(config)?.into_iter().map(|event| event.id).collect();
+        missing.retain(|event| still.contains(&event.id));
+    }
+    Ok((count, missing))
+}
+
+fn events_there(config: &Config) -> anyhow::Result<Vec<There>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let server = Server::open(&config.kubernetes.api, Counters::new()).await?;
+        let cluster = server.get("namespaces", "/api/v1/namespaces/kube-system").await?;
+        let cluster: serde_json::Value = serde_json::from_slice(&cluster)?;
+        let id = cluster.pointer("/metadata/uid").and_then(serde_json::Value::as_str);
+        Ok(there(&server, &config.events, id.context("the cluster has no id")?).await?)
+    })
 }

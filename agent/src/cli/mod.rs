@@ -73,7 +73,8 @@ enum Command {
         after_help = "Examples:\n  taffrail events                          of this node and its pods\n  \
                             taffrail events -n shop web-0            of a pod\n  \
                             taffrail events -n shop deployment/web   of a workload and what it has made\n  \
-                            taffrail events resend                   what the search engine refused, once more\n\n\
+                            taffrail events resend                   what the search engine refused, once more\n  \
+                            taffrail events verify                   is every event in the search engine?\n\n\
                             From what this agent remembers, when it is the one that watches, and from the API server."
     )]
     Events(events::Args),

@@ -384,7 +384,7 @@ impl Follower<'_> {
 }
 
 /// As a value in a query.
-fn encoded(value: &str) -> String {
+pub(crate) fn encoded(value: &str) -> String {
     let mut text = String::with_capacity(value.len());
     for byte in value.bytes() {
         match byte {

@@ -26,7 +26,7 @@ pub use config::{ApiConfig, KubeletConfig, Wanted};
 pub use error::{ApiError, ErrorKind};
 pub use follow::{Listener, Resource, follow};
 pub use health::Health;
-pub use list::list;
+pub use list::{list, pages};
 pub use objects::Change;
 pub use pause::Pause;
 pub use server::{Counters, Server};

@@ -70,7 +70,7 @@ impl Writer {
         Document { id, time: now, body: Value::Object(tree).to_string().into_bytes() }
     }
 
-    fn id(&self, event: &str, version: &str) -> String {
+    pub(crate) fn id(&self, event: &str, version: &str) -> String {
         [self.cluster.as_str(), event, version].map(part).join(":")
     }
 

@@ -32,6 +32,7 @@ mod room;
 mod send;
 mod spool;
 mod status;
+mod there;
 mod timeline;
 mod watch;
 
@@ -42,4 +43,5 @@ pub use election::Timing;
 pub use event::{Event, Meta, Reference};
 pub use owner::Owner;
 pub use status::{Role, View};
+pub use there::{There, there};
 pub use timeline::{Entry, Selector, SelectorError, from_server, merged, render};

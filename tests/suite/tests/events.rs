@@ -136,6 +136,18 @@ fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_
     engine.start_again()?;
     until_all_are_stored(&cluster, &engine)?;
 
+    let verify = |expected: i32| -> Result<String> {
+        let output = agents[leader].command("events")?.args(["verify", "--patience", "1"]).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        ensure!(output.status.code() == Some(expected), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        Ok(said)
+    };
+    ensure!(verify(0)?.contains("800 events, 0 of them missing"), "{}", verify(0)?);
+    let (id, _) = engine.documents("taffrail-events-*")?.pop().context("no document")?;
+    let query = json!({"query": {"ids": {"values": [id]}}}).to_string();
+    engine.ask("POST", "/taffrail-events-*/_delete_by_query?refresh=true", Some(&query))?;
+    ensure!(verify(1)?.contains(&id), "the one that was deleted is named: {}", verify(1)?);
+
     let unknown = unknown_to_the_template(&engine)?;
     ensure!(unknown.is_empty(), "the template does not know {unknown:?}");
 
