@@ -192,7 +192,13 @@ fn keep_as_started(started: &Config, new: &mut Config) -> Vec<&'static str> {
         new.clone_from(old);
         differs.then_some(key)
     }
+    // Its settings change while it runs; whether there is one does not.
+    let comes_or_goes = started.elasticsearch.is_some() != new.elasticsearch.is_some();
+    let search = comes_or_goes
+        .then(|| keep("elasticsearch", &started.elasticsearch, &mut new.elasticsearch))
+        .flatten();
     let keys = [
+        search,
         keep("node", &started.node, &mut new.node),
         keep("cri", &started.cri, &mut new.cri),
         keep("kubernetes", &started.kubernetes, &mut new.kubernetes),

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use support::{Agent, until};
 use taffrail_parts::node::{IMAGE, NAME, Node, NodeOptions, pod};
+use taffrail_parts::search::{SearchEngine, SearchOptions};
 
 /// An agent that reads the node's pods, asks the API server that `kubeconfig` names, and writes files. `logs` and `more` go
 /// into these sections of its configuration.
@@ -140,6 +141,56 @@ fn records_say_whose_they_are_as_the_cluster_says_it() -> Result<()> {
             && kubernetes["deployment"].is_null())
     })?;
     ensure!(agent.metric("taffrail_pods_stale_seconds")? == Some(0.0), "{}", agent.metrics()?);
+    agent.stop()
+}
+
+#[test]
+fn why_a_pod_does_not_run_is_in_the_search_engine_and_in_the_counters() -> Result<()> {
+    let node = Node::start(NodeOptions::default())?;
+    let engine = SearchEngine::opensearch(SearchOptions::default())?;
+    let mut agent = agent(&node, &node.kubeconfig(), "", "")?;
+    agent.configure_more(&format!("elasticsearch: {{hosts: ['{}'], flush_ms: 100}}\n", engine.url()))?;
+    agent.start()?;
+    let mut crashing = pod("crashing", "echo about to fail; exit 3");
+    crashing["spec"]["restartPolicy"] = json!("Always");
+    node.apply(&crashing)?;
+    let mut absent = pod("absent", "true");
+    absent["spec"]["containers"][0]["image"] = json!("taffrail/nowhere:1");
+    absent["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
+    node.apply(&absent)?;
+
+    let terminations = "taffrail_pod_container_terminations_total{";
+    until("the reasons on the page of pods", || {
+        let page = agent.page("/metrics/pods")?;
+        let says = |begin: &str, parts: &[&str]| {
+            page.lines().any(|line| line.starts_with(begin) && parts.iter().all(|part| line.contains(part)))
+        };
+        let waiting = "kube_pod_container_status_waiting_reason{";
+        Ok(says(waiting, &["pod=\"absent\"", "reason=\"ErrImageNeverPull\""])
+            && says(waiting, &["pod=\"crashing\"", "reason=\"CrashLoopBackOff\""])
+            && says(terminations, &["pod=\"crashing\"", "exit_code=\"3\""]))
+    })?;
+    until("the events in the search engine", || {
+        engine.ask("POST", "/taffrail-events-*/_refresh", None)?;
+        let documents = engine.documents("taffrail-events-*").unwrap_or_default();
+        let told = |pod: &str, reason: &str| {
+            documents.iter().any(|(_, document)| {
+                document["kubernetes"]["pod"]["name"] == pod && document["event"]["reason"] == reason
+            })
+        };
+        Ok(told("crashing", "BackOff") && told("absent", "ErrImageNeverPull"))
+    })?;
+
+    // What was counted is still counted by the agent's next life.
+    let count = |agent: &Agent| -> Result<f64> {
+        let page = agent.page("/metrics/pods")?;
+        let lines = page.lines().filter(|line| line.starts_with(terminations) && line.contains("crashing"));
+        Ok(lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum())
+    };
+    let before = count(&agent)?;
+    agent.stop()?;
+    agent.start()?;
+    until("the counts of the last life", || Ok(count(&agent)? >= before))?;
     agent.stop()
 }
 

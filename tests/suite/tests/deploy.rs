@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use taffrail::config::{self, Config};
+use taffrail::machine;
 
 fn deploy(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy").join(name)
@@ -123,6 +124,27 @@ fn the_manifest_gives_a_token_to_the_agent_alone_and_no_capability() -> Result<(
     // The host's processes it must see: see the manifest.
     for key in ["hostNetwork", "hostIPC"] {
         ensure!(pod[key].is_null(), "{key}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_monitor_asks_for_every_page_at_the_port_that_the_manifest_opens() -> Result<()> {
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&text("kubernetes/monitoring.yaml")?)?;
+    let of = |kind: &str| {
+        documents.iter().find(|document| document["kind"] == kind).with_context(|| format!("no {kind}"))
+    };
+    let (monitor, service) = (&of("PodMonitor")?["spec"], &of("Service")?["spec"]);
+    let endpoints = &monitor["podMetricsEndpoints"];
+    let pages = ["/metrics", machine::CONTAINERS, machine::NODE, machine::PODS];
+    ensure!(strings(endpoints, "path") == pages, "{endpoints}");
+    let pod = &the("DaemonSet")?["spec"]["template"];
+    let port = &pod["spec"]["containers"][0]["ports"][0];
+    ensure!(strings(endpoints, "port").iter().all(|name| port["name"] == *name), "{endpoints}");
+    ensure!(service["ports"][0]["targetPort"] == port["name"], "{service}");
+    ensure!(service["ports"][0]["port"] == port["containerPort"], "{service}");
+    for selector in [&monitor["selector"]["matchLabels"], &service["selector"]] {
+        ensure!(*selector == pod["metadata"]["labels"], "{selector}");
     }
     Ok(())
 }

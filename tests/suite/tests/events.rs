@@ -106,6 +106,36 @@ fn leads(agent: &Agent) -> bool {
 }
 
 #[test]
+fn without_a_search_engine_the_same_documents_go_where_everything_goes() -> Result<()> {
+    let cluster = ControlPlane::start(None)?;
+    let mut agent = Agent::new(&format!(
+        "node: {{name: n-1, cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\n\
+         logs: {{kubernetes: {{enabled: false}}}}\nmetrics: {{containers: {{enabled: false}}}}\n\
+         kubernetes: {{api: {{kubeconfig: {}}}}}\nevents: {{enabled: always, reasons: {{exclude: [Boring]}}}}\n",
+        cluster.kubeconfig().display(),
+    ))?;
+    agent.start()?;
+    create(&cluster, 0..50)?;
+    let folder = agent.directory().join("state/records");
+    let written = || -> Result<BTreeSet<String>> {
+        let mut uids = BTreeSet::new();
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events-")) {
+                let text = std::fs::read_to_string(path)?;
+                let documents = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+                uids.extend(documents.filter_map(|document| {
+                    document["kubernetes"]["event"]["metadata"]["uid"].as_str().map(str::to_owned)
+                }));
+            }
+        }
+        Ok(uids)
+    };
+    until("every event in the files", || Ok(written()? == there(&cluster)?))?;
+    agent.stop()
+}
+
+#[test]
 fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_server_are_killed()
 -> Result<()> {
     let mut cluster = ControlPlane::start(None)?;

@@ -63,7 +63,10 @@ fn the_configuration_to_scrape_with_is_good_and_names_the_jobs_of_the_rules() ->
         ensure!(job.remove("kubernetes_sd_configs").is_some(), "no pods are looked for");
         job.insert("static_configs".to_owned(), json!([{ "targets": ["localhost:9126"] }]));
     }
-    assert_eq!(jobs, BTreeSet::from(["cadvisor", "node-exporter", "taffrail"].map(str::to_owned)));
+    assert_eq!(
+        jobs,
+        BTreeSet::from(["cadvisor", "kube-state-metrics", "node-exporter", "taffrail"].map(str::to_owned))
+    );
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("prometheus.json");
     put(&path, config.to_string().as_bytes())?;

@@ -42,6 +42,12 @@ impl Agent {
         super::put(&self.config(), text.as_bytes())
     }
 
+    /// Puts further sections below its configuration.
+    pub(crate) fn configure_more(&self, more: &str) -> Result<()> {
+        let text = fs::read_to_string(self.config())? + more;
+        super::put(&self.config(), text.as_bytes())
+    }
+
     /// What sends to a topic and its ledger beside it.
     pub(crate) fn output(kafka: &Kafka, topic: &str) -> String {
         format!(
