@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taffrail_api::{ApiError, Server};
+use taffrail_api::{ApiError, ErrorKind, Server};
 
 /// How long the start waits to be told.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -83,7 +83,16 @@ impl Facts {
         let cluster = server.get("namespaces", "/api/v1/namespaces/kube-system").await?;
         let cluster: Object = serde_json::from_slice(&cluster).unwrap_or_default();
         self.cluster_id = cluster.metadata.uid;
-        let node = server.get("nodes", &format!("/api/v1/nodes/{node}")).await?;
+        let node = match server.get("nodes", &format!("/api/v1/nodes/{node}")).await {
+            Err(error) if matches!(error.kind, ErrorKind::NotFound(_)) => {
+                tracing::warn!(
+                    node,
+                    "the cluster knows no node of this name: no pod of it will be found; set node.name or NODE_NAME to the node's name"
+                );
+                return Ok(());
+            }
+            other => other?,
+        };
         let node: Object = serde_json::from_slice(&node).unwrap_or_default();
         self.cluster_name = node.metadata.first(&NAMES);
         self.region = node.metadata.first(&REGIONS);

@@ -314,7 +314,10 @@ impl Follower {
             match open().await {
                 Ok(server) => return server,
                 Err(error) => {
-                    self.cluster.health.trouble(format!("{error}; {}", error.kind.remedy()));
+                    let remedy = error.kind.remedy();
+                    if self.cluster.health.trouble(format!("{error}; {remedy}")) {
+                        tracing::warn!(%error, remedy, "nobody can be asked for the node's pods");
+                    }
                     tokio::time::sleep(pause.next(None)).await;
                 }
             }

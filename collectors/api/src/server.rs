@@ -224,6 +224,9 @@ async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<(
     Ok((client, address.trim_end_matches('/').to_owned()))
 }
 
+/// Authorities for who needs none: with those of the system instead, a machine without any would have no client.
+const NOBODY: Option<Vec<Vec<u8>>> = Some(Vec::new());
+
 async fn at_kubelet(config: &ApiConfig, kubelet: &KubeletConfig) -> Result<Config, ApiError> {
     let url: http::Uri = kubelet
         .url
@@ -233,12 +236,14 @@ async fn at_kubelet(config: &ApiConfig, kubelet: &KubeletConfig) -> Result<Confi
     let mut found = if url.scheme_str() == Some("https") && config.is_wanted() {
         api_server(config).await?
     } else {
-        Config::new(url.clone())
+        let mut found = Config::new(url.clone());
+        found.root_cert = NOBODY;
+        found
     };
     found.cluster_url = url;
     if kubelet.insecure_skip_verify {
         found.accept_invalid_certs = true;
-        (found.root_cert, found.root_cert_file) = (None, None);
+        (found.root_cert, found.root_cert_file) = (NOBODY, None);
     } else if let Some(path) = &kubelet.ca_file {
         std::fs::metadata(path)
             .map_err(|error| not_configured(format!("cannot read {}: {error}", path.display())))?;

@@ -12,7 +12,9 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use taffrail_api::{ApiConfig, Change, Counters, Health, Listener, Resource, Server, Wanted, follow};
+use taffrail_api::{
+    ApiConfig, Change, Counters, Health, KubeletConfig, Listener, Resource, Server, Wanted, follow, list,
+};
 use tokio::sync::mpsc;
 
 /// One answer of the script.
@@ -100,15 +102,7 @@ struct Run {
 impl Run {
     /// Follows pods of a server with this script.
     async fn new(answers: impl IntoIterator<Item = Answer>, change: impl FnOnce(&mut Resource)) -> Run {
-        let (asking, asked) = mpsc::unbounded_channel();
-        let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), asked: asking };
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let app = Router::new().fallback(move |request: Request| {
-            let answer = script.answer(&request);
-            async move { answer }
-        });
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let (address, asked) = serve(answers).await;
 
         let token = file("one");
         let config = file(
@@ -144,6 +138,22 @@ impl Run {
         let asked = tokio::time::timeout(Duration::from_secs(60), self.asked.recv()).await;
         asked.expect("in time").expect("a request")
     }
+}
+
+/// Serves this script; what it is asked comes by the queue.
+async fn serve(
+    answers: impl IntoIterator<Item = Answer>,
+) -> (std::net::SocketAddr, mpsc::UnboundedReceiver<Asked>) {
+    let (asking, asked) = mpsc::unbounded_channel();
+    let script = Script { answers: Arc::new(Mutex::new(answers.into_iter().collect())), asked: asking };
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let app = Router::new().fallback(move |request: Request| {
+        let answer = script.answer(&request);
+        async move { answer }
+    });
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    (address, asked)
 }
 
 fn file(content: &str) -> tempfile::NamedTempFile {
@@ -313,4 +323,20 @@ async fn what_is_no_api_server_is_trouble_with_a_remedy_and_is_asked_again() {
     let trouble = run.health.current_trouble().unwrap_or_default();
     assert!(trouble.contains("not what an API server answers"), "{trouble}");
     run.told(&["list", "list", "listed 7"]).await;
+}
+
+#[tokio::test]
+async fn kubelet_s_read_only_port_is_asked_without_credentials_and_its_list_has_no_version() {
+    let pods = json!({"kind": "PodList", "metadata": {}, "items": [{"metadata": {"name": "a"}}]});
+    let (address, mut asked) = serve([Answer::Plain(200, pods)]).await;
+    let kubelet =
+        KubeletConfig { enabled: true, url: format!("http://{address}"), ..KubeletConfig::default() };
+    let config = ApiConfig { enabled: Wanted::Never, kubeconfig: None };
+    let server = Server::open_kubelet(&config, &kubelet, Counters::new()).await.expect("a server");
+    let (telling, mut told) = mpsc::unbounded_channel();
+    list(&server, "pods", "/pods", &mut Told(telling)).await.expect("a list");
+    for word in ["list", "Listed a ", "listed "] {
+        assert_eq!(told.recv().await.as_deref(), Some(word));
+    }
+    assert_eq!(asked.recv().await, Some(("/pods".to_owned(), String::new())));
 }
