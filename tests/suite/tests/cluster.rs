@@ -207,7 +207,8 @@ fn kubelet_can_be_asked_instead_of_the_api_server() -> Result<()> {
     talker["metadata"]["labels"] = json!({"app": "parrot"});
     node.apply(&talker)?;
     let record = record(&agent, "ahoy")?;
-    ensure!(record["kubernetes"]["labels"] == json!({"app": "parrot"}), "{record:#}");
+    let said = agent.metrics()?;
+    ensure!(record["kubernetes"]["labels"] == json!({"app": "parrot"}), "{record:#}\n{said}");
     ensure!(record["service"]["name"] == "parrot", "{record:#}");
     let requests = agent.metrics()?;
     ensure!(!requests.contains("resource=\"pods\""), "the API server was asked for pods: {requests}");

@@ -84,7 +84,6 @@ impl Run<'_> {
         let told = found.targets.iter().filter(|target| !found.unnamed.contains(&target.key));
         told.for_each(|target| {
             self.unnamed.remove(&target.key);
-            self.untold.remove(&target.key);
         });
         self.unnamed.extend(found.unnamed);
         self.untold.extend(found.untold);
@@ -267,6 +266,7 @@ impl Run<'_> {
             tracing::info!(container = %target.origin.display(), directory = %target.directory.display(), "gone before a log file of it was seen");
         }
         self.unnamed.remove(&target.key);
+        self.untold.remove(&target.key);
         if self.slots.in_directory(&target.directory).is_empty()
             && !self.finding_globs.contains(&target.directory)
         {
