@@ -106,15 +106,19 @@ const PROGRAMS: [(&str, &str); 6] = [
     ),
 ];
 
+/// What the program itself prints: what the engine has to say of the container, such as that this machine forwards nothing, it
+/// says when the container is made.
 fn run(engine: &Docker, name: &str, script: &str, data: &Path) -> Result<Output> {
-    let mut arguments = vec!["run".to_owned(), "--name".to_owned(), name.to_owned()];
+    let mut arguments = vec!["create".to_owned(), "--name".to_owned(), name.to_owned()];
     for folder in ["/usr", "/lib", "/lib64", "/etc"] {
         arguments.extend(["--volume".to_owned(), format!("{folder}:{folder}:ro")]);
     }
     arguments.extend(["--volume".to_owned(), format!("{}:/data:ro", data.display())]);
     let script = format!("export PATH=/bin:/usr/bin:/usr/sbin; {script}");
     arguments.extend([IMAGE, "sh", "-c", &script].map(str::to_owned));
-    engine.docker(&arguments).output().with_context(|| format!("cannot run {name}"))
+    let made = engine.docker(&arguments).output().with_context(|| format!("cannot make {name}"))?;
+    ensure!(made.status.success(), "{name}: {}", String::from_utf8_lossy(&made.stderr));
+    engine.docker(&["start", "--attach", name]).output().with_context(|| format!("cannot run {name}"))
 }
 
 fn sources(folder: &Path) -> Result<()> {
