@@ -3,8 +3,9 @@
 //! A file is known again by device, inode and birth time, and when those are gone (compression, copies) by the hash
 //! of its first bytes.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::file::LogFile;
 use super::finished::Finished;
@@ -19,6 +20,19 @@ use crate::find::Candidate;
 
 /// How often a directory that keeps changing is looked through before what was known of its files is given up.
 const LOOKS: usize = 8;
+
+/// How long a directory may change faster than it can be listed before an uncertain listing is used: what is rotated
+/// away meanwhile is not held.
+const RESTLESS: Duration = Duration::from_millis(500);
+
+/// What a directory lists.
+pub(super) struct Snapshot {
+    /// Oldest first.
+    pub(super) files: Vec<(Candidate, Pinned)>,
+    /// Whether that is all there is. Otherwise the directory changes faster than it can be listed, and what is not
+    /// among them may still lie there.
+    steady: bool,
+}
 
 /// A listed file that nothing is known of yet, and its place in the listing.
 type Stranger = (usize, Candidate, Pinned);
@@ -40,29 +54,41 @@ impl Lane {
         self.checked_at = tools.clock;
         self.directory_changed = self.directory_change();
         let newest = self.chain.back().filter(|f| f.live && f.listed).map(|f| f.key);
+        let mut all_found = false;
         for _ in 0..LOOKS {
-            let pinned = match self.snapshot(tools) {
-                Ok(pinned) => pinned,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            let Snapshot { files: pinned, steady } = match self.snapshot(tools) {
+                Ok(snapshot) => snapshot,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    Snapshot { files: Vec::new(), steady: true }
+                }
                 Err(error) => {
                     let path = self.target.directory.to_path_buf();
                     self.refuse(&OpenError::Denied { path, cause: error }, tools);
                     return;
                 }
             };
+            if self.waits_for_rest(steady, tools.clock) {
+                self.undecided = true;
+                self.directory_changed = None;
+                return;
+            }
             let files = names_and_keys(&pinned);
-            self.undecided = false;
-            self.arrange(pinned, tools);
+            self.undecided = !steady;
+            all_found = steady;
+            self.arrange(pinned, steady, tools);
             // A file may have been copied and truncated, or compressed, since it was listed.
-            let same = |again: Vec<_>| names_and_keys(&again) == files;
-            if self.known.is_empty() || self.snapshot(tools).map_or(files.is_empty(), same) {
+            let same = |again: Snapshot| names_and_keys(&again.files) == files;
+            let settled = steady && self.snapshot(tools).map_or(files.is_empty(), same);
+            if self.known.is_empty() || settled {
                 break;
             }
         }
         if self.undecided {
             self.directory_changed = None;
         }
-        self.give_up_unfound(tools);
+        if all_found {
+            self.give_up_unfound(tools);
+        }
         self.note_gap(newest, tools);
         self.bound_deleted(tools);
         for file in &self.chain {
@@ -76,31 +102,44 @@ impl Lane {
         self.looked = true;
     }
 
+    /// Whether a listing is better not used: what it lacks may belong before what it has. What is open is read on.
+    fn waits_for_rest(&mut self, steady: bool, now: Instant) -> bool {
+        if steady {
+            self.restless_since = None;
+            return false;
+        }
+        let since = *self.restless_since.get_or_insert(now);
+        now.saturating_duration_since(since) < RESTLESS
+    }
+
     /// The directory's files, oldest first. A file that is renamed during a listing may be missing from it, or the name
     /// may mean another one when it is pinned, and what follows it would be read too early: a directory that has just
-    /// changed is listed until two listings agree.
-    pub(super) fn snapshot(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
+    /// changed is listed until two listings agree, and if none do, the last says nothing of what it lacks.
+    pub(super) fn snapshot(&mut self, tools: &Tools<'_>) -> std::io::Result<Snapshot> {
         const TRIES: usize = 8;
         let before = self.directory_change();
         let mut found = self.list(tools)?;
-        if before.is_some() && before == self.directory_change() {
-            return Ok(found);
-        }
+        let mut steady = before.is_some() && before == self.directory_change();
         for _ in 1..TRIES {
-            let again = self.list(tools)?;
-            let agree = names_and_keys(&again) == names_and_keys(&found);
-            found = again;
-            if agree {
+            if steady {
                 break;
             }
+            let again = self.list(tools)?;
+            let lie = |(candidate, pin): &(Candidate, Option<Pinned>)| {
+                (candidate.path.clone(), pin.as_ref().map(|pin| pin.key))
+            };
+            steady = again.iter().map(lie).eq(found.iter().map(lie));
+            found = again;
         }
-        Ok(found)
+        let files = found.into_iter().filter_map(|(candidate, pin)| Some((candidate, pin?))).collect();
+        Ok(Snapshot { files, steady })
     }
 
-    fn list(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Pinned)>> {
+    /// What is listed, with `None` for what is gone already, or may not be read.
+    fn list(&mut self, tools: &Tools<'_>) -> std::io::Result<Vec<(Candidate, Option<Pinned>)>> {
         let listed = tools.listings.list(&self.target.naming, &self.target.directory)?;
         (tools.pace.meanwhile)();
-        Ok(listed.into_iter().filter_map(|c| Some((self.pin(&c, tools)?, c))).map(|(p, c)| (c, p)).collect())
+        Ok(listed.into_iter().map(|c| (self.pin(&c, tools), c)).map(|(p, c)| (c, p)).collect())
     }
 
     fn pin(&mut self, candidate: &Candidate, tools: &Tools<'_>) -> Option<Pinned> {
@@ -135,9 +174,11 @@ impl Lane {
     }
 
     /// Builds the new chain in the listing's order. Open files that are no longer listed keep their place before
-    /// the next file that is, and before every file that is newer than all open ones.
-    fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, tools: &mut Tools<'_>) {
+    /// the next file that is, and before every file that is newer than all open ones. When the listing is not `steady`,
+    /// no file is taken for gone.
+    fn arrange(&mut self, pinned: Vec<(Candidate, Pinned)>, steady: bool, tools: &mut Tools<'_>) {
         (tools.pace.meanwhile)();
+        let lay: HashSet<u64> = self.chain.iter().filter(|f| f.listed).map(|f| f.key).collect();
         let mut old: Vec<Option<LogFile>> = std::mem::take(&mut self.chain).into_iter().map(Some).collect();
         for file in old.iter_mut().flatten() {
             file.listed = false;
@@ -177,7 +218,12 @@ impl Lane {
             }
         }
         self.chain.extend(old.into_iter().flatten());
-        self.drop_unlisted_finished(tools);
+        if steady {
+            self.drop_unlisted_finished(tools);
+        } else {
+            self.chain.iter_mut().filter(|f| lay.contains(&f.key)).for_each(|f| f.listed = true);
+            self.finished.iter_mut().for_each(|f| f.listed = true);
+        }
     }
 
     /// Matches by what the file system says a file is; returns the rest.

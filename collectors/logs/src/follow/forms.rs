@@ -55,12 +55,12 @@ impl Lane {
     /// The rewritten file under the name it has now, if it has one.
     fn current_form(&mut self, index: usize, tools: &Tools<'_>) -> Option<(Candidate, Pinned)> {
         let key = self.chain[index].file_key();
-        self.snapshot(tools).ok()?.into_iter().find(|(_, pin)| pin.key == key)
+        self.snapshot(tools).ok()?.files.into_iter().find(|(_, pin)| pin.key == key)
     }
 
     /// A sibling that has the old content, up to the last bytes that were read of it.
     fn find_copy(&mut self, index: usize, tools: &mut Tools<'_>) -> Option<(Candidate, FileKey, Reader)> {
-        for (candidate, pin) in self.snapshot(tools).ok()?.into_iter().filter(|(c, _)| !c.live) {
+        for (candidate, pin) in self.snapshot(tools).ok()?.files.into_iter().filter(|(c, _)| !c.live) {
             let known = self.chain.iter().any(|f| f.file_key() == pin.key)
                 || self.finished.iter().any(|f| f.key == pin.key);
             if known {

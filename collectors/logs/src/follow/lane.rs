@@ -114,8 +114,10 @@ pub(crate) struct Lane {
     pub(crate) checked_at: Instant,
     /// When the directory last changed, as of the last look; `None` when it may have changed since unnoticed.
     pub(crate) directory_changed: Option<SystemTime>,
-    /// The last look met a file that may be a copy of one that is open, or a file of its own.
+    /// The last look met a file that may be a copy of one that is open, or a file of its own; or no two listings agreed.
     pub(crate) undecided: bool,
+    /// Since when no two listings agree.
+    pub(super) restless_since: Option<Instant>,
     pub(super) decoder: Decoder,
     pub(crate) bucket: Option<Arc<Bucket>>,
     pub(super) part_holds: Vec<(Stream, FileId, u64, Hold)>,
@@ -147,6 +149,7 @@ impl Lane {
             checked_at: now,
             directory_changed: None,
             undecided: false,
+            restless_since: None,
             bucket,
             part_holds: Vec::new(),
             parts_bytes: 0,

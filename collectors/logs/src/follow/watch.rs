@@ -27,6 +27,9 @@ use parking_lot::Mutex;
 
 use super::counters::Counters;
 
+/// How often the kernel's queue is read in one wait; a read takes a few hundred events, the queue has 16,384 by default.
+const READS: usize = 100;
+
 /// The directories that are watched.
 pub(crate) struct Watch {
     roots: Option<RecommendedWatcher>,
@@ -210,7 +213,9 @@ impl Watch {
             self.remove(&directory);
             hints.directories.entry(directory).or_default().renamed = true;
         }
-        while let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) {
+        // Who makes events faster than they are read holds nobody up: what is left is read at the next wait.
+        for _ in 0..READS {
+            let Some(Ok(events)) = self.inotify.as_ref().map(Inotify::read_events) else { break };
             events.iter().for_each(|event| self.note(event, &mut hints));
         }
         hints

@@ -219,3 +219,28 @@ fn a_file_that_is_truncated_and_removed_at_once_ends_with_what_was_read_of_it() 
     scene.until("the next file was awaited", |s| s.records("app.log").len() == 12);
     scene.close();
 }
+
+#[test]
+fn what_a_restless_directory_hides_for_a_moment_is_neither_read_again_nor_out_of_turn() {
+    let mut scene = Scene::new();
+    let log = scene.plain("app.log");
+    let old: Vec<_> = (0..=251).map(|number| scene.plain(&format!("app.log.{number}"))).collect();
+    say(&log, lines(0, 10, 50));
+    scene.start();
+    // As Docker does it, but without a pause: seldom does a name mean the same file for as long as a listing takes.
+    let mut written = 10;
+    for round in 0..250 {
+        for number in (1..=round).rev() {
+            fs::rename(&old[number], &old[number + 1]).expect("renamed");
+        }
+        fs::rename(&log, &old[1]).expect("renamed");
+        say(&log, lines(written, written + 10, 50));
+        written += 10;
+    }
+    scene.until("the last line was awaited", |s| s.records("app.log").len() >= written);
+    assert!(scene.sample("taffrail_logs_looks_total", &[]) > 2.0, "the agent has looked");
+    assert_eq!(scene.bodies("app.log"), lines(0, written, 50).lines().collect::<Vec<_>>());
+    assert_eq!(scene.topic.lock().repeats, 0);
+    assert_eq!(scene.sample("taffrail_logs_vanished_total", &[]), 0.0);
+    scene.close();
+}
