@@ -141,7 +141,7 @@ impl Bench {
     }
 
     fn run(&self, name: &str, root: &Path, output: Output<'_>, port: u16) -> Result<Measured> {
-        agent::start(&self.agent, &self.place(name), root, Form::Json, output, port)
+        agent::start(&self.agent, &self.place(name), root, Form::Json, output, port, "")
     }
 
     fn steady(&self) -> Result<()> {

@@ -169,7 +169,8 @@ fn start_agent(program: &Path, folder: &Path) -> Result<(Measured, SocketAddr)> 
     let root = folder.join("pods");
     std::fs::create_dir(&root).context("cannot make a folder")?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    let mut agent = agent::start(program, &folder.join("agent"), &root, Form::Json, Output::Discard, port)?;
+    let mut agent =
+        agent::start(program, &folder.join("agent"), &root, Form::Json, Output::Discard, port, "")?;
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     agent.wait_until(Duration::from_secs(60), || Ok(std::net::TcpStream::connect(address).is_ok()))?;
     Ok((agent, address))

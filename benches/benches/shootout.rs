@@ -1,4 +1,4 @@
-//! The agent, the floor, rsyslog and syslog-ng ship the same lines into a real Kafka: one table.
+//! The agent, without a cluster and with what one says of the pods, the floor, rsyslog and syslog-ng ship the same lines into a real Kafka: one table.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use taffrail_benches::agent::{self, Form, Output};
-use taffrail_benches::build;
 use taffrail_benches::ended;
 use taffrail_benches::lines::{self, Written};
 use taffrail_benches::peers::{Peer, Task};
 use taffrail_benches::process::{Measured, Usage};
+use taffrail_benches::{build, cluster};
 use taffrail_kafka::{KafkaConfig, read_topic};
 use taffrail_parts::kafka::Topic;
 use taffrail_parts::{Kafka, KafkaOptions};
@@ -91,14 +91,18 @@ fn run(arguments: &Arguments) -> Result<()> {
         written.lines,
         written.bytes / written.lines
     );
-    for (form, name, floor) in [
-        (Form::Json, "taffrail, JSON", "floor, the same JSON"),
-        (Form::Raw, "taffrail, raw", "floor, bare lines"),
-        (Form::RawFull, "taffrail, raw, all fields", ""),
+    let kubeconfig = bench.folder.path().join("kubeconfig");
+    cluster::write_kubeconfig(&kubeconfig, cluster::serve(arguments.files)?)?;
+    let pods = format!("kubernetes: {{api: {{kubeconfig: '{}'}}}}\n", kubeconfig.display());
+    for (form, more, name, floor) in [
+        (Form::Json, "", "taffrail, JSON", "floor, the same JSON"),
+        (Form::Json, pods.as_str(), "taffrail, JSON, pods known", "floor, that JSON"),
+        (Form::Raw, "", "taffrail, raw", "floor, bare lines"),
+        (Form::RawFull, "", "taffrail, raw, all fields", ""),
     ] {
         let mut measured: BTreeMap<&str, Vec<Row>> = BTreeMap::new();
         for _ in 0..arguments.rounds {
-            let (topic, row) = bench.agent(name, form, &root, written)?;
+            let (topic, row) = bench.agent(name, (form, more), &root, written)?;
             measured.entry(name).or_default().push(row);
             if !floor.is_empty() {
                 measured.entry(floor).or_default().push(bench.floor(floor, &topic, written)?);
@@ -155,12 +159,18 @@ impl Bench {
         Ok((topic, self.folder.path().join(format!("run-{}", self.runs))))
     }
 
-    fn agent(&mut self, name: &str, form: Form, root: &Path, written: Written) -> Result<(String, Row)> {
+    fn agent(
+        &mut self,
+        name: &str,
+        (form, more): (Form, &str),
+        root: &Path,
+        written: Written,
+    ) -> Result<(String, Row)> {
         let (topic, place) = self.fresh()?;
         let brokers = self.kafka.bootstrap();
         let start = Instant::now();
         let output = Output::Kafka(&brokers, &topic);
-        let running = agent::start(&self.agent, &place, root, form, output, 0)?;
+        let running = agent::start(&self.agent, &place, root, form, output, 0, more)?;
         Ok((topic.clone(), self.measure(name, running, start, &topic, written)?))
     }
 
@@ -241,8 +251,12 @@ impl Bench {
 
 fn print(rows: &[Row]) {
     let floor = |name: &str| {
-        let bare = !name.contains("JSON");
-        rows.iter().find(|row| row.name.starts_with("floor") && row.name.contains("bare") == bare)
+        let like = match name {
+            _ if !name.contains("JSON") => "floor, bare lines",
+            _ if name.contains("pods") => "floor, that JSON",
+            _ => "floor, the same JSON",
+        };
+        rows.iter().find(|row| row.name == like || row.name == name && name.starts_with("floor"))
     };
     println!(
         "\n{:<26} {:>10} {:>9} {:>8} {:>9} {:>8} {:>11} {:>11}",

@@ -52,7 +52,7 @@ impl Output<'_> {
 }
 
 /// Starts the agent on container logs below `root`, with its own state, configuration and output in `place`. Its
-/// metrics are served on `port`; 0 for none.
+/// metrics are served on `port`; 0 for none. `more` goes below its configuration.
 pub fn start(
     program: &Path,
     place: &Path,
@@ -60,12 +60,13 @@ pub fn start(
     form: Form,
     output: Output<'_>,
     port: u16,
+    more: &str,
 ) -> Result<Measured> {
     fs::create_dir_all(place).with_context(|| format!("cannot make {}", place.display()))?;
     let config = place.join("taffrail.yaml");
     let text = format!(
         "node: {{name: node-1}}\nlogs: {{kubernetes: {{root: '{}', links: /none}}}}\ndocker: {{enabled: never}}\n\
-         envelope: {}\noutput: {}\nstate: {{directory: '{}'}}\nhttp: {{enabled: {}, listen: '127.0.0.1:{port}'}}\n",
+         envelope: {}\noutput: {}\nstate: {{directory: '{}'}}\nhttp: {{enabled: {}, listen: '127.0.0.1:{port}'}}\n{more}",
         root.display(),
         form.envelope(),
         output.yaml(),

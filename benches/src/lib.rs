@@ -9,6 +9,8 @@
 //! - `cargo bench -p taffrail-benches --bench scrapes`: the agent's pages beside node_exporter and cAdvisor, for crowds of
 //!   cgroups, each figure with its goal; `--bench metrics`: the collector by itself, against the bare system calls.
 //! - `cargo bench -p taffrail-benches --bench pods`: what a pod's change and the page about a node's pods cost.
+//! - `cargo bench -p taffrail-benches --bench fleet`: what a thousand agents cost a real API server, as they start, while
+//!   nothing happens, and when it comes back after it was killed.
 //! - `cargo bench -p taffrail-benches --bench decode` and `--bench envelope`: micro-benches.
 //!
 //! Figures are ratios within one run on one machine: the machine's other work changes all of them alike.
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 
 pub mod agent;
 pub mod build;
+pub mod cluster;
 pub mod crowd;
 pub mod lines;
 pub mod meter;

@@ -58,10 +58,22 @@ pub fn line(dice: &mut Dice, number: u64, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
+/// The pods' namespace.
+pub const NAMESPACE: &str = "shop";
+
+/// The container of each pod.
+pub const CONTAINER: &str = "web";
+
+/// Name and UID of a pod.
+#[must_use]
+pub fn pod(number: usize) -> (String, String) {
+    (format!("web-7d9f8b6c5-x{number:05}"), format!("0a1b2c3d-1111-2222-3333-{number:012}"))
+}
+
 /// The file of container `number` below `root`; its folder is made.
 pub fn container(root: &Path, number: usize) -> Result<PathBuf> {
-    let pod = format!("shop_web-7d9f8b6c5-x{number:05}_0a1b2c3d-1111-2222-3333-{number:012}");
-    let folder = root.join(pod).join("web");
+    let (name, uid) = pod(number);
+    let folder = root.join(format!("{NAMESPACE}_{name}_{uid}")).join(CONTAINER);
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     Ok(folder.join("0.log"))
 }

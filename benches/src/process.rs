@@ -49,10 +49,7 @@ impl Measured {
 
     /// What it has used so far.
     pub fn usage(&self) -> Result<Usage> {
-        let folder = PathBuf::from(format!("/proc/{}", self.child.id()));
-        let stat = fs::read_to_string(folder.join("stat")).context("the program has ended")?;
-        let status = fs::read_to_string(folder.join("status")).context("the program has ended")?;
-        parse(&stat, &status).context("cannot read its counters in /proc")
+        usage_of(self.child.id())
     }
 
     /// Waits until `done`; an error with the end of its output when it ends before or the limit is reached.
@@ -100,6 +97,14 @@ impl Drop for Measured {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What a process, whoever started it, has used so far.
+pub fn usage_of(process: u32) -> Result<Usage> {
+    let folder = PathBuf::from(format!("/proc/{process}"));
+    let stat = fs::read_to_string(folder.join("stat")).context("the program has ended")?;
+    let status = fs::read_to_string(folder.join("status")).context("the program has ended")?;
+    parse(&stat, &status).context("cannot read its counters in /proc")
 }
 
 /// Writes a configuration file.

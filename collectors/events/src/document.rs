@@ -5,10 +5,10 @@
 //! stands where log records and metrics have it.
 
 use serde_json::{Map, Value, json};
+use taffrail_pods::Owner;
 use taffrail_record::Node;
 
 use crate::event::{Event, Reference};
-use crate::owner::Owner;
 
 const ECS_VERSION: &str = "8.0.0";
 
@@ -155,7 +155,7 @@ fn concerned(tree: &mut Map<String, Value>, event: &Event, owners: &[Owner]) {
     put(tree, "kubernetes.container.name", object.container().unwrap_or_default());
     for owner in owners {
         if let Some(field) = field_of(&owner.kind) {
-            put(tree, &format!("kubernetes.{field}.name"), owner.name.as_str());
+            put(tree, &format!("kubernetes.{field}.name"), &*owner.name);
         }
     }
     if let Some(top) = owners.last() {

@@ -41,7 +41,6 @@ pub use config::{Choice, Enabled, EventsConfig};
 pub use document::{Document, Writer};
 pub use election::Timing;
 pub use event::{Event, Meta, Reference};
-pub use owner::Owner;
 pub use status::{Role, View};
 pub use there::{There, there};
 pub use timeline::{Entry, Selector, SelectorError, from_server, merged, render};

@@ -1,50 +1,23 @@
 //! Who stands behind the object of an event, as far as names tell: a Deployment behind its ReplicaSet, a CronJob behind its
-//! Job. Who made a pod only the pod says ([`controller`]).
+//! Job. Who made a pod only the pod says ([`taffrail_pods::owners`]).
 
-use serde_json::Value;
-
-/// A controller.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Owner {
-    /// `Deployment`.
-    pub kind: String,
-    /// Name, in the namespace of what it owns.
-    pub name: String,
-}
+use taffrail_pods::{Owner, cron_job};
 
 /// Kubernetes makes hashes for names out of these.
 const HASH_LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 const LONGEST_HASH: usize = 10;
 
-/// A Job of a CronJob is named after the minute in which it was due, which is about when it has events.
-const MINUTES_LATE: i64 = 14 * 24 * 60;
-const MINUTES_EARLY: i64 = 60;
-
-impl Owner {
-    /// An owner of this kind and name.
-    #[must_use]
-    pub fn new(kind: impl Into<String>, name: impl Into<String>) -> Self {
-        Owner { kind: kind.into(), name: name.into() }
-    }
-}
-
-/// The controller of an object, out of its metadata.
-#[must_use]
-pub(crate) fn controller(object: &Value) -> Option<Owner> {
-    let references = object.get("metadata")?.get("ownerReferences")?.as_array()?;
-    let controls = |reference: &&Value| reference.get("controller").and_then(Value::as_bool) == Some(true);
-    let found = references.iter().find(controls)?;
-    Some(Owner::new(found.get("kind")?.as_str()?, found.get("name")?.as_str()?))
-}
-
 /// Who stands behind an object of this kind and name, if its name tells. `time` is when it was alive, nanoseconds since the
 /// Unix epoch.
 #[must_use]
 pub(crate) fn behind(kind: &str, name: &str, time: Option<i64>) -> Option<Owner> {
-    let (front, last) = name.rsplit_once('-').filter(|(front, _)| !front.is_empty())?;
     match kind {
-        "ReplicaSet" if is_hash(last) => Some(Owner::new("Deployment", front)),
-        "Job" if is_minute(last, time?) => Some(Owner::new("CronJob", front)),
+        "ReplicaSet" => {
+            let (front, _) =
+                name.rsplit_once('-').filter(|(front, hash)| !front.is_empty() && is_hash(hash))?;
+            Some(Owner::new("Deployment", front))
+        }
+        "Job" => cron_job(name, time?.div_euclid(1_000_000_000)).map(|name| Owner::new("CronJob", name)),
         _ => None,
     }
 }
@@ -68,12 +41,6 @@ fn is_hash(text: &str) -> bool {
 
 fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-fn is_minute(text: &str, time: i64) -> bool {
-    let now = time / 60_000_000_000;
-    let minute = is_number(text).then(|| text.parse::<i64>().ok()).flatten();
-    minute.is_some_and(|due| (now - MINUTES_LATE..=now + MINUTES_EARLY).contains(&due))
 }
 
 #[cfg(test)]
@@ -104,16 +71,6 @@ mod tests {
         }
         assert_eq!(of("backup-29453750", None), None);
         assert_eq!(behind("Pod", "web-7d4b9c6f5b", Some(TIME)), None);
-    }
-
-    #[test]
-    fn a_controller_is_who_says_that_it_controls() {
-        let object = serde_json::json!({"metadata": {"ownerReferences": [
-            {"kind": "Node", "name": "n1"}, {"kind": "ReplicaSet", "name": "web-7d4b9c6f5b", "controller": true}]}});
-        assert_eq!(controller(&object), Some(Owner::new("ReplicaSet", "web-7d4b9c6f5b")));
-        for other in [serde_json::json!({"metadata": {"ownerReferences": null}}), serde_json::json!(null)] {
-            assert_eq!(controller(&other), None);
-        }
     }
 
     #[test]

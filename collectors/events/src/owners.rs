@@ -3,11 +3,11 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
 use taffrail_api::{ApiError, ErrorKind, Server};
+use taffrail_pods::{Owner, Pod, owners};
 
 use crate::event::Event;
-use crate::owner::{Owner, behind, controller};
+use crate::owner::behind;
 use crate::status::Status;
 
 /// Pods remembered.
@@ -147,25 +147,8 @@ pub(crate) async fn ask(server: &Server, pod: &PodName) -> Result<Vec<Owner>, Ap
     let asked = server.get_as("pods", &path, METADATA);
     let body =
         tokio::time::timeout(PATIENCE, asked).await.map_err(|_| failed(ErrorKind::Silent(PATIENCE)))??;
-    let pod: Value =
-        serde_json::from_slice(&body).map_err(|error| failed(ErrorKind::Garbled(error.to_string())))?;
-    Ok(chain(&pod))
-}
-
-fn chain(pod: &Value) -> Vec<Owner> {
-    let Some(nearest) = controller(pod) else { return Vec::new() };
-    let label = pod.pointer("/metadata/labels/pod-template-hash").and_then(Value::as_str);
-    let created = pod.pointer("/metadata/creationTimestamp").and_then(Value::as_str);
-    let created: Option<jiff::Timestamp> = created.and_then(|time| time.parse().ok());
-    let created = created.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
-    let next = match nearest.kind.as_str() {
-        // A ReplicaSet that no Deployment made puts no such label on its pods.
-        "ReplicaSet" => label
-            .and_then(|hash| nearest.name.strip_suffix(hash)?.strip_suffix('-'))
-            .map(|name| Owner::new("Deployment", name)),
-        kind => behind(kind, &nearest.name, created),
-    };
-    [nearest].into_iter().chain(next).collect()
+    let pod = Pod::parse(&body).map_err(|error| failed(ErrorKind::Garbled(error.to_string())))?;
+    Ok(owners(&pod))
 }
 
 #[cfg(test)]
@@ -175,21 +158,6 @@ mod tests {
     fn event(kind: &str, name: &str) -> Event {
         let text = serde_json::json!({ "metadata": {}, "involvedObject": { "kind": kind, "namespace": "shop", "name": name } });
         Event::parse(&text.to_string()).expect("an event")
-    }
-
-    #[test]
-    fn the_chain_of_a_pod_is_told_by_its_metadata() {
-        let of = |kind: &str, name: &str, labels: Value| {
-            let pod = serde_json::json!({ "metadata": { "creationTimestamp": "2026-01-01T00:00:00Z", "labels": labels,
-                "ownerReferences": [{ "kind": kind, "name": name, "controller": true }] } });
-            chain(&pod).into_iter().map(|owner| format!("{}/{}", owner.kind, owner.name)).collect::<Vec<_>>()
-        };
-        let hash = serde_json::json!({ "pod-template-hash": "7d4b" });
-        assert_eq!(of("ReplicaSet", "web-7d4b", hash.clone()), ["ReplicaSet/web-7d4b", "Deployment/web"]);
-        assert_eq!(of("ReplicaSet", "web-7d4b", Value::Null), ["ReplicaSet/web-7d4b"]);
-        assert_eq!(of("Job", "backup-29453750", Value::Null), ["Job/backup-29453750", "CronJob/backup"]);
-        assert_eq!(of("StatefulSet", "db", hash), ["StatefulSet/db"]);
-        assert!(chain(&Value::Null).is_empty());
     }
 
     #[test]

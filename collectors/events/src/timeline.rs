@@ -9,8 +9,9 @@ use std::collections::{HashMap, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
+use taffrail_pods::Owner;
+
 use crate::event::Event;
-use crate::owner::Owner;
 
 pub use render::render;
 pub use selector::{Selector, SelectorError};

@@ -31,7 +31,7 @@ pub use amount::{Amount, AmountError};
 pub use config::PodsConfig;
 pub use listeners::Change;
 pub use namespace::Namespace;
-pub use owner::{Owner, owners};
+pub use owner::{Owner, cron_job, owners};
 pub use pod::{Meta, OwnerReference, Pod, PodError};
 pub use series::PodSeries;
 pub use spec::{ContainerSpec, Resources, Spec, Toleration, Volume, VolumeClaim};

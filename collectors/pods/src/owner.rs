@@ -22,7 +22,9 @@ pub struct Owner {
 }
 
 impl Owner {
-    fn new(kind: &str, name: &str) -> Self {
+    /// A controller of this kind and name.
+    #[must_use]
+    pub fn new(kind: &str, name: &str) -> Self {
         Owner { kind: kind.into(), name: name.into() }
     }
 }
@@ -34,7 +36,11 @@ pub fn owners(pod: &Pod) -> Vec<Owner> {
     let Some(nearest) = pod.controller() else { return Vec::new() };
     let behind = match &*nearest.kind {
         "ReplicaSet" => deployment(pod, &nearest.name).map(|name| Owner::new("Deployment", name)),
-        "Job" => cron_job(pod, &nearest.name).map(|name| Owner::new("CronJob", name)),
+        "Job" => pod
+            .meta
+            .created
+            .and_then(|created| cron_job(&nearest.name, created))
+            .map(|name| Owner::new("CronJob", name)),
         _ => None,
     };
     [Owner::new(&nearest.kind, &nearest.name)].into_iter().chain(behind).collect()
@@ -45,14 +51,15 @@ fn deployment<'a>(pod: &Pod, replica_set: &'a str) -> Option<&'a str> {
     replica_set.strip_suffix(hash)?.strip_suffix('-').filter(|name| !name.is_empty())
 }
 
-fn cron_job<'a>(pod: &Pod, job: &'a str) -> Option<&'a str> {
+/// The CronJob behind a Job, by the Job's name and when it was alive, in seconds since the Unix epoch.
+#[must_use]
+pub fn cron_job(job: &str, alive: i64) -> Option<&str> {
     let (name, minutes) = job.rsplit_once('-').filter(|(name, _)| !name.is_empty())?;
     if !minutes.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let due = minutes.parse::<i64>().ok()?.checked_mul(60)?;
-    let created = pod.meta.created?;
-    let plausible = created.saturating_sub(EARLIEST_BEFORE)..=created.saturating_add(LATEST_AFTER);
+    let plausible = alive.saturating_sub(EARLIEST_BEFORE)..=alive.saturating_add(LATEST_AFTER);
     plausible.contains(&due).then_some(name)
 }
 

@@ -9,6 +9,8 @@ place=$1 program=$2
 touch "$place/kubelet"
 mount --bind "$program" "$place/kubelet"
 
+# As on a real node: pods may ask to see what is mounted later. Nothing of it leaves this namespace.
+mount --make-rshared /
 apart "$place"
 mkdir -p "$place/log/pods" "$place/log/containers" "$place/lib"
 mount --bind "$place/log" /var/log

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use support::{Agent, until};
-use taffrail_parts::node::{IMAGE, NAME, Node, NodeOptions, pod};
+use taffrail_parts::node::{ControlPlane, IMAGE, NAME, Node, NodeOptions, pod};
 use taffrail_parts::search::{SearchEngine, SearchOptions};
 
 /// An agent that reads the node's pods, asks the API server that `kubeconfig` names, and writes files. `logs` and `more` go
@@ -231,5 +231,65 @@ fn without_an_api_server_records_go_after_a_while_and_say_what_is_missing() -> R
     ensure!(record["kubernetes"]["pod"]["name"] == "talker", "{record:#}");
     let readiness = agent.page("/readyz").err().map(|error| error.to_string()).unwrap_or_default();
     ensure!(readiness.contains("the API server cannot be reached"), "{readiness}");
+    agent.stop()
+}
+
+#[test]
+fn a_token_that_was_rotated_is_taken_from_its_file_and_what_was_known_stays_until_then() -> Result<()> {
+    let mut cluster = ControlPlane::start(None)?;
+    cluster.output(&["create", "serviceaccount", "default"])?;
+    cluster.output(&["create", "serviceaccount", "taffrail"])?;
+    let admin = "--clusterrole=cluster-admin";
+    cluster.output(&["create", "clusterrolebinding", "all", admin, "--serviceaccount=default:taffrail"])?;
+    // Bound to a secret, a token ends with it.
+    let token = |secret: &str| -> Result<String> {
+        cluster.output(&["create", "secret", "generic", secret])?;
+        let bound = ["--bound-object-kind=Secret", &format!("--bound-object-name={secret}")];
+        cluster.output(&[&["create", "token", "taffrail"], &bound[..]].concat())
+    };
+    let folder = tempfile::tempdir()?;
+    let (kubeconfig, file) = (folder.path().join("config"), folder.path().join("token"));
+    support::put(&file, token("first")?.trim().as_bytes())?;
+    let given = fs::read_to_string(cluster.kubeconfig())?;
+    let (before, rest) = given.split_once("{token: \"").context("no token")?;
+    let (_, after) = rest.split_once("\"}").context("no token")?;
+    support::put(&kubeconfig, format!("{before}{{tokenFile: {}}}{after}", file.display()).as_bytes())?;
+
+    let settings = format!(
+        "node: {{name: n-1}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\nlogs: {{kubernetes: {{enabled: false}}}}\n\
+         kubernetes: {{api: {{kubeconfig: {}}}}}\n",
+        kubeconfig.display()
+    );
+    let mut agent = Agent::new(&settings)?;
+    agent.start()?;
+    let pod = |name: &str| {
+        json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"nodeName": "n-1", "automountServiceAccountToken": false, "containers": [{"name": "main", "image": "a"}]},
+        })
+    };
+    let apply = |cluster: &ControlPlane, pod: &Value| -> Result<()> {
+        let object = folder.path().join("pod.json");
+        support::put(&object, pod.to_string().as_bytes())?;
+        cluster.output(&["apply".as_ref(), "-f".as_ref(), object.as_os_str()]).map(drop)
+    };
+    apply(&cluster, &pod("early"))?;
+    until("the pod", || Ok(agent.metric("taffrail_pods_known")? == Some(1.0)))?;
+
+    let next = token("second")?;
+    cluster.output(&["delete", "secret", "first"])?;
+    // The end of its connections makes the agent show its token again.
+    cluster.kill_api_server();
+    cluster.start_api_server()?;
+    until("the old token's refusal", || Ok(agent.metrics()?.contains("outcome=\"unauthorized\"")))?;
+    ensure!(agent.metric("taffrail_pods_known")? == Some(1.0), "what was known stays");
+    ensure!(agent.metric("taffrail_pods_stale_seconds")?.is_some_and(|stale| stale > 0.0));
+    let readiness = agent.page("/readyz").err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(readiness.contains("401"), "{readiness}");
+    support::put(&file, next.trim().as_bytes())?;
+    apply(&cluster, &pod("late"))?;
+    until("the next pod, by the new token", || Ok(agent.metric("taffrail_pods_known")? == Some(2.0)))?;
+    ensure!(agent.metric("taffrail_pods_stale_seconds")? == Some(0.0));
+    agent.page("/readyz")?;
     agent.stop()
 }

@@ -4,15 +4,16 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 use std::ops::Range;
-use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
+use http::Method;
 use serde_json::{Value, json};
 use support::{Agent, until};
+use taffrail_api::{ApiConfig, Counters, Server};
 use taffrail_parts::node::ControlPlane;
 use taffrail_parts::search::{SearchEngine, SearchOptions};
+use tokio::task::JoinSet;
 
 /// An agent of a node that only takes part in events.
 fn agent(cluster: &ControlPlane, engine: &SearchEngine, name: &str) -> Result<Agent> {
@@ -26,24 +27,45 @@ fn agent(cluster: &ControlPlane, engine: &SearchEngine, name: &str) -> Result<Ag
     ))
 }
 
-/// Creates events about a pod, numbered.
+/// How many times the usual number of events there are. With 125 it is 100,000:
+/// `TAFFRAIL_EVENTS_SCALE=125 cargo test -p taffrail-suite --test events`.
+fn scale() -> Result<u32> {
+    Ok(std::env::var("TAFFRAIL_EVENTS_SCALE").map_or(Ok(1), |scale| scale.parse())?)
+}
+
+fn event(number: u32) -> Value {
+    json!({
+        "metadata": {"name": format!("web-0.{number}"), "namespace": "default"},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "default", "uid": "u-1"},
+        "reason": "BackOff", "type": "Warning", "message": format!("Back-off number {number}"), "count": 1,
+        "source": {"component": "kubelet", "host": "n-1"},
+        "firstTimestamp": "2026-11-22T08:00:00Z", "lastTimestamp": "2026-11-22T08:00:00Z",
+    })
+}
+
+/// Creates events about a pod, numbered; a few at a time, which `kubectl` does not.
 fn create(cluster: &ControlPlane, numbers: Range<u32>) -> Result<()> {
-    let event = |number: u32| {
-        json!({
-            "apiVersion": "v1", "kind": "Event",
-            "metadata": {"name": format!("web-0.{number}"), "namespace": "default"},
-            "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "default", "uid": "u-1"},
-            "reason": "BackOff", "type": "Warning", "message": format!("Back-off number {number}"), "count": 1,
-            "source": {"component": "kubelet", "host": "n-1"},
-            "firstTimestamp": "2026-11-22T08:00:00Z", "lastTimestamp": "2026-11-22T08:00:00Z",
-        })
-    };
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": numbers.map(event).collect::<Vec<_>>()});
-    let mut kubectl =
-        cluster.kubectl(&["create", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-    kubectl.stdin.take().context("kubectl has no input")?.write_all(list.to_string().as_bytes())?;
-    ensure!(kubectl.wait()?.success(), "kubectl create failed");
-    Ok(())
+    const AT_ONCE: u32 = 16;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let config = ApiConfig { kubeconfig: Some(cluster.kubeconfig()), ..ApiConfig::default() };
+    runtime.block_on(async {
+        let server = Server::open(&config, Counters::new()).await?;
+        let mut makers = JoinSet::new();
+        for maker in 0..AT_ONCE {
+            let (server, numbers) = (server.clone(), numbers.clone());
+            makers.spawn(async move {
+                for number in numbers.skip(maker as usize).step_by(AT_ONCE as usize) {
+                    let path = "/api/v1/namespaces/default/events";
+                    server.request(Method::POST, "events", path, Some(&event(number))).await?;
+                }
+                anyhow::Ok(())
+            });
+        }
+        while let Some(made) = makers.join_next().await {
+            made??;
+        }
+        Ok(())
+    })
 }
 
 /// The UIDs of the events that the API server has.
@@ -144,6 +166,10 @@ fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_
     agents.iter_mut().try_for_each(Agent::start)?;
     until("one agent that watches", || Ok(agents.iter().filter(|agent| leads(agent)).count() == 1))?;
 
+    let scale = scale()?;
+    let create = |cluster: &ControlPlane, numbers: Range<u32>| {
+        create(cluster, numbers.start * scale..numbers.end * scale)
+    };
     create(&cluster, 0..200)?;
     until_all_are_stored(&cluster, &engine)?;
 
@@ -172,7 +198,8 @@ fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_
         ensure!(output.status.code() == Some(expected), "{said}{}", String::from_utf8_lossy(&output.stderr));
         Ok(said)
     };
-    ensure!(verify(0)?.contains("800 events, 0 of them missing"), "{}", verify(0)?);
+    let all = 800 * scale as usize;
+    ensure!(verify(0)?.contains(&format!("{all} events, 0 of them missing")), "{}", verify(0)?);
     let (id, _) = engine.documents("taffrail-events-*")?.pop().context("no document")?;
     // All of them have the same time.
     let answer =
@@ -185,9 +212,11 @@ fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_
 
     let output = agents[leader].command("events")?.args(["-n", "default", "pod/web-0"]).output()?;
     let table = String::from_utf8(output.stdout)?;
-    ensure!(table.lines().count() == 801, "{table}\n{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(table.lines().count() == all + 1, "{table}\n{}", String::from_utf8_lossy(&output.stderr));
     ensure!(
-        table.contains("Warning") && table.contains("pod/web-0") && table.contains("Back-off number 799"),
+        table.contains("Warning")
+            && table.contains("pod/web-0")
+            && table.contains(&format!("Back-off number {}", all - 1)),
         "{table}"
     );
     agents.iter_mut().try_for_each(Agent::stop)

@@ -1,9 +1,9 @@
 use serde_json::json;
 use taffrail_api::{ApiError, ErrorKind};
+use taffrail_pods::Owner;
 use taffrail_record::Node;
 
 use super::*;
-use crate::owner::Owner;
 use crate::spool::{Found, Reader, decode};
 
 struct Fixture {

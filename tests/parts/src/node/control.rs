@@ -81,6 +81,11 @@ impl Control {
         Ok(Self { _managers: running, api_server: Some(api_server), _etcd: etcd, ports, network, event_ttl })
     }
 
+    /// The API server's process id.
+    pub(crate) fn api_server_id(&self) -> Option<u32> {
+        self.api_server.as_ref().map(Process::id)
+    }
+
     /// Kills the API server with SIGKILL: it drains its watches when it is asked to end.
     pub(crate) fn kill_api_server(&mut self) {
         if let Some(server) = self.api_server.take() {

@@ -46,6 +46,11 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&tools::run(&mut self.kubectl(arguments))?).into_owned())
     }
 
+    /// The API server's process, while it runs.
+    pub fn api_server(&self) -> Option<u32> {
+        self.control.api_server_id()
+    }
+
     /// Kills the API server with SIGKILL.
     pub fn kill_api_server(&mut self) {
         self.control.kill_api_server();

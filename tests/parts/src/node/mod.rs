@@ -25,7 +25,7 @@ mod settings;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -200,6 +200,14 @@ impl Node {
     pub fn create_namespace(&self, name: &str) -> Result<()> {
         self.output(&["create", "namespace", name])?;
         if self.options.controllers { Ok(()) } else { self.furnish(name) }
+    }
+
+    /// Gives the node an image, from an archive as `docker save` writes it.
+    pub fn load_image(&self, archive: &Path) -> Result<()> {
+        let mut ctr = Command::new("ctr");
+        ctr.arg("--address").arg(self.runtime()).args(["--namespace", "k8s.io", "images", "import"]);
+        packages::with_programs_for_root(&mut ctr);
+        tools::run(ctr.arg(archive)).map(drop)
     }
 
     /// Waits until a pod has reached a phase: `Running`, `Succeeded`, `Failed`.

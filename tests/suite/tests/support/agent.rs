@@ -193,18 +193,11 @@ impl Agent {
 
     /// What is on one of its pages.
     pub(crate) fn page(&self, path: &str) -> Result<String> {
-        let answer = self.ask(path)?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no body")?;
-        ensure!(head.split(' ').nth(1) == Some("200"), "{path}: {answer}");
-        Ok(body.to_owned())
+        page(self.address()?, path)
     }
 
     fn ask(&self, path: &str) -> Result<String> {
-        let mut stream = TcpStream::connect(self.address()?)?;
-        write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
+        ask(self.address()?, path)
     }
 
     /// The value of one series, when it is there.
@@ -268,6 +261,22 @@ impl Agent {
     pub(crate) fn directory(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// What is on a page of an agent that listens there.
+pub(crate) fn page(address: SocketAddr, path: &str) -> Result<String> {
+    let answer = ask(address, path)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no body")?;
+    ensure!(head.split(' ').nth(1) == Some("200"), "{path}: {answer}");
+    Ok(body.to_owned())
+}
+
+fn ask(address: SocketAddr, path: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.0\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
 }
 
 impl Drop for Agent {

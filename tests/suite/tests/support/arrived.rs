@@ -70,6 +70,13 @@ impl Arrived {
         found.with_context(|| format!("nothing of {who} {stream} arrived, only {:?}", self.streams.keys()))
     }
 
+    /// A stream of the one whose name begins so.
+    pub(crate) fn stream_of(&self, begin: &str, stream: &str) -> Result<&Stream> {
+        let named = |(who, of): &&(String, String)| who.starts_with(begin) && of == stream;
+        let who = self.streams.keys().find(named).with_context(|| format!("nothing of {begin}"))?;
+        self.stream(&who.0, stream)
+    }
+
     /// Whose records arrived.
     pub(crate) fn owners(&self) -> Vec<&str> {
         let mut owners: Vec<&str> = self.streams.keys().map(|(who, _)| who.as_str()).collect();

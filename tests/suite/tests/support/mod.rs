@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
-pub(crate) use agent::Agent;
+pub(crate) use agent::{Agent, page};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use arrived::Arrived;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]

@@ -1,0 +1,181 @@
+//! The image that `deploy/image/build` makes, alone and on a real node as the manifests in `deploy/kubernetes` run it. What is
+//! packed is the program under test, with the libraries it is linked to; by itself the script packs a static one.
+
+mod support;
+
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use support::{Agent, Arrived, until};
+use taffrail_parts::docker::Docker;
+use taffrail_parts::node::{IMAGE, Node, NodeOptions};
+use taffrail_parts::{Kafka, KafkaOptions};
+
+fn project(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(path)
+}
+
+/// Builds the image with this engine, and writes it to an archive.
+fn build(engine: &Docker, archive: &Path) -> Result<()> {
+    let mut build = Command::new(project("deploy/image/build"));
+    build.env("DOCKER_HOST", engine.host()).arg("--program").arg(taffrail_suite::program()?);
+    let output = build.args(["--tag", TAG, "--save"]).arg(archive).output()?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// As the manifest names it.
+const TAG: &str = "taffrail:0.1.0";
+
+#[test]
+fn the_image_runs_without_rights_and_has_the_program_and_no_shell() -> Result<()> {
+    let engine = Docker::start()?;
+    let folder = tempfile::tempdir()?;
+    let archive = folder.path().join("image.tar");
+    build(&engine, &archive)?;
+    let inspected: Value = serde_json::from_str(&engine.output(&["image", "inspect", TAG])?)?;
+    let (size, config) = (&inspected[0]["Size"], &inspected[0]["Config"]);
+    ensure!(size.as_u64().is_some_and(|size| size < 150_000_000), "{size} bytes");
+    let labels = &config["Labels"];
+    let label = |name: &str| labels[format!("org.opencontainers.image.{name}")].as_str().unwrap_or_default();
+    ensure!(label("version") == env!("CARGO_PKG_VERSION") && label("title") == "taffrail", "{labels}");
+    ensure!(label("revision").len() >= 40, "{labels}");
+    ensure!(config["User"] == "0:0" && config["Cmd"] == json!(["run"]), "{config}");
+
+    let alone = ["run", "--rm", "--read-only", "--cap-drop", "ALL", "--network", "none", TAG];
+    let run = |arguments: &[&str]| engine.docker(&[&alone[..], arguments].concat()).output();
+    let version = run(&["--version"])?;
+    ensure!(version.stdout.starts_with(b"taffrail "), "{version:?}");
+    // It says what it misses, and not that it cannot be run.
+    let check = run(&["check", "--offline"])?;
+    let said = String::from_utf8_lossy(&check.stdout);
+    ensure!(said.contains("/var/lib/taffrail"), "{check:?}");
+
+    let listed = Command::new("tar").arg("-tf").arg(&archive).output()?;
+    ensure!(listed.status.success(), "{listed:?}");
+    engine.output(&["create", "--name", "opened", TAG])?;
+    let exported = folder.path().join("root.tar");
+    engine.output(&["export", "--output", &exported.to_string_lossy(), "opened"])?;
+    let listed = Command::new("tar").arg("-tf").arg(&exported).output()?;
+    let files = String::from_utf8_lossy(&listed.stdout).into_owned();
+    let programs: Vec<&str> =
+        files.lines().filter(|name| name.contains("bin/") && !name.ends_with('/')).collect();
+    ensure!(programs == ["usr/bin/taffrail"], "{programs:?}");
+    Ok(())
+}
+
+/// The manifest as somebody edits it before applying it: brokers of theirs, and here also the node's network, since pods of
+/// this node have no other.
+fn manifest(kafka: &Kafka, port: u16) -> Result<String> {
+    let mut text = std::fs::read_to_string(project("deploy/kubernetes/taffrail.yaml"))?;
+    let (brokers, listen) = (kafka.bootstrap(), format!("listen: 127.0.0.1:{port}"));
+    let probed = "httpGet:\n              host: 127.0.0.1\n".to_owned();
+    for (given, wanted) in [
+        (
+            "brokers: [kafka.kafka.svc:9092]",
+            format!("brokers: ['{brokers}']\n        topic: pods\n        ledger_topic: pods.ledger"),
+        ),
+        ("listen: 0.0.0.0:9126", listen),
+        ("containerPort: 9126", format!("containerPort: {port}")),
+        ("httpGet:\n", probed),
+        ("hostPID: true", "hostPID: true\n      hostNetwork: true".to_owned()),
+    ] {
+        ensure!(text.contains(given), "no {given:?} in the manifest");
+        text = text.replace(given, &wanted);
+    }
+    Ok(text + "\n---\n" + &std::fs::read_to_string(project("deploy/kubernetes/rbac.yaml"))?)
+}
+
+fn apply(node: &Node, text: &str) -> Result<()> {
+    let mut kubectl =
+        node.kubectl(&["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    kubectl.stdin.take().context("kubectl has no input")?.write_all(text.as_bytes())?;
+    ensure!(kubectl.wait()?.success(), "kubectl apply failed");
+    Ok(())
+}
+
+/// A Deployment of one pod that prints numbered lines for about half a minute.
+fn talker() -> Value {
+    let script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; [ $((i % 50)) -gt 0 ] || sleep 0.5; done; sleep 1000";
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "talker", "namespace": "default"},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": "talker"}},
+            "template": {
+                "metadata": {"labels": {"app": "talker"}},
+                "spec": {
+                    "hostNetwork": true, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+                    "containers": [{"name": "main", "image": IMAGE, "command": ["sh", "-c", script]}],
+                },
+            },
+        },
+    })
+}
+
+#[test]
+fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing() -> Result<()> {
+    let kafka = Kafka::start(KafkaOptions::default())?;
+    kafka.create_topic("pods", 3)?;
+    kafka.create_topic("pods.ledger", 1)?;
+    let node = Node::start(NodeOptions { controllers: true, ..NodeOptions::default() })?;
+    let folder = tempfile::tempdir()?;
+    let archive = folder.path().join("image.tar");
+    build(&Docker::start()?, &archive)?;
+    node.load_image(&archive)?;
+    let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    apply(&node, &manifest(&kafka, port)?)?;
+    let rolled_out = || -> Result<()> {
+        let rollout =
+            ["--namespace", "taffrail", "rollout", "status", "daemonset/taffrail", "--timeout=120s"];
+        let state = || {
+            let asked = node.output(&["--namespace", "taffrail", "describe", "pods"]).unwrap_or_default();
+            let logs = ["--namespace", "taffrail", "logs", "daemonset/taffrail"];
+            format!("{asked}\n{}", node.output(&logs).unwrap_or_default())
+        };
+        node.output(&rollout).map(drop).with_context(state)
+    };
+    rolled_out()?;
+
+    node.apply(&talker())?;
+    let page = |path: &str| support::page(([127, 0, 0, 1], port).into(), path);
+    until("a scrape that has the pod", || {
+        let pods = page("/metrics/pods")?;
+        let groups = page("/metrics/cadvisor")?;
+        Ok(pods.contains("created_by_kind=\"ReplicaSet\"")
+            && ["container_cpu_usage_seconds_total{", "container_memory_working_set_bytes{"].iter().all(
+                |family| {
+                    groups.lines().any(|line| line.starts_with(family) && line.contains("pod=\"talker-"))
+                },
+            ))
+    })?;
+    let own = page("/metrics")?;
+    ensure!(own.contains("taffrail_pods_stale_seconds 0"), "{own}");
+    ensure!(!own.contains("outcome=\"forbidden\""), "{own}");
+
+    // While it prints, everything is replaced: the old pod ends, the new one goes on where that was.
+    node.output(&["--namespace", "taffrail", "rollout", "restart", "daemonset/taffrail"])?;
+    rolled_out()?;
+    until("the last line", || {
+        let arrived = Arrived::in_topic(&kafka, "pods")?;
+        let talker = arrived.stream_of("default/talker-", "stdout");
+        Ok(talker.is_ok_and(|talker| talker.messages().last() == Some(&"line 3000")))
+    })?;
+    node.output(&["--namespace", "taffrail", "delete", "daemonset", "taffrail"])?;
+
+    let arrived = Arrived::in_topic(&kafka, "pods")?;
+    let talker = arrived.stream_of("default/talker-", "stdout")?;
+    let expected: Vec<String> = (1..=3000).map(|number| format!("line {number}")).collect();
+    ensure!(talker.messages() == expected, "{} lines", talker.messages().len());
+    let record = &talker.records[2999];
+    ensure!(record["kubernetes"]["deployment"]["name"] == "talker", "{record:#}");
+    ensure!(record["kubernetes"]["labels"]["app"] == "talker", "{record:#}");
+    ensure!(record["orchestrator"]["cluster"]["name"] == "my-cluster", "{record:#}");
+    Agent::verify_complete(&kafka, "pods")?;
+    Ok(())
+}
