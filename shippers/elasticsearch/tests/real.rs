@@ -276,6 +276,41 @@ fn a_blocked_or_missing_index_makes_its_documents_wait_and_no_others() -> Result
 }
 
 #[test]
+fn a_disk_that_is_too_full_makes_events_wait_until_there_is_room() -> Result<()> {
+    let engine = SearchEngine::opensearch(SearchOptions::default())?;
+    let watermarks = |free: &str| {
+        let name = |mark: &str| format!("cluster.routing.allocation.disk.watermark.{mark}");
+        let marks = ["low", "high", "flood_stage"].map(|mark| (name(mark), json!(free)));
+        let mut settings = serde_json::Map::from_iter(marks);
+        // No more often does it look at its disk.
+        settings.insert("cluster.info.update.interval".to_owned(), json!("10s"));
+        settings.insert("cluster.routing.allocation.disk.threshold_enabled".to_owned(), json!("true"));
+        engine.json("PUT", "_cluster/settings", Some(&json!({"transient": settings}))).map(drop)
+    };
+    let folder = tempfile::tempdir()?;
+    let mut events = Events::new();
+    let mut shipper = shipper(&config(&engine.url()), folder.path());
+    let all = [Event::numbered(1), Event::numbered(2)];
+    shipper.ship(events.batch(&all[..1]));
+    until(&mut shipper, "the first to be stored", || events.is_settled());
+    // More than any disk has free.
+    watermarks("900tb")?;
+    until(&mut shipper, "the engine to close its index", || {
+        let settings = engine.json("GET", &format!("{INDEX}/_settings"), None).unwrap_or_default();
+        settings[INDEX]["settings"]["index"]["blocks"]["read_only_allow_delete"] == "true"
+    });
+    shipper.ship(events.batch(&all[1..]));
+    let status = until_status(&mut shipper, "free disk space");
+    assert!(status.contains(INDEX) && !events.is_settled(), "{status}");
+    // Where there is room again the engine opens it by itself.
+    watermarks("1b")?;
+    until(&mut shipper, "it to be stored", || events.is_settled());
+    assert_eq!(stored(&engine)?, sent(&all));
+    assert_eq!(letters(folder.path()), Vec::<String>::new());
+    Ok(())
+}
+
+#[test]
 fn kills_and_freezes_in_the_middle_neither_lose_nor_double_a_document() -> Result<()> {
     for mut engine in engines()? {
         let folder = tempfile::tempdir()?;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use support::{Agent, Arrived, until};
 use taffrail_parts::docker::Docker;
 use taffrail_parts::node::{IMAGE, Node, NodeOptions};
+use taffrail_parts::search::{SearchEngine, SearchOptions};
 use taffrail_parts::{Kafka, KafkaOptions};
 
 fn project(path: &str) -> PathBuf {
@@ -70,7 +71,7 @@ fn the_image_runs_without_rights_and_has_the_program_and_no_shell() -> Result<()
 
 /// The manifest as somebody edits it before applying it: brokers of theirs, and here also the node's network, since pods of
 /// this node have no other.
-fn manifest(kafka: &Kafka, port: u16) -> Result<String> {
+fn manifest(kafka: &Kafka, engine: &SearchEngine, port: u16) -> Result<String> {
     let mut text = std::fs::read_to_string(project("deploy/kubernetes/taffrail.yaml"))?;
     let (brokers, listen) = (kafka.bootstrap(), format!("listen: 127.0.0.1:{port}"));
     let probed = "httpGet:\n              host: 127.0.0.1\n".to_owned();
@@ -80,6 +81,13 @@ fn manifest(kafka: &Kafka, port: u16) -> Result<String> {
             format!("brokers: ['{brokers}']\n        topic: pods\n        ledger_topic: pods.ledger"),
         ),
         ("listen: 0.0.0.0:9126", listen),
+        (
+            "    docker:\n      enabled: never",
+            format!(
+                "    elasticsearch: {{hosts: ['{}'], flush_ms: 100}}\n    docker:\n      enabled: never",
+                engine.url()
+            ),
+        ),
         ("containerPort: 9126", format!("containerPort: {port}")),
         ("httpGet:\n", probed),
         ("hostPID: true", "hostPID: true\n      hostNetwork: true".to_owned()),
@@ -98,38 +106,43 @@ fn apply(node: &Node, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// A Deployment of one pod that prints numbered lines for about half a minute.
-fn talker() -> Value {
-    let script = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; [ $((i % 50)) -gt 0 ] || sleep 0.5; done; sleep 1000";
+/// A Deployment of one pod.
+fn deployment(name: &str, image: &str, script: &str) -> Value {
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": "talker", "namespace": "default"},
+        "metadata": {"name": name, "namespace": "default"},
         "spec": {
             "replicas": 1,
-            "selector": {"matchLabels": {"app": "talker"}},
+            "selector": {"matchLabels": {"app": name}},
             "template": {
-                "metadata": {"labels": {"app": "talker"}},
+                "metadata": {"labels": {"app": name}},
                 "spec": {
                     "hostNetwork": true, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
-                    "containers": [{"name": "main", "image": IMAGE, "command": ["sh", "-c", script]}],
+                    "containers": [
+                        {"name": "main", "image": image, "imagePullPolicy": "Never", "command": ["sh", "-c", script]},
+                    ],
                 },
             },
         },
     })
 }
 
+/// Numbered lines for about half a minute.
+const TALK: &str = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; [ $((i % 50)) -gt 0 ] || sleep 0.5; done; sleep 1000";
+
 #[test]
 fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing() -> Result<()> {
     let kafka = Kafka::start(KafkaOptions::default())?;
     kafka.create_topic("pods", 3)?;
     kafka.create_topic("pods.ledger", 1)?;
+    let engine = SearchEngine::opensearch(SearchOptions::default())?;
     let node = Node::start(NodeOptions { controllers: true, ..NodeOptions::default() })?;
     let folder = tempfile::tempdir()?;
     let archive = folder.path().join("image.tar");
     build(&Docker::start()?, &archive)?;
     node.load_image(&archive)?;
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-    apply(&node, &manifest(&kafka, port)?)?;
+    apply(&node, &manifest(&kafka, &engine, port)?)?;
     let rolled_out = || -> Result<()> {
         let rollout =
             ["--namespace", "taffrail", "rollout", "status", "daemonset/taffrail", "--timeout=120s"];
@@ -142,7 +155,9 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
     };
     rolled_out()?;
 
-    node.apply(&talker())?;
+    node.apply(&deployment("talker", IMAGE, TALK))?;
+    node.apply(&deployment("crashing", IMAGE, "echo about to fail; exit 3"))?;
+    node.apply(&deployment("absent", "taffrail/nowhere:1", "true"))?;
     let page = |path: &str| support::page(([127, 0, 0, 1], port).into(), path);
     until("a scrape that has the pod", || {
         let pods = page("/metrics/pods")?;
@@ -153,6 +168,26 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
                     groups.lines().any(|line| line.starts_with(family) && line.contains("pod=\"talker-"))
                 },
             ))
+    })?;
+    until("why the others do not run, in the counters", || {
+        let pods = page("/metrics/pods")?;
+        let says = |begin: &str, parts: &[&str]| {
+            pods.lines().any(|line| line.starts_with(begin) && parts.iter().all(|part| line.contains(part)))
+        };
+        let waiting = "kube_pod_container_status_waiting_reason{";
+        Ok(says(waiting, &["pod=\"absent-", "reason=\"ErrImageNeverPull\""])
+            && says(waiting, &["pod=\"crashing-", "reason=\"CrashLoopBackOff\""])
+            && says("taffrail_pod_container_terminations_total{", &["pod=\"crashing-", "exit_code=\"3\""]))
+    })?;
+    until("the same, in the search engine", || {
+        engine.ask("POST", "/taffrail-events-*/_refresh", None)?;
+        let documents = engine.documents("taffrail-events-*").unwrap_or_default();
+        let told = |owner: &str, reason: &str| {
+            documents.iter().any(|(_, document)| {
+                document["kubernetes"]["deployment"]["name"] == owner && document["event"]["reason"] == reason
+            })
+        };
+        Ok(told("crashing", "BackOff") && told("absent", "ErrImageNeverPull"))
     })?;
     let own = page("/metrics")?;
     ensure!(own.contains("taffrail_pods_stale_seconds 0"), "{own}");
@@ -175,6 +210,7 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
     let record = &talker.records[2999];
     ensure!(record["kubernetes"]["deployment"]["name"] == "talker", "{record:#}");
     ensure!(record["kubernetes"]["labels"]["app"] == "talker", "{record:#}");
+    ensure!(arrived.stream_of("default/crashing-", "stdout")?.messages().contains(&"about to fail"));
     ensure!(record["orchestrator"]["cluster"]["name"] == "my-cluster", "{record:#}");
     Agent::verify_complete(&kafka, "pods")?;
     Ok(())
