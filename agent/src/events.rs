@@ -46,6 +46,17 @@ pub fn are_wanted(config: &Config) -> bool {
     }
 }
 
+/// Whether the configuration asks for events and nothing says of whom.
+#[must_use]
+pub fn are_wanted_without_a_server(config: &Config) -> bool {
+    let asked = match config.events.enabled {
+        Enabled::Never => false,
+        Enabled::Always => true,
+        Enabled::Auto => config.elasticsearch.is_some(),
+    };
+    asked && !config.kubernetes.api.is_wanted()
+}
+
 /// Starts taking part, where that is wanted. `context` leads to the shipper of everything.
 ///
 /// # Errors

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 
 use super::Finding;
 use crate::config::Config;
+use crate::events;
 use crate::kubernetes::permissions::{self, Permission};
 
 const SUBJECT: &str = "cluster";
@@ -23,6 +24,15 @@ pub(super) fn cluster(config: &Config) -> Vec<Finding> {
                 "not asked: this is no pod with a service account, and kubernetes.api.kubeconfig is not set"
             }
         };
+        if events::are_wanted_without_a_server(config) {
+            let remedy = "set kubernetes.api.kubeconfig, mount a service account's token, or take `elasticsearch` and \
+                          `events` out of the configuration";
+            return vec![Finding::bad(
+                SUBJECT,
+                format!("events are wanted, but nobody can be asked for them: {why}"),
+                remedy,
+            )];
+        }
         return vec![Finding::note(SUBJECT, why)];
     }
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {

@@ -20,8 +20,10 @@ pub(super) fn search_engine(config: &Config) -> Vec<Finding> {
             let product = node.product.map_or("a search engine", Product::name);
             Finding::good(SUBJECT, format!("{} is {product} {}", node.node, node.version))
         }
-        Some(problem) if usable => Finding::warning(SUBJECT, problem.text, problem.remedy),
-        Some(problem) => Finding::bad(SUBJECT, problem.text, problem.remedy),
+        Some(problem) if usable => {
+            Finding::warning(SUBJECT, format!("{}: {}", node.node, problem.text), problem.remedy)
+        }
+        Some(problem) => Finding::bad(SUBJECT, format!("{}: {}", node.node, problem.text), problem.remedy),
     });
     let remark = |remark: Remark| Finding::warning(SUBJECT, remark.text, remark.remedy);
     nodes.chain(report.remarks.into_iter().map(remark)).collect()

@@ -23,12 +23,12 @@ use crate::output::dead_letters;
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Whose: pod/web-0 (or web-0), deployment/web, node/worker-1, ...; else this node
+    /// Whose: pod/web-0 (or web-0), deployment/web, node/worker-1, ...; else the namespace, if one is named, or this node
     #[arg(value_name = "OBJECT")]
     object: Option<String>,
-    /// Its namespace
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// Its namespace; `default` when an object is named and this is not
+    #[arg(short, long)]
+    namespace: Option<String>,
     /// Print the events as one JSON object
     #[arg(long)]
     json: bool,
@@ -76,11 +76,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         None => {}
     }
-    let query = match &args.object {
+    let namespace = args.namespace.as_deref();
+    let object = args.object.clone().or_else(|| namespace.map(|name| format!("namespace/{name}")));
+    let query = match &object {
         // Refused here, where the words can be seen that were typed.
         Some(object) => {
-            Selector::new(object, &args.namespace)?;
-            client::query(&[("object", Some(object)), ("namespace", Some(&args.namespace))])
+            Selector::new(object, namespace.unwrap_or("default"))?;
+            client::query(&[("object", Some(object)), ("namespace", namespace)])
         }
         None => String::new(),
     };
@@ -92,7 +94,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = if args.json {
         serde_json::to_string_pretty(&timeline)? + "\n"
     } else if timeline.entries.is_empty() {
-        eprintln!("taffrail: the cluster knows of no event; it forgets them after an hour");
+        let whose = object.as_deref().unwrap_or("this node");
+        let of = namespace.filter(|_| args.object.is_some()).map(|name| format!(" in the namespace {name}"));
+        let hint =
+            if object.is_some() && namespace.is_none() { "; another namespace is named by -n" } else { "" };
+        eprintln!(
+            "taffrail: the cluster knows of no event of {whose}{}; it forgets them after an hour{hint}",
+            of.unwrap_or_default()
+        );
         return Ok(ExitCode::SUCCESS);
     } else {
         render(&timeline.entries)

@@ -80,16 +80,18 @@ impl Metadata {
 impl Facts {
     /// What the server says; each fact that it does not say stays as it was.
     async fn ask(&mut self, server: &Server, node: &str) -> Result<(), ApiError> {
-        let cluster = server.get("namespaces", "/api/v1/namespaces/kube-system").await?;
-        let cluster: Object = serde_json::from_slice(&cluster).unwrap_or_default();
-        self.cluster_id = cluster.metadata.uid;
-        let node = match server.get("nodes", &format!("/api/v1/nodes/{node}")).await {
+        let cluster = server.get("namespaces", "/api/v1/namespaces/kube-system?resourceVersion=0").await;
+        // Where this node stands can be asked, too, by who may not ask which cluster it is.
+        let cluster = cluster.map(|cluster| {
+            self.cluster_id = serde_json::from_slice::<Object>(&cluster).unwrap_or_default().metadata.uid;
+        });
+        let node = match server.get("nodes", &format!("/api/v1/nodes/{node}?resourceVersion=0")).await {
             Err(error) if matches!(error.kind, ErrorKind::NotFound(_)) => {
                 tracing::warn!(
                     node,
                     "the cluster knows no node of this name: no pod of it will be found; set node.name or NODE_NAME to the node's name"
                 );
-                return Ok(());
+                return cluster;
             }
             other => other?,
         };
@@ -99,7 +101,7 @@ impl Facts {
         self.zone = node.metadata.first(&ZONES);
         let runtime = node.status.node_info.container_runtime_version;
         self.runtime = runtime.split_once("://").map(|(name, _)| name.to_owned()).unwrap_or_default();
-        Ok(())
+        cluster
     }
 
     /// Asks the server, but not for long; falls back on what was found the last time.
@@ -127,7 +129,7 @@ impl Facts {
         facts
     }
 
-    fn read(path: &Path) -> Option<Facts> {
+    pub(super) fn read(path: &Path) -> Option<Facts> {
         serde_json::from_slice(&fs::read(path).ok()?).ok()
     }
 

@@ -128,7 +128,7 @@ impl Cluster {
                 Ok(server) => Facts::find(&server, &config.node_name(), &kept).await,
                 Err(error) => {
                     tracing::warn!(%error, remedy = error.kind.remedy(), "the cluster cannot be asked");
-                    Facts::default()
+                    Facts::read(&kept).unwrap_or_default()
                 }
             }
         })
@@ -360,7 +360,14 @@ impl Follower {
             return;
         }
         let generation = store.generation();
-        let answer = server.get("namespaces", &format!("/api/v1/namespaces/{name}")).await;
+        let path = format!("/api/v1/namespaces/{name}");
+        // From the server's cache, which may not have it yet.
+        let answer = match server.get("namespaces", &format!("{path}?resourceVersion=0")).await {
+            Err(error) if matches!(error.kind, ErrorKind::NotFound(_)) => {
+                server.get("namespaces", &path).await
+            }
+            answer => answer,
+        };
         let Some((at, pause)) = due.get_mut(&name) else { return };
         match answer {
             Ok(json) => {

@@ -5,7 +5,7 @@ use std::fmt;
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
-use taffrail_api::{ApiError, Server};
+use taffrail_api::{ApiError, ErrorKind, Server};
 
 use crate::config::Config;
 use crate::events;
@@ -63,8 +63,7 @@ pub fn needed(config: &Config) -> Vec<Permission> {
     needed
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default)]
+#[derive(Deserialize)]
 struct Review {
     status: Verdict,
 }
@@ -91,6 +90,13 @@ impl Permission {
         });
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
         let answer = server.request(Method::POST, "selfsubjectaccessreviews", path, Some(&review)).await?;
-        Ok(serde_json::from_slice::<Review>(&answer).unwrap_or_default().status.allowed)
+        match serde_json::from_slice::<Review>(&answer) {
+            Ok(review) => Ok(review.status.allowed),
+            Err(error) => {
+                let what = format!("POST {path}");
+                let kind = ErrorKind::Garbled(format!("no SelfSubjectAccessReview: {error}"));
+                Err(ApiError { what, kind, retry_after: None })
+            }
+        }
     }
 }

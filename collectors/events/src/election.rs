@@ -83,6 +83,8 @@ pub(crate) struct Candidate {
     /// The standby place, and when it was last written.
     place: Option<(Lease, Instant)>,
     looked_for_place: bool,
+    /// Whether the Lease itself was looked at.
+    has_looked: bool,
     /// While it is held.
     held: Option<Lease>,
     /// When it was last written: the request was sent then.
@@ -111,6 +113,7 @@ impl Candidate {
             sights: HashMap::new(),
             place: None,
             looked_for_place: false,
+            has_looked: false,
             held: None,
             renewed: now,
             wrote: (None, now),
@@ -147,13 +150,16 @@ impl Candidate {
     }
 
     fn pause(&self) -> Duration {
+        if !self.looked_for_place {
+            return (self.timing.glance / 10).mul_f64(fraction());
+        }
         let usual = if self.place.is_some() { self.timing.retry } else { self.timing.glance };
         usual.mul_f64(0.75 + fraction() / 2.0)
     }
 
     /// Takes the Lease if it can be taken, and a standby place otherwise.
     async fn attempt(&mut self) -> Result<Option<Option<u64>>, ApiError> {
-        let found = self.leases.get(&self.name).await?;
+        let found = self.leases.look(&self.name).await?;
         let sight = self.sights.entry(self.name.clone()).or_default();
         let is_free = found.as_ref().is_none_or(|lease| {
             let idle = sight.see(lease, Instant::now());
@@ -166,7 +172,10 @@ impl Candidate {
             return Ok(Some(position));
         }
         self.show(found.as_ref(), false);
-        self.stand_by().await?;
+        // Looking through the standby places is put off by everybody's own time: see [`Candidate::pause`].
+        if std::mem::replace(&mut self.has_looked, true) {
+            self.stand_by().await?;
+        }
         Ok(None)
     }
 
@@ -313,7 +322,7 @@ impl Candidate {
         let looks = if self.looked_for_place { 1 } else { STANDBY_PLACES };
         for number in (0..looks).map(|look| (first + look) % STANDBY_PLACES + 1) {
             let name = format!("{}-standby-{number}", self.name);
-            let found = self.leases.get(&name).await?;
+            let found = self.leases.look(&name).await?;
             let sight = self.sights.entry(name.clone()).or_default();
             let is_free = found.as_ref().is_none_or(|lease| {
                 let idle = sight.see(lease, Instant::now());

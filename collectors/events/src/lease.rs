@@ -113,10 +113,19 @@ impl Leases {
         format!("/apis/coordination.k8s.io/v1/namespaces/{}/leases", self.namespace)
     }
 
-    /// The Lease of this name, if there is one.
+    /// The Lease of this name, if there is one, as the server's cache has it: thousands of agents may look at once. Who writes
+    /// on what is older finds out.
+    pub(crate) async fn look(&self, name: &str) -> Result<Option<Lease>, ApiError> {
+        self.find(&format!("{}/{name}?resourceVersion=0", self.path())).await
+    }
+
+    /// The Lease of this name as it is now, if there is one.
     pub(crate) async fn get(&self, name: &str) -> Result<Option<Lease>, ApiError> {
-        let path = format!("{}/{name}", self.path());
-        match self.ask(Method::GET, &path, None).await {
+        self.find(&format!("{}/{name}", self.path())).await
+    }
+
+    async fn find(&self, path: &str) -> Result<Option<Lease>, ApiError> {
+        match self.ask(Method::GET, path, None).await {
             Ok(lease) => Ok(Some(lease)),
             Err(error) if matches!(error.kind, ErrorKind::NotFound(_)) => Ok(None),
             Err(error) => Err(error),

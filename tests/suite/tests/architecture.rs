@@ -37,8 +37,9 @@ struct Room {
 const TOP: [&str; 6] = ["agent", "benches", "collectors", "deploy", "shippers", "tests"];
 
 /// Edges between two collectors or two shippers that are meant.
-const MEANT: [(&str, &str); 8] = [
+const MEANT: [(&str, &str); 9] = [
     ("taffrail-events", "taffrail-api"),
+    ("taffrail-events", "taffrail-pods"),
     ("taffrail-logs", "taffrail-checkpoint"),
     ("taffrail-cgroup", "taffrail-kernfs"),
     ("taffrail-node", "taffrail-kernfs"),

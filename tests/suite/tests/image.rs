@@ -119,7 +119,7 @@ fn deployment(name: &str, image: &str, script: &str) -> Value {
                 "spec": {
                     "hostNetwork": true, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
                     "containers": [
-                        {"name": "main", "image": image, "imagePullPolicy": "Never", "command": ["sh", "-c", script]},
+                        {"name": "main", "image": image, "imagePullPolicy": "IfNotPresent", "command": ["sh", "-c", script]},
                     ],
                 },
             },
@@ -157,7 +157,8 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
 
     node.apply(&deployment("talker", IMAGE, TALK))?;
     node.apply(&deployment("crashing", IMAGE, "echo about to fail; exit 3"))?;
-    node.apply(&deployment("absent", "taffrail/nowhere:1", "true"))?;
+    // Nobody answers there.
+    node.apply(&deployment("absent", "127.0.0.1:9/nowhere:1", "true"))?;
     let page = |path: &str| support::page(([127, 0, 0, 1], port).into(), path);
     until("a scrape that has the pod", || {
         let pods = page("/metrics/pods")?;
@@ -175,7 +176,8 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
             pods.lines().any(|line| line.starts_with(begin) && parts.iter().all(|part| line.contains(part)))
         };
         let waiting = "kube_pod_container_status_waiting_reason{";
-        Ok(says(waiting, &["pod=\"absent-", "reason=\"ErrImageNeverPull\""])
+        let unpulled = |reason: &str| says(waiting, &["pod=\"absent-", reason]);
+        Ok((unpulled("reason=\"ErrImagePull\"") || unpulled("reason=\"ImagePullBackOff\""))
             && says(waiting, &["pod=\"crashing-", "reason=\"CrashLoopBackOff\""])
             && says("taffrail_pod_container_terminations_total{", &["pod=\"crashing-", "exit_code=\"3\""]))
     })?;
@@ -187,7 +189,7 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
                 document["kubernetes"]["deployment"]["name"] == owner && document["event"]["reason"] == reason
             })
         };
-        Ok(told("crashing", "BackOff") && told("absent", "ErrImageNeverPull"))
+        Ok(told("crashing", "BackOff") && told("absent", "Failed"))
     })?;
     let own = page("/metrics")?;
     ensure!(own.contains("taffrail_pods_stale_seconds 0"), "{own}");

@@ -1,4 +1,4 @@
-//! Whose timeline: a pod, a workload or a node.
+//! Whose timeline: a pod, a workload, a node or a whole namespace.
 
 use super::Entry;
 use crate::owner::may_have_made;
@@ -19,12 +19,14 @@ pub enum SelectorError {
     #[error("{0:?} names nothing; write it like pod/web-0, deployment/web or node/worker-1")]
     Unnamed(String),
     /// A kind that has no timeline.
-    #[error("{0:?} is none of pod, deployment, replicaset, statefulset, daemonset, job, cronjob, node")]
+    #[error(
+        "{0:?} is none of pod, deployment, replicaset, statefulset, daemonset, job, cronjob, node, namespace"
+    )]
     Kind(String),
 }
 
 /// As people write them, and as they are called here.
-const KINDS: [(&str, &str); 22] = [
+const KINDS: [(&str, &str); 25] = [
     ("pod", "pod"),
     ("pods", "pod"),
     ("po", "pod"),
@@ -47,6 +49,9 @@ const KINDS: [(&str, &str); 22] = [
     ("cj", "cronjob"),
     ("node", "node"),
     ("no", "node"),
+    ("namespace", "namespace"),
+    ("namespaces", "namespace"),
+    ("ns", "namespace"),
 ];
 
 impl Selector {
@@ -63,7 +68,11 @@ impl Selector {
         if name.is_empty() || !name.bytes().all(plain) {
             return Err(SelectorError::Unnamed(text.to_owned()));
         }
-        let namespace = if kind == "node" { "" } else { namespace };
+        let namespace = match kind {
+            "node" => "",
+            "namespace" => name,
+            _ => namespace,
+        };
         Ok(Selector { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
     }
 
@@ -76,6 +85,9 @@ impl Selector {
         }
         if entry.namespace != self.namespace {
             return false;
+        }
+        if self.kind == "namespace" {
+            return true;
         }
         let is_it = kind == self.kind && entry.name == self.name;
         is_it || (self.kind != "pod" && self.owns(entry, &kind))
@@ -135,6 +147,7 @@ mod tests {
         );
         assert_eq!(of("web-0"), [false, false, false, true, false]);
         assert_eq!(of("nodes/n1"), [true, true, false, false, true]);
+        assert_eq!(of("ns/shop"), [true, true, true, true, false]);
         assert!(!Selector::new("web-0", "other").expect("a selector").takes(&other));
     }
 
