@@ -87,7 +87,7 @@ static MOVES: &[Moves] = &[
     moves("container_sockets", 0.25, 32.0),
     moves("container_fs_io_current", 0.0, 256.0),
     moves("container_fs_inodes_free", 0.01, 4096.0),
-    moves("container_fs_inodes_total", 0.25, 64.0),
+    moves("container_fs_inodes_total", 0.0, 64.0),
     still("node_memory_MemTotal_bytes"),
     still("node_memory_SwapTotal_bytes"),
     still("node_memory_CommitLimit_bytes"),

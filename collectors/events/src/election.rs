@@ -33,7 +33,7 @@ pub struct Timing {
     pub standby_lease: Duration,
     /// ... and how often.
     pub standby_renew: Duration,
-    /// How often everybody else reads it.
+    /// How often everybody else reads it. Over a tenth of it the first looks for a standby place are spread.
     pub glance: Duration,
     /// How often the position is written at most.
     pub position: Duration,

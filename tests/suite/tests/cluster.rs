@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::{Agent, until};
+use support::{Agent, has_series, until};
 use taffrail_parts::node::{ControlPlane, IMAGE, NAME, Node, NodeOptions, pod};
 use taffrail_parts::search::{SearchEngine, SearchOptions};
 
@@ -159,16 +159,13 @@ fn why_a_pod_does_not_run_is_in_the_search_engine_and_in_the_counters() -> Resul
     absent["spec"]["containers"][0]["imagePullPolicy"] = json!("Never");
     node.apply(&absent)?;
 
-    let terminations = "taffrail_pod_container_terminations_total{";
+    let terminations = "taffrail_pod_container_terminations_total";
     until("the reasons on the page of pods", || {
         let page = agent.page("/metrics/pods")?;
-        let says = |begin: &str, parts: &[&str]| {
-            page.lines().any(|line| line.starts_with(begin) && parts.iter().all(|part| line.contains(part)))
-        };
-        let waiting = "kube_pod_container_status_waiting_reason{";
-        Ok(says(waiting, &["pod=\"absent\"", "reason=\"ErrImageNeverPull\""])
-            && says(waiting, &["pod=\"crashing\"", "reason=\"CrashLoopBackOff\""])
-            && says(terminations, &["pod=\"crashing\"", "exit_code=\"3\""]))
+        let waits = |labels: &[&str]| has_series(&page, "kube_pod_container_status_waiting_reason", labels);
+        Ok(waits(&["pod=\"absent\"", "reason=\"ErrImageNeverPull\""])
+            && waits(&["pod=\"crashing\"", "reason=\"CrashLoopBackOff\""])
+            && has_series(&page, terminations, &["pod=\"crashing\"", "exit_code=\"3\""]))
     })?;
     until("the events in the search engine", || {
         engine.ask("POST", "/taffrail-events-*/_refresh", None)?;

@@ -4,9 +4,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
@@ -60,11 +58,7 @@ fn without(verb: &str, resource: &str) -> String {
 }
 
 fn apply(cluster: &ControlPlane, text: &str) -> Result<()> {
-    let mut kubectl =
-        cluster.kubectl(&["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
-    kubectl.stdin.take().context("kubectl has no input")?.write_all(text.as_bytes())?;
-    ensure!(kubectl.wait()?.success(), "kubectl apply failed");
-    Ok(())
+    support::apply(cluster.kubectl(&["apply", "-f", "-"]), text)
 }
 
 /// What `taffrail check` says of the cluster.

@@ -15,9 +15,10 @@ mod rounds;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use agent::{Agent, page};
@@ -37,6 +38,20 @@ pub(crate) use rounds::{Round, agree};
 /// Writes a file.
 pub(crate) fn put(path: &Path, content: &[u8]) -> Result<()> {
     Ok(File::create(path)?.write_all(content)?)
+}
+
+/// Gives `kubectl apply -f -` these manifests.
+pub(crate) fn apply(mut kubectl: Command, text: &str) -> Result<()> {
+    let mut kubectl = kubectl.stdin(Stdio::piped()).stdout(Stdio::null()).spawn()?;
+    kubectl.stdin.take().context("kubectl has no input")?.write_all(text.as_bytes())?;
+    ensure!(kubectl.wait()?.success(), "kubectl apply failed");
+    Ok(())
+}
+
+/// Whether a page has a series of this family with all of these labels.
+pub(crate) fn has_series(page: &str, family: &str, labels: &[&str]) -> bool {
+    let is_of = |line: &str| line.strip_prefix(family).is_some_and(|rest| rest.starts_with('{'));
+    page.lines().any(|line| is_of(line) && labels.iter().all(|label| line.contains(label)))
 }
 
 /// Asks every now and then until the answer is yes.
