@@ -100,7 +100,7 @@ impl Agent {
 
     /// Waits until so many records are confirmed.
     fn confirmed(&self, records: u64) {
-        let patience = Instant::now() + Duration::from_secs(60);
+        let patience = Instant::now() + Duration::from_secs(180);
         while self.ledger()["total"]["confirmed_records"] != records {
             assert!(Instant::now() < patience, "{}", self.ledger());
             thread::sleep(Duration::from_millis(20));
@@ -342,7 +342,7 @@ fn once_ends_beside_a_writer_that_never_pauses() {
         }
     });
     let mut child = command(directory.path(), &["run", "--once"]).arg(&path).spawn().expect("starts");
-    let patience = Instant::now() + Duration::from_secs(120);
+    let patience = Instant::now() + Duration::from_secs(240);
     let status = loop {
         match child.try_wait().expect("asked") {
             None if Instant::now() < patience => thread::sleep(Duration::from_millis(50)),
@@ -362,7 +362,7 @@ fn undelivered(drain: &str) -> Agent {
     configure(directory.path(), &format!("{output}\npipeline: {{drain_timeout: {drain}}}\n"));
     let agent = start(directory);
     agent.print("one\n");
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_secs(180);
     while agent.ledger()["total"]["pending_records"] != 1 {
         assert!(Instant::now() < patience, "{}", agent.ledger());
         thread::sleep(Duration::from_millis(20));

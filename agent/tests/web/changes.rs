@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use crate::kit::{Agent, TLS, agent, ask, basic, der, shown};
 
 fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(60);
+    let patience = Instant::now() + Duration::from_secs(180);
     while !holds() {
         assert!(Instant::now() < patience, "{what}");
         std::thread::sleep(Duration::from_millis(100));

@@ -68,7 +68,7 @@ impl Parent {
     /// Removes it from one hierarchy after the other, with a pause in between.
     fn remove_slowly(&self, container: &str, pause: Duration) {
         for directory in self.directories(container) {
-            let deadline = Instant::now() + Duration::from_secs(10);
+            let deadline = Instant::now() + Duration::from_secs(120);
             while fs::remove_dir(&directory).is_err() {
                 assert!(Instant::now() < deadline, "{} cannot be removed", directory.display());
                 sleep(Duration::from_millis(2));
@@ -140,7 +140,7 @@ fn a_container_that_goes_from_one_hierarchy_after_the_other_leaves_its_last_tota
     let (containers, job) = (containers(60), id(4));
     let mut child = parent.run(&job, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; exec sleep 60");
     let usage = |gathered: &Gathered| parent.value(gathered, &job, "container_cpu_usage_seconds_total");
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while usage(&ask(&containers)).is_none_or(|seconds| seconds < 0.001) {
         assert!(Instant::now() < deadline, "it does nothing");
         sleep(FRESH);
@@ -293,7 +293,7 @@ fn a_container_that_ended_keeps_what_its_own_network_had_moved() {
             ready.display()
         );
         let mut child = parent.run(&id, &script);
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while !ready.exists() {
             assert!(Instant::now() < deadline, "the network is not ready");
             sleep(Duration::from_millis(20));
@@ -338,7 +338,7 @@ fn the_layer_of_a_container_is_what_its_runtime_has_mounted_not_what_it_mounts_i
         let (own, job) = (folder.path().join(number.to_string()), id(number));
         fs::create_dir(&own).expect("made");
         let mut child = parent.run(&job, &script(&own, flags));
-        let deadline = Instant::now() + Duration::from_secs(30);
+        let deadline = Instant::now() + Duration::from_secs(120);
         while fs::metadata(own.join("ready")).map_or(0, |known| known.len()) == 0 {
             if child.try_wait().expect("asked").is_some() {
                 eprintln!("SKIPPED: overlays cannot be mounted with {flags:?}");

@@ -385,7 +385,7 @@ fn what_is_not_stored_at_the_end_is_abandoned_and_memory_is_bounded_while_the_en
         };
         second.ship(batch);
     }
-    second.drain(Instant::now() + Duration::from_secs(120));
+    second.drain(Instant::now() + Duration::from_secs(240));
     assert!(events.is_settled(), "a drain with time sends everything");
     assert_eq!(engine.count("taffrail-events-*")?, 10_000);
     Ok(())

@@ -12,7 +12,7 @@ use taffrail_file::{FileConfig, FileShipper};
 use taffrail_record::{BufferPool, Payload, Ship};
 
 fn soon() -> Instant {
-    Instant::now() + Duration::from_secs(20)
+    Instant::now() + Duration::from_secs(120)
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn a_write_that_fails_half_way_is_taken_back_shown_and_retried_until_it_succeeds
     assert_eq!(log.account.balance().confirmed.records, 10);
 
     setrlimit(Resource::RLIMIT_FSIZE, most, most).expect("no limit");
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !log.is_settled() {
         assert!(Instant::now() < deadline, "{:?}", shipper.status().get());
         shipper.idle();

@@ -37,7 +37,7 @@ fn records_arrive_once_in_order_with_their_key_and_the_receipt_is_settled() {
             shipper.ship(log.batch(&lines(round * 200, 200, 100)));
         }
     }
-    shipper.drain(Instant::now() + Duration::from_secs(30));
+    shipper.drain(Instant::now() + Duration::from_secs(120));
     let seen = read(&config, LOGS);
     for log in &logs {
         assert!(log.is_settled());
@@ -71,7 +71,7 @@ fn statements_go_to_the_ledger_topic_by_file_and_without_one_are_settled_at_once
     let mut log = Log::new("a", 7);
     let mut first = shipper(&config);
     first.ship(log.statements(&["{\"ledger\":{\"kind\":\"opened\"}}", "{}"]));
-    first.drain(Instant::now() + Duration::from_secs(30));
+    first.drain(Instant::now() + Duration::from_secs(120));
     assert!(log.is_settled());
     let seen = read(&config, "taffrail.ledger");
     assert_eq!(seen.len(), 2);
@@ -179,7 +179,7 @@ fn a_record_larger_than_the_producer_takes_is_cut_flagged_and_counted() {
     let mut log = Log::new("a", 1);
     let large = "y".repeat(50_000);
     shipper.ship(log.batch(&["before", &large, "after"]));
-    shipper.drain(Instant::now() + Duration::from_secs(30));
+    shipper.drain(Instant::now() + Duration::from_secs(120));
     assert!(log.is_settled());
     let seen = read(&config, LOGS);
     let kept = seen[1].message();

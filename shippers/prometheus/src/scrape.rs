@@ -339,7 +339,7 @@ mod tests {
             ("e", Does::Counts),
         ];
         let fakes = fakes.map(|(name, does)| Arc::new(Fake(name, does)) as Arc<dyn Ask>);
-        let scraper = Scraper::new(fakes.into(), Duration::from_millis(200));
+        let scraper = Scraper::new(fakes.into(), Duration::from_secs(2));
         for _ in 0..2 {
             let text = scraper.scrape(|_| true).render(Format::Text);
             assert!(text.contains("\nx_earlier 2\n"), "{text}");
@@ -374,7 +374,7 @@ mod tests {
         let gate = Arc::new(Gate::default());
         let (back, came_back) = std::sync::mpsc::sync_channel(2);
         let hangs = Arc::new(Fake("a", Does::Hangs(Arc::clone(&gate), back))) as Arc<dyn Ask>;
-        let scraper = Scraper::new(vec![hangs, Arc::new(Fake("b", Does::Well))], Duration::from_millis(20));
+        let scraper = Scraper::new(vec![hangs, Arc::new(Fake("b", Does::Well))], Duration::from_secs(2));
         for _ in 0..3 {
             let text = scraper.scrape(|_| true).render(Format::Text);
             assert_eq!((success(&text, "a"), success(&text, "b")), (Some(false), Some(true)), "{text}");

@@ -12,7 +12,7 @@ use crate::janitor::Place;
 use crate::ports::Port;
 use crate::process::Process;
 
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(240);
 
 /// One that runs; ends when dropped.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What is at `http://<address><path>`; an error unless the status is 200.
 pub(crate) fn get(address: SocketAddr, path: &str) -> Result<String> {

@@ -26,7 +26,7 @@ use crate::ports::Port;
 use crate::process::Process;
 use crate::{http, packages, tools};
 
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(240);
 const NEEDS: [(&str, &str); 2] = [("prometheus", "prometheus"), ("promtool", "prometheus")];
 
 /// What is scraped: one address and path, under the name of a job. Those of the same job differ in their addresses only.

@@ -17,7 +17,7 @@ fn page_with(cadvisor: &Cadvisor, words: &[&str]) -> Result<String> {
         if page.lines().any(|line| words.iter().all(|word| line.contains(word))) {
             return Ok(page);
         }
-        ensure!(start.elapsed() < Duration::from_secs(60), "no line with {words:?}");
+        ensure!(start.elapsed() < Duration::from_secs(180), "no line with {words:?}");
         std::thread::sleep(Duration::from_millis(200));
     }
 }

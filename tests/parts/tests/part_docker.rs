@@ -11,7 +11,7 @@ use taffrail_parts::machine::{Machine, traces};
 fn until(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !done()? {
-        ensure!(start.elapsed() < Duration::from_secs(30), "not within 30 s: {what}");
+        ensure!(start.elapsed() < Duration::from_secs(120), "not within two minutes: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())

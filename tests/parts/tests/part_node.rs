@@ -73,7 +73,7 @@ fn kubelet_rotates_and_compresses_a_log_that_grows() -> Result<()> {
         if rotated(".gz") && files.iter().any(|name| name.starts_with("0.log.") && !name.ends_with(".gz")) {
             break;
         }
-        ensure!(start.elapsed() < Duration::from_secs(60), "no rotated and compressed files in {files:?}");
+        ensure!(start.elapsed() < Duration::from_secs(180), "no rotated and compressed files in {files:?}");
         std::thread::sleep(Duration::from_millis(200));
     }
     node.delete_pod("default", "talker")

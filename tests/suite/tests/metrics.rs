@@ -240,7 +240,7 @@ fn prometheus_takes_every_page_without_a_fault() -> Result<()> {
     };
     let prometheus = Prometheus::start(&pages.iter().map(target).collect::<Vec<_>>(), &[])?;
     let mut number = 0;
-    until_within(Duration::from_secs(300), "enough scrapes of each page", || {
+    until_within(Duration::from_secs(600), "enough scrapes of each page", || {
         // Series come and go meanwhile.
         number += 1;
         engine.run(&["--rm", "--name", &format!("brief-{number}"), IMAGE, "sleep", "1"])?;

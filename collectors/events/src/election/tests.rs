@@ -145,6 +145,12 @@ async fn soon<T>(work: impl Future<Output = T>) -> T {
     timeout(SOON, work).await.expect("in time")
 }
 
+async fn until(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        sleep(Duration::from_millis(10)).await;
+    }
+}
+
 #[tokio::test]
 async fn of_all_who_start_at_once_one_wins_and_a_few_stand_by() {
     let (scripted, leases, _folder) = Scripted::start().await;
@@ -247,22 +253,24 @@ async fn who_was_asleep_finds_that_another_holds_it() {
 #[tokio::test]
 async fn a_released_lease_goes_over_at_once_with_the_position() {
     let (scripted, leases, _folder) = Scripted::start().await;
-    let (mut first, mut second) = (candidate(&leases, "a"), candidate(&leases, "b"));
+    // So long that nobody who waits for its end has it soon.
+    let timing = Timing { lease: SOON * 3, deadline: SOON * 2, ..timing() };
+    let candidate = |name: &str| Candidate::new(leases.clone(), "l", name.to_owned(), timing, Arc::default());
+    let (mut first, mut second) = (candidate("a"), candidate("b"));
     soon(first.win()).await;
     let waiting = tokio::spawn(async move { (second.win().await, second) });
     // It takes a place to stand by meanwhile.
-    sleep(timing().retry * 3).await;
-    assert_eq!((1..=4).filter(|n| scripted.holder(&format!("l-standby-{n}")) == "b").count(), 1);
+    let places = || (1..=4).filter(|n| scripted.holder(&format!("l-standby-{n}")) == "b").count();
+    soon(until(|| places() == 1)).await;
     first.release(Some(42)).await;
-    let released = TokioInstant::now();
     let (position, mut second) = soon(waiting).await.expect("no panic");
-    assert!(released.elapsed() < timing().lease, "{:?}", released.elapsed());
     assert_eq!(position, Some(42));
-    assert_eq!((1..=4).filter(|n| scripted.holder(&format!("l-standby-{n}")) == "b").count(), 0);
+    assert_eq!(places(), 0);
     // The position is written with the renewals, and kept when there is nothing new.
     let holding = tokio::spawn(async move { second.hold(&|| Some(50)).await });
-    sleep(timing().position * 3).await;
-    assert_eq!(scripted.leases.lock()["l"]["metadata"]["annotations"]["taffrail.io/events-position"], "50");
+    let position =
+        || scripted.leases.lock()["l"]["metadata"]["annotations"]["taffrail.io/events-position"].clone();
+    soon(until(|| position() == "50")).await;
     holding.abort();
 }
 

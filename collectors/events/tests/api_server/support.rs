@@ -19,7 +19,7 @@ use taffrail_record::{
 };
 use tokio::runtime::Runtime;
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Everything happens several times as fast as usual.
 pub(crate) fn fast() -> Timing {

@@ -82,7 +82,7 @@ impl Scene {
     }
 
     fn until(&self, what: &str, done: impl Fn(&Scene) -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(180);
         while !done(self) {
             assert!(Instant::now() < deadline, "{what} in vain; statements {:?}", self.statements());
             std::thread::sleep(Duration::from_millis(1));

@@ -130,7 +130,7 @@ pub(crate) fn shipper(config: &ElasticsearchConfig, folder: &Path) -> Elasticsea
 
 /// Waits until `done` holds; panics with the status when that takes too long.
 pub(crate) fn until(shipper: &mut ElasticsearchShipper, what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(90);
+    let deadline = Instant::now() + Duration::from_secs(240);
     while !done() {
         assert!(Instant::now() < deadline, "waited in vain for {what}: {:?}", shipper.status().get());
         shipper.idle();

@@ -124,7 +124,7 @@ pub(crate) fn shipper(config: &KafkaConfig) -> KafkaShipper {
 
 /// Lets the shipper work until `done` holds; panics with its status when that takes too long.
 pub(crate) fn until(shipper: &mut KafkaShipper, what: &str, mut done: impl FnMut(&KafkaShipper) -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_secs(180);
     while !done(shipper) {
         assert!(Instant::now() < deadline, "waited in vain for {what}: {:?}", shipper.status().get());
         shipper.idle();

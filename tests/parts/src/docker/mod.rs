@@ -34,8 +34,8 @@ pub use crate::image::IMAGE;
 
 const APART: &str = include_str!("../../scripts/apart.sh");
 const SCRIPT: &str = include_str!("../../scripts/dockerd.sh");
-const START: Duration = Duration::from_secs(90);
-const STOP: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(240);
+const STOP: Duration = Duration::from_secs(120);
 
 /// An engine, running unless stopped; ends with its containers when dropped.
 #[derive(Debug)]

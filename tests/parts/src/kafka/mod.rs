@@ -41,8 +41,8 @@ pub use security::{ADMIN, ClientFiles, USER, User};
 use settings::Addresses;
 pub use wire::Topic;
 
-const START: Duration = Duration::from_secs(90);
-const STOP: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(240);
+const STOP: Duration = Duration::from_secs(120);
 
 /// How a broker is to be.
 #[derive(Clone, Debug)]

@@ -17,7 +17,7 @@ use crate::ports::{self, Port};
 use crate::process::Process;
 use crate::tools;
 
-const START: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(240);
 
 /// A running control plane.
 #[derive(Debug)]

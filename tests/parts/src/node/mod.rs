@@ -49,8 +49,8 @@ pub const NAME: &str = "127.0.0.1";
 
 const APART: &str = include_str!("../../scripts/apart.sh");
 const SCRIPT: &str = include_str!("../../scripts/node.sh");
-const START: Duration = Duration::from_secs(120);
-const POD: Duration = Duration::from_secs(90);
+const START: Duration = Duration::from_secs(240);
+const POD: Duration = Duration::from_secs(240);
 
 /// How a node is to be.
 #[derive(Clone, Debug)]

@@ -36,8 +36,8 @@ use install::Installed;
 pub(crate) use install::{ELASTICSEARCH_ENTRY, OPENSEARCH_ENTRY, SECURE_ENTRY, version};
 pub use security::{LOGIN, TlsFiles};
 
-const START: Duration = Duration::from_secs(120);
-const STOP: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(240);
+const STOP: Duration = Duration::from_secs(120);
 
 /// Which engine.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

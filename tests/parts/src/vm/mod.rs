@@ -34,7 +34,7 @@ const QEMU: &str = "qemu-system-x86_64";
 const NEEDS: [(&str, &str); 1] = [(QEMU, "qemu-system-x86")];
 
 /// For how long a machine may run unless it is told otherwise.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(400);
 
 /// How large a disk is on which it hands over what it tells.
 const TOLD: u64 = 64 << 20;

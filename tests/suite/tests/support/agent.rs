@@ -100,10 +100,10 @@ impl Agent {
             if let Some(status) = child.try_wait()? {
                 break status;
             }
-            if start.elapsed() > Duration::from_secs(60) {
+            if start.elapsed() > Duration::from_secs(180) {
                 child.kill()?;
                 child.wait()?;
-                bail!("it did not end within 60 s of a TERM:\n{}", self.log()?);
+                bail!("it did not end within three minutes of a TERM:\n{}", self.log()?);
             }
             thread::sleep(Duration::from_millis(20));
         };

@@ -56,7 +56,7 @@ pub(crate) fn has_series(page: &str, family: &str, labels: &[&str]) -> bool {
 
 /// Asks every now and then until the answer is yes.
 pub(crate) fn until(what: &str, done: impl FnMut() -> Result<bool>) -> Result<()> {
-    until_within(Duration::from_secs(120), what, done)
+    until_within(Duration::from_secs(300), what, done)
 }
 
 /// As [`until`], for what takes its time.
