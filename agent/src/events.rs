@@ -8,8 +8,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use taffrail_api::{ApiConfig, Counters, Server};
-use taffrail_events::{Enabled, Entry, Events, EventsCollector, Selector, from_server, merged};
+use taffrail_api::{ApiConfig, ApiError, Counters, Server};
+use taffrail_events::{Enabled, Entry, Events, EventsCollector, Selector, from_server, merged, with_pods};
 use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Node, Outlet};
 
 use crate::config::Config;
@@ -163,18 +163,26 @@ impl Timelines {
     /// # Errors
     /// When there is nobody to ask, in words for people.
     pub async fn of(&self, selector: &Selector) -> Result<Timeline, String> {
-        let remembered = self.events.as_ref().map(|events| events.timeline(selector)).unwrap_or_default();
         let Some(api) = &self.api else {
             return Err("this agent asks no API server; set kubernetes.api.kubeconfig".to_owned());
         };
+        let remembered = |selector: &Selector| {
+            self.events.as_ref().map(|events| events.timeline(selector)).unwrap_or_default()
+        };
         let asked = async {
             let server = Server::open(api, Arc::clone(&self.requests)).await?;
-            from_server(&server, selector).await
+            let selector = with_pods(&server, selector.clone()).await?;
+            let there = from_server(&server, &selector).await?;
+            Ok(merged(remembered(&selector).into_iter().chain(there)))
         };
-        match asked.await {
-            Ok(there) => Ok(Timeline { entries: merged(remembered.into_iter().chain(there)), missing: None }),
-            Err(error) if remembered.is_empty() => Err(format!("{error}; {}", error.kind.remedy())),
-            Err(error) => Ok(Timeline { entries: remembered, missing: Some(error.to_string()) }),
+        let error: ApiError = match asked.await {
+            Ok(entries) => return Ok(Timeline { entries, missing: None }),
+            Err(error) => error,
+        };
+        let entries = remembered(selector);
+        if entries.is_empty() {
+            return Err(format!("{error}; {}", error.kind.remedy()));
         }
+        Ok(Timeline { entries, missing: Some(error.to_string()) })
     }
 }

@@ -14,7 +14,7 @@ use taffrail_logs::LogsConfig;
 use taffrail_logs::config::FileInput;
 use taffrail_logs::find::Handed;
 use taffrail_process::OwnProcess;
-use taffrail_record::{Ask, Budget, Ledger, Node, Stop};
+use taffrail_record::{Ask, Budget, Ledger, Stop};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::announce::announce;
@@ -82,16 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     umask(Mode::from_bits_truncate(0o027));
     let store = open_store(&config)?;
     let cluster = Cluster::find(&config);
-    let mut node = Node {
-        name: config.node_name(),
-        cluster: config.node.cluster.clone(),
-        fields: config.node.fields.0.clone(),
-        ..Node::default()
-    };
-    if let Some(cluster) = &cluster {
-        cluster.name(&mut node);
-    }
-    let node = Arc::new(node);
+    let node = Arc::new(cluster.as_ref().map_or_else(|| config.node(), |cluster| cluster.node()));
     let shared = Shared {
         ledger: Ledger::new(),
         budget: Budget::new(config.pipeline.memory.0),

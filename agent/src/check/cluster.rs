@@ -2,20 +2,35 @@
 
 use std::time::Duration;
 
-use taffrail_api::{ApiError, Counters, Server, Wanted};
+use taffrail_api::{ApiError, Counters, ErrorKind, Server, Wanted};
 use tokio::time::timeout;
 
 use super::Finding;
 use crate::config::Config;
 use crate::events;
+use crate::kubernetes::kubelet_remedy;
 use crate::kubernetes::permissions::{self, Permission};
 
 const SUBJECT: &str = "cluster";
+const KUBELET: &str = "kubelet";
 
 /// How long each question may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn cluster(config: &Config) -> Vec<Finding> {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(async {
+            let mut findings = api_server(config).await;
+            findings.extend(kubelet(config).await);
+            findings
+        }),
+        Err(error) => {
+            vec![Finding::bad(SUBJECT, format!("no runtime: {error}"), "see the limits of this process")]
+        }
+    }
+}
+
+async fn api_server(config: &Config) -> Vec<Finding> {
     let api = &config.kubernetes.api;
     if !api.is_wanted() {
         let why = match api.enabled {
@@ -35,12 +50,7 @@ pub(super) fn cluster(config: &Config) -> Vec<Finding> {
         }
         return vec![Finding::note(SUBJECT, why)];
     }
-    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime.block_on(ask(config)),
-        Err(error) => {
-            vec![Finding::bad(SUBJECT, format!("no runtime: {error}"), "see the limits of this process")]
-        }
-    }
+    ask(config).await
 }
 
 /// Whether the server answers, and grants each thing that the agent does.
@@ -56,26 +66,58 @@ async fn ask(config: &Config) -> Vec<Finding> {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => missing.push(permission),
             Ok(Err(error)) => return vec![bad(&error)],
-            Err(_) => return vec![silent()],
+            Err(_) => return vec![silent(SUBJECT, "the API server")],
         }
     }
+    let mut findings = Vec::new();
     if missing.is_empty() {
-        return vec![Finding::good(
+        findings.push(Finding::good(
             SUBJECT,
             format!("the API server answers, and grants all {} things that are asked of it", needed.len()),
-        )];
+        ));
     }
     let remedy = "bind the roles in deploy/kubernetes/rbac.yaml to the agent's service account";
     let finding =
         |permission: &Permission| Finding::bad(SUBJECT, format!("the agent may not {permission}"), remedy);
-    missing.into_iter().map(finding).collect()
+    findings.extend(missing.into_iter().map(finding));
+    findings.extend(node(&server, &config.node_name()).await);
+    findings
 }
 
-fn silent() -> Finding {
+/// What is wrong with the node's name. Whether the node may be asked for is said elsewhere.
+async fn node(server: &Server, name: &str) -> Option<Finding> {
+    match timeout(PATIENCE, server.get("nodes", &format!("/api/v1/nodes/{name}"))).await {
+        Ok(Err(ApiError { kind: ErrorKind::NotFound(_), .. })) => {
+            let remedy = "set node.name, or the variable NODE_NAME, to the name that `kubectl get nodes` has";
+            let what = format!("there is no node {name:?} in the cluster: no pod of it would be found");
+            Some(Finding::bad(SUBJECT, what, remedy))
+        }
+        _ => None,
+    }
+}
+
+/// Whether kubelet tells of its pods, where it is to be asked.
+async fn kubelet(config: &Config) -> Option<Finding> {
+    let (api, kubelet) = (&config.kubernetes.api, &config.kubernetes.kubelet);
+    if !kubelet.enabled {
+        return None;
+    }
+    let answer = async {
+        let server = Server::open_kubelet(api, kubelet, Counters::new()).await?;
+        server.get("kubelet_pods", "/pods").await
+    };
+    Some(match timeout(PATIENCE, answer).await {
+        Ok(Ok(_)) => Finding::good(KUBELET, format!("{} tells of its pods", kubelet.url)),
+        Ok(Err(error)) => Finding::bad(KUBELET, error.to_string(), kubelet_remedy(&error.kind)),
+        Err(_) => silent(KUBELET, "kubelet"),
+    })
+}
+
+fn silent(subject: &'static str, who: &str) -> Finding {
     let seconds = PATIENCE.as_secs();
     Finding::bad(
-        SUBJECT,
-        format!("the API server does not answer within {seconds} s"),
+        subject,
+        format!("{who} does not answer within {seconds} s"),
         "see that the network lets us through",
     )
 }

@@ -114,10 +114,12 @@ fn send_again(config: &ConfigArg) -> anyhow::Result<ExitCode> {
     let config = config.load()?;
     let engine =
         config.elasticsearch.as_ref().context("no search engine is configured; set elasticsearch.hosts")?;
-    let summary = resend(&dead_letters(&config), engine)?;
+    let folder = dead_letters(&config);
+    let summary = resend(&folder, engine)?;
     println!(
-        "{} dead letters: {} stored, {} were there already, {} refused again, {} postponed, {} cannot be sent",
+        "{} dead letters in {}: {} stored, {} were there already, {} refused again, {} postponed, {} cannot be sent",
         summary.letters,
+        folder.display(),
         summary.stored,
         summary.duplicates,
         summary.refused,

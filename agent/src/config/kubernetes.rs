@@ -29,6 +29,8 @@ pub struct MetadataConfig {
     pub annotations: Vec<String>,
     /// Labels of the pod's namespace, as `kubernetes.namespace_labels.*`, in the same way. Default all.
     pub namespace_labels: Vec<String>,
+    /// Labels of the node, as `kubernetes.node.labels.*`, in the same way. Default none.
+    pub node_labels: Vec<String>,
     /// Fields that labels feed: the first of these labels that the pod has, else its namespace, becomes the field. Default:
     /// `service.name` from `app.kubernetes.io/name`, `app` or `k8s-app`; `service.version` from `app.kubernetes.io/version`;
     /// `service.environment` from `environment` or `env`; `labels.idc` from `idc`; `labels.release_channel` from
@@ -50,6 +52,7 @@ impl Default for MetadataConfig {
             labels: vec!["*".to_owned()],
             annotations: Vec::new(),
             namespace_labels: vec!["*".to_owned()],
+            node_labels: Vec::new(),
             fields: fields.map(|(field, labels)| (field.to_owned(), owned(labels))).into(),
         }
     }

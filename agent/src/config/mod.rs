@@ -45,6 +45,7 @@ pub use taffrail_events::EventsConfig;
 pub use taffrail_file::FileConfig;
 pub use taffrail_kafka::KafkaConfig;
 pub use taffrail_logs::LogsConfig;
+use taffrail_record::Node;
 
 /// Where the configuration is looked for when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/taffrail/taffrail.yaml";
@@ -134,6 +135,17 @@ impl Config {
         }
         let given = std::env::var("NODE_NAME").ok().filter(|name| !name.is_empty());
         given.unwrap_or_else(host_name)
+    }
+
+    /// This node as it is configured, without what its cluster says of it.
+    #[must_use]
+    pub fn node(&self) -> Node {
+        Node {
+            name: self.node_name(),
+            cluster: self.node.cluster.clone(),
+            fields: self.node.fields.0.clone(),
+            ..Node::default()
+        }
     }
 }
 

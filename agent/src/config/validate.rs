@@ -79,6 +79,7 @@ fn metadata(config: &Config) -> Vec<Invalid> {
         ("labels", &metadata.labels),
         ("annotations", &metadata.annotations),
         ("namespace_labels", &metadata.namespace_labels),
+        ("node_labels", &metadata.node_labels),
     ];
     let mut found = Vec::new();
     for (key, list) in lists {

@@ -11,14 +11,15 @@ mod teller;
 use std::collections::HashMap;
 use std::error::Error;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use taffrail_api::{ApiError, Counters, ErrorKind, Health, Pause, Resource, Server, follow, list};
-use taffrail_pods::{AllowList, PodSeries, PodStore, PodsConfig};
+use taffrail_pods::{AllowList, PodSeries, PodStore};
 use taffrail_record::{Ask, AskError, Collector, Context, Family, Kind, Node, Samples};
 use tokio::sync::mpsc;
 
@@ -30,6 +31,9 @@ use crate::targets::until_raised;
 use cluster::Facts;
 use feed::{Feed, NodeFeed};
 pub use teller::Teller;
+
+/// The file in the state directory that remembers what the cluster said of itself.
+const KEPT: &str = "cluster.json";
 
 /// How often the labels of a namespace are looked at again; each time with a random part, so that nodes spread.
 const NAMESPACE_AGE: Duration = Duration::from_secs(600);
@@ -65,12 +69,20 @@ static FAMILIES: [Family; 4] = [
 /// What is known of the cluster, shared with the rest of the agent.
 pub struct Cluster {
     config: KubernetesConfig,
-    facts: Facts,
+    /// The node as it is configured.
+    configured: Node,
+    /// Where facts are remembered.
+    kept: PathBuf,
+    facts: ArcSwap<Facts>,
+    /// Whether something of the facts was not told yet.
+    asks_on: bool,
     store: Arc<PodStore>,
     teller: Arc<Teller>,
     /// What `/metrics/pods` says; none when nobody wants it.
     series: Option<Arc<PodSeries>>,
     health: Health,
+    /// How it goes with the node's own object.
+    node_health: Health,
     counters: Arc<Counters>,
     refused: Arc<AtomicU64>,
 }
@@ -84,68 +96,75 @@ impl Cluster {
             return None;
         }
         let counters = Counters::new();
-        let facts = Self::facts(config, &counters);
-        Some(Self::new(kubernetes, &config.metrics.pods, Some(&config.state_directory()), facts, counters))
+        let (facts, why) = match kubernetes.api.is_wanted() {
+            true => Self::facts(config, &counters),
+            false => (Facts::default(), None),
+        };
+        if let Some(why) = &why {
+            let known = !facts.cluster_id.is_empty();
+            tracing::warn!(
+                why,
+                known,
+                "the cluster does not say which it is; until it does, what it said to an earlier life of the agent is used"
+            );
+        }
+        Some(Self::new(config, Some(&config.state_directory()), facts, why.is_some(), counters))
     }
 
     fn new(
-        config: &KubernetesConfig,
-        pods: &PodsConfig,
+        config: &Config,
         state: Option<&Path>,
         facts: Facts,
+        asks_on: bool,
         counters: Arc<Counters>,
     ) -> Arc<Cluster> {
-        let annotations = AllowList::new(&config.metadata.annotations);
+        let (kubernetes, pods) = (&config.kubernetes, &config.metrics.pods);
+        let annotations = AllowList::new(&kubernetes.metadata.annotations);
         let annotations = annotations.or(&AllowList::new(&[teller::STATIC_UID]));
         let store = Arc::new(PodStore::new(pods.store_options(&annotations)));
-        let series = pods.enabled.then(|| Arc::new(PodSeries::new(&store, pods, state)));
-        let teller = Teller::new(Arc::clone(&store), &config.metadata, facts.runtime.clone());
-        let (config, health, refused) = (config.clone(), Health::new(), Arc::default());
-        Arc::new(Cluster { config, facts, store, teller, series, health, counters, refused })
+        let series = || Arc::new(PodSeries::new(&store, pods, state));
+        Arc::new(Cluster {
+            config: kubernetes.clone(),
+            configured: config.node(),
+            kept: config.state_directory().join(KEPT),
+            asks_on,
+            series: pods.enabled.then(series),
+            teller: Teller::new(Arc::clone(&store), &kubernetes.metadata, facts.runtime.clone()),
+            facts: ArcSwap::from_pointee(facts),
+            health: Health::new(),
+            node_health: Health::new(),
+            counters,
+            refused: Arc::default(),
+            store,
+        })
     }
 
     /// Of which nothing is known and nobody is asked; for the reference page.
     pub(crate) fn of_nothing() -> Arc<Cluster> {
-        Self::new(
-            &KubernetesConfig::default(),
-            &PodsConfig::default(),
-            None,
-            Facts::default(),
-            Counters::new(),
-        )
+        Self::new(&Config::default(), None, Facts::default(), false, Counters::new())
     }
 
-    fn facts(config: &Config, counters: &Arc<Counters>) -> Facts {
-        let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else {
-            return Facts::default();
+    /// What the cluster says of itself and of this node, and why it did not say everything.
+    fn facts(config: &Config, counters: &Arc<Counters>) -> (Facts, Option<String>) {
+        let kept = config.state_directory().join(KEPT);
+        let remembered = |why: String| (Facts::read(&kept).unwrap_or_default(), Some(why));
+        let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return remembered(error.to_string()),
         };
-        let kept = config.state_directory().join("cluster.json");
-        if !config.kubernetes.api.is_wanted() {
-            return Facts::default();
-        }
         runtime.block_on(async {
             match Server::open(&config.kubernetes.api, Arc::clone(counters)).await {
                 Ok(server) => Facts::find(&server, &config.node_name(), &kept).await,
-                Err(error) => {
-                    tracing::warn!(%error, remedy = error.kind.remedy(), "the cluster cannot be asked");
-                    Facts::read(&kept).unwrap_or_default()
-                }
+                Err(error) => remembered(format!("{error}; {}", error.kind.remedy())),
             }
         })
     }
 
-    /// Puts what was found out about the cluster on everything that is sent, unless the configuration says otherwise.
-    pub fn name(&self, node: &mut Node) {
-        let facts = &self.facts;
-        if node.cluster.is_empty() {
-            node.cluster.clone_from(&facts.cluster_name);
-        }
-        node.cluster_id.clone_from(&facts.cluster_id);
-        for (field, value) in [("cloud.region", &facts.region), ("cloud.availability_zone", &facts.zone)] {
-            if !value.is_empty() && !node.fields.iter().any(|(name, _)| name == field) {
-                node.fields.push((field.to_owned(), value.clone()));
-            }
-        }
+    /// The node, with what was found out about it and its cluster unless the configuration says otherwise: for everything
+    /// that is sent.
+    #[must_use]
+    pub fn node(&self) -> Node {
+        self.facts.load().name(&self.configured, &AllowList::new(&self.config.metadata.node_labels))
     }
 
     /// Who completes the pods of records.
@@ -175,7 +194,11 @@ impl Cluster {
     /// How it goes with the API server, for readiness.
     #[must_use]
     pub fn standing(&self) -> Shipper {
-        Shipper { name: "API server".to_owned(), trouble: self.health.current_trouble() }
+        let trouble = self
+            .health
+            .current_trouble()
+            .or_else(|| Some(format!("the node's own series: {}", self.node_health.current_trouble()?)));
+        Shipper { name: "API server".to_owned(), trouble }
     }
 
     /// Starts following the node's pods until `shared.stop` is raised.
@@ -188,6 +211,17 @@ impl Cluster {
         let make: Make = Box::new(move || Box::new(follower.clone()));
         let context = shared.context_without_records();
         supervise("pods", make, context, Arc::clone(&shared.components), Patience::default())
+    }
+}
+
+/// What a person can do when kubelet does not tell of its pods.
+pub(crate) fn kubelet_remedy(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::Forbidden(_) => {
+            "let the agent's service account get nodes/pods (nodes/proxy before Kubernetes 1.33): deploy/kubernetes/rbac.yaml"
+        }
+        ErrorKind::Unauthorized(_) => "see that kubelet takes tokens: --authentication-token-webhook",
+        _ => kind.remedy(),
     }
 }
 
@@ -210,7 +244,8 @@ impl Ask for Cluster {
         samples.family(&FAMILIES[2]);
         samples.sample(&[], self.refused.load(Ordering::Relaxed) as f64);
         samples.family(&FAMILIES[3]);
-        let Facts { cluster_id, cluster_name, region, zone, .. } = &self.facts;
+        let facts = self.facts.load();
+        let Facts { cluster_id, cluster_name, region, zone, .. } = &**facts;
         samples.sample(&[cluster_name, cluster_id, region, zone], 1.0);
         Ok(())
     }
@@ -246,10 +281,10 @@ impl Follower {
     async fn follow(&self) {
         let cluster = &self.cluster;
         let (namespaces, wanted) = mpsc::unbounded_channel();
-        let mut feed = Feed {
+        let feed = || Feed {
             store: Arc::clone(&cluster.store),
             teller: Arc::clone(&cluster.teller),
-            namespaces,
+            namespaces: namespaces.clone(),
             refused: Arc::clone(&cluster.refused),
             listed: Vec::new(),
         };
@@ -257,46 +292,82 @@ impl Follower {
         let besides = async {
             if api.is_wanted() {
                 let server = self.open(async || Server::open(api, self.counters()).await).await;
-                tokio::join!(self.look_at_namespaces(&server, wanted), self.follow_node(&server));
+                tokio::join!(
+                    self.look_at_namespaces(&server, wanted),
+                    self.follow_node(&server),
+                    self.ask_on(&server)
+                );
             }
         };
-        if kubelet.enabled {
-            let server = self.open(async || Server::open_kubelet(api, kubelet, self.counters()).await).await;
-            tokio::join!(self.ask_kubelet(&server, &mut feed), besides);
-        } else {
-            let server = self.open(async || Server::open(api, self.counters()).await).await;
-            let pods = Resource::cached("pods", "/api/v1/pods").only(format!("spec.nodeName={}", self.node));
-            tokio::join!(follow(&server, &pods, None, &cluster.health, &mut feed), besides);
-        }
+        let ask_kubelet = async {
+            if kubelet.enabled {
+                let open = async || Server::open_kubelet(api, kubelet, self.counters()).await;
+                let server = self.open(open).await;
+                self.ask_kubelet(&server, &mut feed()).await;
+            }
+        };
+        let ask_server = async {
+            if !kubelet.is_instead(api) {
+                let server = self.open(async || Server::open(api, self.counters()).await).await;
+                let pods =
+                    Resource::cached("pods", "/api/v1/pods").only(format!("spec.nodeName={}", self.node));
+                follow(&server, &pods, None, &cluster.health, &mut feed()).await;
+            }
+        };
+        tokio::join!(ask_server, ask_kubelet, besides);
     }
 
     /// The node itself, for its series.
     async fn follow_node(&self, server: &Server) {
         let (Some(series), true) = (&self.cluster.series, self.with_node) else { return };
         let node = Resource::cached("nodes", "/api/v1/nodes").only(format!("metadata.name={}", self.node));
-        follow(server, &node, None, &Health::new(), &mut NodeFeed(Arc::clone(series))).await;
+        let feed = &mut NodeFeed(Arc::clone(series));
+        follow(server, &node, None, &self.cluster.node_health, feed).await;
+    }
+
+    /// Asks for what the cluster did not say of itself at the start, more and more seldom, until it does: who may not ask is
+    /// granted it some day, and a new node's kubelet makes its object after a while.
+    async fn ask_on(&self, server: &Server) {
+        let cluster = &self.cluster;
+        let mut pause = Pause::new(Duration::from_secs(5), NAMESPACE_AGE);
+        let mut is_missing = cluster.asks_on;
+        while is_missing {
+            tokio::time::sleep(pause.next(None)).await;
+            let (facts, why) = Facts::find(server, &self.node, &cluster.kept).await;
+            is_missing = why.is_some();
+            if facts != **cluster.facts.load() {
+                let runtime = facts.runtime.clone();
+                cluster.facts.store(Arc::new(facts));
+                cluster.teller.node_is(Arc::new(cluster.node()), runtime);
+                tracing::info!(cluster = ?cluster.facts.load(), "the cluster has said which it is");
+            }
+        }
     }
 
     fn counters(&self) -> Arc<Counters> {
         Arc::clone(&self.cluster.counters)
     }
 
-    /// Again and again: kubelet has no watch.
+    /// Again and again: kubelet has no watch. Where it stands in for the API server, while that is not heard.
     async fn ask_kubelet(&self, server: &Server, feed: &mut Feed) {
-        let kubelet = &self.cluster.config.kubelet;
-        let interval = Duration::from_secs(kubelet.interval_seconds.max(1));
         let cluster = &self.cluster;
-        let health = &cluster.health;
+        let (kubelet, api) = (&cluster.config.kubelet, &cluster.config.api);
+        let interval = Duration::from_secs(kubelet.interval_seconds.max(1));
+        let stands_in = !kubelet.is_instead(api);
+        let own = Health::new();
+        let health = if stands_in { &own } else { &cluster.health };
+        if stands_in {
+            tokio::time::sleep(interval).await;
+        }
         loop {
+            if stands_in && cluster.health.is_listed() && cluster.health.current_trouble().is_none() {
+                tokio::time::sleep(interval).await;
+                continue;
+            }
             match list(server, "kubelet_pods", "/pods", feed).await {
                 Ok(()) => health.listed(),
                 Err(error) => {
-                    let remedy = match error.kind {
-                        ErrorKind::Forbidden(_) => {
-                            "let the agent's service account get nodes/pods, or nodes/proxy"
-                        }
-                        _ => error.kind.remedy(),
-                    };
+                    let remedy = kubelet_remedy(&error.kind);
                     cluster.store.mark_stale(&error.to_string());
                     if health.trouble(format!("kubelet: {error}; {remedy}")) {
                         tracing::warn!(%error, remedy, url = kubelet.url, "kubelet does not tell of its pods; what is known stays as it is for now");

@@ -45,7 +45,7 @@ pub fn needed(config: &Config) -> Vec<Permission> {
     if config.metrics.pods.enabled && config.metrics.pods.node {
         needed.extend(core("nodes", &["list", "watch"]));
     }
-    if !config.kubernetes.kubelet.enabled {
+    if !config.kubernetes.kubelet.is_instead(&config.kubernetes.api) {
         needed.extend(core("pods", &["list", "watch"]));
     }
     if events::are_wanted(config) {

@@ -6,10 +6,11 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 use taffrail_logs::find::{Changed, PodTeller};
 use taffrail_pods::{AllowList, Found, PodStore, TextMap, owners};
-use taffrail_record::{Container, Pod, Told};
+use taffrail_record::{Container, Node, Pod, Told};
 
 use crate::config::MetadataConfig;
 
@@ -24,7 +25,9 @@ pub struct Teller {
     store: Arc<PodStore>,
     metadata: Metadata,
     /// What runs this node's containers.
-    runtime: String,
+    runtime: ArcSwap<String>,
+    /// The node, when more became known of it than at the start.
+    node: ArcSwapOption<Node>,
     changes: Mutex<Changes>,
 }
 
@@ -64,7 +67,20 @@ impl Teller {
             namespace_labels: AllowList::new(&config.namespace_labels),
             fields: config.fields.clone().into_iter().collect(),
         };
-        Arc::new(Teller { store, metadata, runtime, changes: Mutex::default() })
+        Arc::new(Teller {
+            store,
+            metadata,
+            runtime: ArcSwap::from_pointee(runtime),
+            node: ArcSwapOption::empty(),
+            changes: Mutex::default(),
+        })
+    }
+
+    /// More became known of the node, and of what runs its containers.
+    pub(super) fn node_is(&self, node: Arc<Node>, runtime: String) {
+        self.runtime.store(Arc::new(runtime));
+        self.node.store(Some(node));
+        self.all_changed();
     }
 
     /// A pod has changed.
@@ -150,9 +166,13 @@ impl PodTeller for Teller {
         };
         let mut container = complete_container(&found, container);
         if container.runtime.is_empty() {
-            container.runtime.clone_from(&self.runtime);
+            container.runtime.clone_from(&self.runtime.load());
         }
         Some((complete, container))
+    }
+
+    fn node(&self) -> Option<Arc<Node>> {
+        self.node.load_full()
     }
 
     fn version(&self) -> u64 {

@@ -36,6 +36,9 @@ pub struct KubeletConfig {
     /// Whether kubelet is asked for the pods of this node, instead of the API server. Default false. It is asked again and
     /// again, so changes are heard of later than from the API server.
     pub enabled: bool,
+    /// Whether it is asked only while the API server is not heard: pods that come meanwhile then are known all the same.
+    /// Default false: always, and the API server is not asked for pods.
+    pub only_while_away: bool,
     /// Where kubelet answers. Default `https://127.0.0.1:10250`, with the token or certificate that `kubernetes.api` has,
     /// which must be allowed to `get` `nodes/pods` (`nodes/proxy` before Kubernetes 1.33); its read-only port is
     /// `http://127.0.0.1:10255`.
@@ -49,10 +52,19 @@ pub struct KubeletConfig {
     pub interval_seconds: u64,
 }
 
+impl KubeletConfig {
+    /// Whether it is asked instead of the API server, as long as there is one.
+    #[must_use]
+    pub fn is_instead(&self, api: &ApiConfig) -> bool {
+        self.enabled && !(self.only_while_away && api.is_wanted())
+    }
+}
+
 impl Default for KubeletConfig {
     fn default() -> Self {
         KubeletConfig {
             enabled: false,
+            only_while_away: false,
             url: "https://127.0.0.1:10250".to_owned(),
             ca_file: None,
             insecure_skip_verify: false,

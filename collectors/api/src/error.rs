@@ -23,8 +23,12 @@ pub struct ApiError {
 pub enum ErrorKind {
     /// Where the server is, or who we are, cannot be told: kubeconfig, service account.
     NotConfigured(String),
-    /// Nobody answers, or TLS fails.
+    /// What is said of that cannot be used: a file that is not there, or is no kubeconfig.
+    Unusable(String),
+    /// Nobody answers.
     Unreachable(String),
+    /// Who answers does not prove to be the server: its certificate.
+    Untrusted(String),
     /// Nothing came for so long.
     Silent(Duration),
     /// The server does not know who we are (401).
@@ -92,7 +96,9 @@ impl ErrorKind {
     pub fn label(&self) -> &'static str {
         match self {
             ErrorKind::NotConfigured(_) => "not_configured",
+            ErrorKind::Unusable(_) => "unusable",
             ErrorKind::Unreachable(_) => "unreachable",
+            ErrorKind::Untrusted(_) => "untrusted",
             ErrorKind::Silent(_) => "silent",
             ErrorKind::Unauthorized(_) => "unauthorized",
             ErrorKind::Forbidden(_) => "forbidden",
@@ -114,9 +120,13 @@ impl ErrorKind {
             ErrorKind::NotConfigured(_) => {
                 "mount a service account's token, or set kubernetes.api.kubeconfig"
             }
-            ErrorKind::Unreachable(_) => {
-                "see that the address is right, that the network lets us through, and the CA"
+            ErrorKind::Unusable(_) => {
+                "mend what is named, or name another: kubernetes.api, kubernetes.kubelet"
             }
+            ErrorKind::Unreachable(_) => {
+                "see that the address is right, and that the network lets us through"
+            }
+            ErrorKind::Untrusted(why) => of_certificate(why),
             ErrorKind::Unauthorized(_) => "see that the token or certificate is valid for this cluster",
             ErrorKind::Forbidden(_) => {
                 "bind the role in deploy/kubernetes/rbac.yaml to the agent's service account"
@@ -136,11 +146,26 @@ impl ErrorKind {
     }
 }
 
+/// What to do about a certificate that is not believed, by the words in which that is said.
+fn of_certificate(why: &str) -> &'static str {
+    let says = |words: &str| why.contains(words);
+    if says("expired") || says("not valid yet") || says("Expired") || says("NotValidYet") {
+        "renew the server's certificate, and see that both clocks are right"
+    } else if says("not valid for name") || says("NotValidForName") {
+        "ask it by a name or address that is in its certificate: `server` in the kubeconfig, or kubernetes.kubelet.url"
+    } else {
+        "give the authority that signs its certificate: `certificate-authority` in the kubeconfig, the service account's \
+         ca.crt, or kubernetes.kubelet.ca_file; if that is right, somebody stands between"
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ErrorKind::NotConfigured(why) => write!(f, "no API server is configured: {why}"),
+            ErrorKind::Unusable(why) => write!(f, "the way to the API server cannot be used: {why}"),
             ErrorKind::Unreachable(why) => write!(f, "the API server cannot be reached: {why}"),
+            ErrorKind::Untrusted(why) => write!(f, "who answers does not prove to be the API server: {why}"),
             ErrorKind::Silent(time) => write!(f, "the API server said nothing for {} s", time.as_secs()),
             ErrorKind::Unauthorized(why) => write!(f, "the API server does not know us (401): {why}"),
             ErrorKind::Forbidden(why) => write!(f, "the API server does not let us (403): {why}"),
@@ -193,6 +218,10 @@ mod tests {
         let error = ApiError::of_answer("GET /x", StatusCode::TOO_MANY_REQUESTS, None, body);
         assert_eq!(error.kind, ErrorKind::TooMany("slow down".to_owned()));
         assert_eq!(error.retry_after, Some(Duration::from_secs(7)));
+        let untrusted = |why: &str| ErrorKind::Untrusted(format!("invalid peer certificate: {why}")).remedy();
+        assert!(untrusted("UnknownIssuer").contains("certificate-authority"));
+        assert!(untrusted("certificate expired: verification time 1 (UNIX)").contains("clocks"));
+        assert!(untrusted("certificate not valid for name \"a\"").contains("`server` in the kubeconfig"));
         let proxy = ApiError::of_answer("GET /x", StatusCode::BAD_GATEWAY, None, b"<html>\x1b[2J</html>");
         assert_eq!(proxy.to_string(), "GET /x: the API server failed (502): <html>\\u{1b}[2J</html>");
     }

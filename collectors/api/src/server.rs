@@ -47,7 +47,7 @@ impl Server {
     /// Finds the server that `config` or this pod's service account names. Sends nothing yet. Within a tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::NotConfigured`], when none is named or what is named cannot be read.
+    /// [`ErrorKind::NotConfigured`], when none is named; [`ErrorKind::Unusable`], when what is named cannot be used.
     pub async fn open(config: &ApiConfig, counters: Arc<Counters>) -> Result<Self, ApiError> {
         Self::made(config, None, counters).await
     }
@@ -204,8 +204,8 @@ impl Server {
     }
 }
 
-fn not_configured(why: String) -> ApiError {
-    ApiError::new("finding the API server", ErrorKind::NotConfigured(why))
+fn unusable(why: String) -> ApiError {
+    ApiError::new("finding the API server", ErrorKind::Unusable(why))
 }
 
 async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<(Client, String), ApiError> {
@@ -220,7 +220,7 @@ async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<(
     found.default_retry = false;
     found.disable_compression = true;
     let address = found.cluster_url.to_string();
-    let client = Client::try_from(found).map_err(|error| not_configured(chain(&error)))?;
+    let client = Client::try_from(found).map_err(|error| unusable(chain(&error)))?;
     Ok((client, address.trim_end_matches('/').to_owned()))
 }
 
@@ -231,7 +231,7 @@ async fn at_kubelet(config: &ApiConfig, kubelet: &KubeletConfig) -> Result<Confi
     let url: http::Uri = kubelet
         .url
         .parse()
-        .map_err(|error| not_configured(format!("kubernetes.kubelet.url {:?}: {error}", kubelet.url)))?;
+        .map_err(|error| unusable(format!("kubernetes.kubelet.url {:?}: {error}", kubelet.url)))?;
     // The read-only port wants no credentials, and gets none.
     let mut found = if url.scheme_str() == Some("https") && config.is_wanted() {
         api_server(config).await?
@@ -246,24 +246,26 @@ async fn at_kubelet(config: &ApiConfig, kubelet: &KubeletConfig) -> Result<Confi
         (found.root_cert, found.root_cert_file) = (NOBODY, None);
     } else if let Some(path) = &kubelet.ca_file {
         std::fs::metadata(path)
-            .map_err(|error| not_configured(format!("cannot read {}: {error}", path.display())))?;
+            .map_err(|error| unusable(format!("cannot read {}: {error}", path.display())))?;
         (found.root_cert, found.root_cert_file) = (None, Some(path.clone()));
     }
     Ok(found)
 }
 
 async fn api_server(config: &ApiConfig) -> Result<Config, ApiError> {
-    let failed = not_configured;
     match &config.kubeconfig {
         Some(path) => {
-            std::fs::metadata(path)
-                .map_err(|error| failed(format!("cannot read {}: {error}", path.display())))?;
-            let read = Kubeconfig::read_from(path).map_err(|error| failed(chain(&error)))?;
-            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-                .await
-                .map_err(|error| failed(format!("{}: {}", path.display(), chain(&error))))
+            let failed = |error: &dyn std::error::Error| {
+                unusable(format!("the kubeconfig {}: {}", path.display(), chain(error)))
+            };
+            std::fs::metadata(path).map_err(|error| failed(&error))?;
+            let read = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
+            let options = KubeConfigOptions::default();
+            Config::from_custom_kubeconfig(read, &options).await.map_err(|error| failed(&error))
         }
-        None => Config::incluster().map_err(|error| failed(chain(&error))),
+        None => Config::incluster().map_err(|error| {
+            ApiError::new("finding the API server", ErrorKind::NotConfigured(chain(&error)))
+        }),
     }
 }
 
@@ -283,7 +285,15 @@ fn retry_after(headers: &http::HeaderMap, status: StatusCode) -> Option<Duration
 }
 
 fn failure(error: &kube::Error, address: &str) -> ErrorKind {
-    let unreachable = |cause: String| ErrorKind::Unreachable(format!("{address}: {cause}"));
+    let unreachable = |cause: String| {
+        let why = format!("{address}: {cause}");
+        // So rustls begins whatever it has against a certificate.
+        if cause.contains("invalid peer certificate") {
+            ErrorKind::Untrusted(why)
+        } else {
+            ErrorKind::Unreachable(why)
+        }
+    };
     match error {
         kube::Error::Auth(error) => ErrorKind::Unauthorized(chain(error)),
         // Its own words say nothing.

@@ -7,6 +7,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+/// How long before or after the API server was first told something may have happened, nanoseconds: a year. News are late
+/// where they come from elsewhere, and series go on for long.
+const AWAY: i64 = 366 * 86_400_000_000_000;
+
 /// What was seen of an event at one version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
@@ -122,10 +126,13 @@ impl Event {
         })
     }
 
-    /// When what was seen happened.
+    /// When what was seen happened, as whoever wrote the event says. What lies far from when the API server was first told is
+    /// not believed: days are indices, and anybody may write events.
     #[must_use]
     pub fn time(&self) -> Option<i64> {
-        self.last
+        let Some(created) = self.meta.created else { return self.last };
+        let sane = created.saturating_sub(AWAY)..=created.saturating_add(AWAY);
+        self.last.filter(|time| sane.contains(time)).or(Some(created))
     }
 
     /// The node whose kubelet says so, or that it is about.
@@ -229,6 +236,24 @@ mod tests {
         assert_eq!((event.object.kind.as_str(), event.object.container()), ("Pod", Some("main")));
         assert_eq!(event.meta.labels["app.kubernetes.io/name"], "y");
         assert_eq!(event.related, None);
+    }
+
+    #[test]
+    fn a_time_far_from_the_servers_own_is_not_believed() {
+        for (last, expected) in [
+            ("2025-12-31T23:00:00Z", -3600),
+            ("2025-02-01T00:00:00Z", -334 * 86_400),
+            ("2027-01-01T00:00:00Z", 365 * 86_400),
+            ("2024-12-30T00:00:00Z", 0),
+            ("2027-01-03T00:00:00Z", 0),
+            ("9999-01-01T00:00:00Z", 0),
+        ] {
+            let text = format!(
+                r#"{{"metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z"}},"lastTimestamp":"{last}"}}"#
+            );
+            let event = Event::parse(&text).expect("an event");
+            assert_eq!(event.time().map(|time| (time - FIRST) / 1_000_000_000), Some(expected), "{last}");
+        }
     }
 
     #[test]

@@ -43,4 +43,4 @@ pub use election::Timing;
 pub use event::{Event, Meta, Reference};
 pub use status::{Role, View};
 pub use there::{There, there};
-pub use timeline::{Entry, Selector, SelectorError, from_server, merged, render};
+pub use timeline::{Entry, Selector, SelectorError, from_server, merged, render, with_pods};

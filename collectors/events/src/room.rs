@@ -46,6 +46,8 @@ pub(crate) struct Room {
     waiting: VecDeque<Waiting>,
     bytes: usize,
     seen: Seen,
+    /// The same of those that a rule leaves out: each counts once, however often all are listed.
+    left_out: Seen,
     listing: bool,
     /// Everything up to this version was put into the spool or left out.
     passed: Option<u64>,
@@ -93,6 +95,7 @@ impl Room {
             waiting: VecDeque::new(),
             bytes: 0,
             seen: Seen::default(),
+            left_out: Seen::default(),
             listing: false,
             passed: None,
             marked: Instant::now(),
@@ -120,6 +123,7 @@ impl Room {
     pub(crate) fn listed(&mut self, version: &str) {
         self.listing = false;
         self.seen.shrink(SEEN);
+        self.left_out.shrink(SEEN);
         if self.halted.is_some() {
             return;
         }
@@ -158,8 +162,9 @@ impl Room {
 
     fn event(&mut self, kind: Kind, version: u64, event: Event, size: usize) {
         let rule = left_out(&self.config, &event);
-        let key = self.seen.key(&event.meta.uid, &event.meta.version);
-        if rule.is_none() && self.seen.has(key) {
+        let known = if rule.is_none() { &self.seen } else { &self.left_out };
+        let key = known.key(&event.meta.uid, &event.meta.version);
+        if known.has(key) {
             self.status.repeated.add(1);
             return self.pass(kind, version);
         }
@@ -167,6 +172,7 @@ impl Room {
         self.ring.lock().push(&event, &self.owners.of(&event));
         if let Some(rule) = rule {
             self.status.filtered.add(rule);
+            self.left_out.add(key, if self.listing { SEEN_IN_LIST } else { SEEN });
             return self.pass(kind, version);
         }
         self.bytes += size;

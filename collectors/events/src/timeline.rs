@@ -15,7 +15,7 @@ use crate::event::Event;
 
 pub use render::render;
 pub use selector::{Selector, SelectorError};
-pub use server::from_server;
+pub use server::{from_server, with_pods};
 
 /// What is remembered of a message.
 const LONGEST_MESSAGE: usize = 1024;
@@ -27,9 +27,11 @@ pub struct Entry {
     pub uid: String,
     /// Of which version this is.
     pub version: u64,
-    /// When it happened last, nanoseconds since the Unix epoch.
+    /// When it happened last, nanoseconds since the Unix epoch; as text with its date where it is written.
+    #[serde(with = "written")]
     pub time: i64,
     /// When it happened first.
+    #[serde(with = "written")]
     pub first: i64,
     /// How often.
     pub count: u64,
@@ -53,6 +55,21 @@ pub struct Entry {
     pub node: String,
     /// What happened, cut when it is very long.
     pub message: String,
+}
+
+/// Times as people read them.
+mod written {
+    use jiff::Timestamp;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(time: &i64, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&Timestamp::from_nanosecond(i128::from(*time)).unwrap_or_default())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<i64, D::Error> {
+        let time = Timestamp::deserialize(from)?;
+        i64::try_from(time.as_nanosecond()).map_err(serde::de::Error::custom)
+    }
 }
 
 impl Entry {
@@ -146,6 +163,17 @@ mod tests {
         ]);
         let told: Vec<(&str, u64)> = told.iter().map(|entry| (entry.uid.as_str(), entry.version)).collect();
         assert_eq!(told, [("b", 2), ("c", 3), ("a", 4)]);
+    }
+
+    #[test]
+    fn times_are_written_as_people_read_them() {
+        let before = Entry { first: 0, ..entry("a", 1, 1_767_225_600_123_456_789) };
+        let text = serde_json::to_string(&before).expect("json");
+        assert!(
+            text.contains(r#""time":"2026-01-01T00:00:00.123456789Z","first":"1970-01-01T00:00:00Z""#),
+            "{text}"
+        );
+        assert_eq!(serde_json::from_str::<Entry>(&text).expect("an entry"), before);
     }
 
     #[test]

@@ -12,6 +12,12 @@ pub struct Node {
     pub cluster: String,
     /// What no other cluster has: the UID of its namespace `kube-system` (`orchestrator.cluster.id`); empty when unknown.
     pub cluster_id: String,
+    /// UID that the cluster gave it (`kubernetes.node.uid`); empty when unknown.
+    pub uid: String,
+    /// Host name as the cluster has it (`kubernetes.node.hostname`); empty when unknown.
+    pub hostname: String,
+    /// Labels that the cluster has of it, by their own names: those that are to go on records.
+    pub labels: BTreeMap<String, String>,
     /// Static fields by dotted name, such as `service.environment` or `labels.idc`, in the order configured.
     pub fields: Vec<(String, String)>,
 }

@@ -140,14 +140,19 @@ fn tree(full: bool, origin: &Origin, source: &Source) -> Map<String, Value> {
     put("orchestrator.cluster.name", &origin.node.cluster);
     if full {
         put("orchestrator.cluster.id", &origin.node.cluster_id);
-    }
-    if full {
+        if origin.pod.is_some() {
+            put("kubernetes.node.uid", &origin.node.uid);
+            put("kubernetes.node.hostname", &origin.node.hostname);
+        }
         put("ecs.version", ECS_VERSION);
         put("agent.type", "taffrail");
         put("agent.name", &origin.node.name);
         put("agent.version", env!("CARGO_PKG_VERSION"));
     }
     if let Some(pod) = &origin.pod {
+        if full && let Some(Value::Object(kubernetes)) = tree.get_mut("kubernetes") {
+            insert_labels(kubernetes, "node", "labels", &origin.node.labels);
+        }
         insert_labels(&mut tree, "kubernetes", "labels", &pod.labels);
         if let Some(told) = &pod.told {
             insert_labels(&mut tree, "kubernetes", "annotations", &told.annotations);

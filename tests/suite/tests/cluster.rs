@@ -215,6 +215,54 @@ fn kubelet_can_be_asked_instead_of_the_api_server() -> Result<()> {
 }
 
 #[test]
+fn kubelet_stands_in_for_an_api_server_that_is_away_and_what_only_that_knows_comes_later() -> Result<()> {
+    let mut node = Node::start(NodeOptions::default())?;
+    let kubelet = format!(
+        ", kubelet: {{enabled: true, only_while_away: true, url: '{}', interval_seconds: 1}}",
+        node.kubelet_read_only_url()
+    );
+    let mut talker = pod("talker", "i=0; while true; do i=$((i+1)); echo line $i; sleep 1; done");
+    talker["metadata"]["labels"] = json!({"app": "parrot"});
+    node.apply(&talker)?;
+    node.wait_for_pod("default", "talker", "Running")?;
+    let cluster = node.output(&["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"])?;
+    let uid = metadata(&node, "node", NAME, ".metadata.uid")?;
+    node.kill_api_server();
+
+    let mut agent = agent(&node, &node.kubeconfig(), "", &kubelet)?;
+    agent.start()?;
+    let first = record(&agent, "line 1")?;
+    ensure!(first["kubernetes"]["labels"] == json!({"app": "parrot"}), "{first:#}");
+    ensure!(
+        first["orchestrator"]["cluster"] == json!({"name": "fleet"}),
+        "nobody can know its id: {first:#}"
+    );
+    let readiness = agent.page("/readyz").err().map(|error| error.to_string()).unwrap_or_default();
+    ensure!(readiness.contains("the API server cannot be reached"), "{readiness}");
+    let asked = |agent: &Agent| -> Result<f64> {
+        let series = "taffrail_api_requests_total{verb=\"get\",resource=\"kubelet_pods\",outcome=\"ok\"}";
+        Ok(agent.metric(series)?.unwrap_or_default())
+    };
+    ensure!(asked(&agent)? > 0.0, "{}", agent.metrics()?);
+
+    node.start_api_server()?;
+    until("a record that says which cluster it is", || {
+        let known = |record: &Value| {
+            record["orchestrator"]["cluster"]["id"] == *cluster
+                && record["kubernetes"]["node"] == json!({"name": NAME, "uid": uid, "hostname": NAME})
+        };
+        Ok(records(&agent)?.iter().any(known))
+    })?;
+    ensure!(agent.metrics()?.contains(&format!("cluster_id=\"{cluster}\"")), "{}", agent.metrics()?);
+    until("the API server to be heard", || Ok(agent.metric("taffrail_pods_stale_seconds")? == Some(0.0)))?;
+    let before = asked(&agent)?;
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    ensure!(asked(&agent)? <= before + 1.0, "kubelet is asked on");
+    agent.page("/readyz")?;
+    agent.stop()
+}
+
+#[test]
 fn without_an_api_server_records_go_after_a_while_and_say_what_is_missing() -> Result<()> {
     let node = Node::start(NodeOptions::default())?;
     let folder = tempfile::tempdir()?;

@@ -13,6 +13,7 @@ use support::{Agent, until};
 use taffrail_api::{ApiConfig, Counters, Server};
 use taffrail_parts::node::ControlPlane;
 use taffrail_parts::search::{SearchEngine, SearchOptions};
+use taffrail_parts::{Kafka, KafkaOptions};
 use tokio::task::JoinSet;
 
 /// An agent of a node that only takes part in events.
@@ -127,34 +128,60 @@ fn leads(agent: &Agent) -> bool {
     agent.metric("taffrail_events_role{role=\"leader\"}").ok().flatten() == Some(1.0)
 }
 
+/// The UIDs of the events in these documents.
+fn uids<'a>(documents: impl IntoIterator<Item = &'a [u8]>) -> BTreeSet<String> {
+    let documents = documents.into_iter().filter_map(|text| serde_json::from_slice::<Value>(text).ok());
+    let uid = |document: Value| Some(document["kubernetes"]["event"]["metadata"]["uid"].as_str()?.to_owned());
+    documents.filter_map(uid).collect()
+}
+
 #[test]
 fn without_a_search_engine_the_same_documents_go_where_everything_goes() -> Result<()> {
     let cluster = ControlPlane::start(None)?;
-    let mut agent = Agent::new(&format!(
-        "node: {{name: n-1, cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\n\
-         logs: {{kubernetes: {{enabled: false}}}}\nmetrics: {{containers: {{enabled: false}}}}\n\
-         kubernetes: {{api: {{kubeconfig: {}}}}}\nevents: {{enabled: always, reasons: {{exclude: [Boring]}}}}\n",
-        cluster.kubeconfig().display(),
-    ))?;
-    agent.start()?;
+    // Agents of different Leases do not know of each other.
+    let agent = |lease: &str, output: &str| {
+        Agent::new(&format!(
+            "node: {{name: n-1, cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{enabled: never}}\n\
+             logs: {{kubernetes: {{enabled: false}}}}\nmetrics: {{containers: {{enabled: false}}}}\n\
+             kubernetes: {{api: {{kubeconfig: {}}}}}\n{output}\n\
+             events: {{enabled: always, lease: {lease}, reasons: {{exclude: [Boring]}}}}\n",
+            cluster.kubeconfig().display(),
+        ))
+    };
+    let mut to_files = agent("files", "")?;
+    to_files.start()?;
     create(&cluster, 0..50)?;
-    let folder = agent.directory().join("state/records");
+    let folder = to_files.directory().join("state/records");
     let written = || -> Result<BTreeSet<String>> {
-        let mut uids = BTreeSet::new();
+        let mut written = BTreeSet::new();
         for entry in std::fs::read_dir(&folder)? {
             let path = entry?.path();
             if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("events-")) {
-                let text = std::fs::read_to_string(path)?;
-                let documents = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-                uids.extend(documents.filter_map(|document| {
-                    document["kubernetes"]["event"]["metadata"]["uid"].as_str().map(str::to_owned)
-                }));
+                written.append(&mut uids(std::fs::read(path)?.split(|byte| *byte == b'\n')));
             }
         }
-        Ok(uids)
+        Ok(written)
     };
     until("every event in the files", || Ok(written()? == there(&cluster)?))?;
-    agent.stop()
+    to_files.stop()?;
+
+    let kafka = Kafka::start(KafkaOptions::default())?;
+    for topic in ["cluster.events", "logs.ledger"] {
+        kafka.create_topic(topic, 1)?;
+    }
+    let output = format!(
+        "output: {{kafka: {{brokers: ['{}'], topic: logs, ledger_topic: logs.ledger, events_topic: cluster.events}}}}",
+        kafka.bootstrap()
+    );
+    let mut to_kafka = agent("kafka", &output)?;
+    to_kafka.start()?;
+    until("every event in the topic", || {
+        let records = kafka.consume_all("cluster.events")?;
+        let sent = uids(records.iter().filter_map(|record| record.value.as_deref()));
+        ensure!(records.len() == sent.len(), "something that is not an event, or is twice");
+        Ok(sent == there(&cluster)?)
+    })?;
+    to_kafka.stop()
 }
 
 #[test]

@@ -57,6 +57,41 @@ fn without(verb: &str, resource: &str) -> String {
     lines.join("\n")
 }
 
+/// What is granted for API servers that this one is not: where a watch cannot begin with everything that there is, that is
+/// listed before.
+fn only_elsewhere() -> BTreeSet<String> {
+    [String::from("list nodes")].into()
+}
+
+/// `verb resource` of all that the API server has let the agent's account do.
+fn used(cluster: &ControlPlane) -> Result<BTreeSet<String>> {
+    let mut used = BTreeSet::new();
+    for line in fs::read_to_string(cluster.audit_log())?.lines() {
+        let event: Value = serde_json::from_str(line)?;
+        let is_agent = event["user"]["username"] == "system:serviceaccount:taffrail:taffrail";
+        if is_agent && event["annotations"]["authorization.k8s.io/decision"] == "allow" {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            used.insert(format!("{} {}", text(&event["verb"]), text(&event["objectRef"]["resource"])));
+        }
+    }
+    Ok(used)
+}
+
+const POD: &str = "apiVersion: v1
+kind: Pod
+metadata: {name: web-0, namespace: default}
+spec: {nodeName: n-1, automountServiceAccountToken: false, containers: [{name: main, image: a}]}
+";
+
+const EVENT: &str = "apiVersion: v1
+kind: Event
+metadata: {name: web-0.1, namespace: default}
+involvedObject: {kind: Pod, namespace: default, name: web-0, uid: u-1}
+reason: Tested
+message: ahoy
+type: Normal
+";
+
 fn apply(cluster: &ControlPlane, text: &str) -> Result<()> {
     support::apply(cluster.kubectl(&["apply", "-f", "-"]), text)
 }
@@ -113,6 +148,19 @@ fn the_service_account_may_do_what_the_agent_does_and_nothing_more_and_check_nam
         Ok(agent.metric("taffrail_events_role{role=\"leader\"}")? == Some(1.0)
             && agent.metric("taffrail_pods_stale_seconds")? == Some(0.0))
     })?;
+    // What makes it ask for a pod by name, for those of a node, and for the namespace of one.
+    cluster.output(&["--namespace", "default", "create", "serviceaccount", "default"])?;
+    apply(&cluster, POD)?;
+    apply(&cluster, EVENT)?;
+    until("each thing that is granted to be asked for", || {
+        // A timeline needs the pods of the node.
+        ensure!(agent.command("events")?.arg("node/n-1").output()?.status.success(), "no timeline");
+        Ok(used(&cluster)?.is_superset(&granted()?.difference(&only_elsewhere()).cloned().collect()))
+    })
+    .with_context(|| format!("granted {:?}\nused {:?}", granted(), used(&cluster)))?;
+    let more: Vec<String> = used(&cluster)?.difference(&granted()?).cloned().collect();
+    // Everybody may ask what he may do.
+    ensure!(more == ["create selfsubjectaccessreviews"], "it asks for more: {more:?}");
     let metrics = agent.metrics()?;
     ensure!(!metrics.contains("outcome=\"forbidden\""), "{metrics}");
     agent.stop()

@@ -92,6 +92,24 @@ fn rules_leave_out_by_what_an_event_is_about_why_and_of_what_type() {
 }
 
 #[test]
+fn what_is_left_out_counts_once_however_often_all_is_listed() {
+    let mut config = plain();
+    config.kinds.exclude = vec!["Pod".into()];
+    let mut fixture = fixture(config);
+    for _ in 0..3 {
+        fixture.room.list_begins();
+        for (uid, version) in [("a", 1), ("b", 2)] {
+            let text = event(uid, version, "Pod", "web-0");
+            fixture.room.observe(Change::Listed, &text, &version.to_string());
+        }
+        fixture.room.listed("2");
+    }
+    fixture.watched("b", 3, "Pod", "web-0");
+    assert_eq!(fixture.status.filtered.get("kind"), 3);
+    assert!(fixture.versions().is_empty());
+}
+
+#[test]
 fn an_event_waits_for_its_owner_and_what_is_behind_it_with_it() {
     let mut fixture = fixture(EventsConfig::default());
     fixture.watched("a", 1, "Node", "n1");

@@ -4,13 +4,14 @@ use std::fmt::Write as _;
 
 use super::Entry;
 
-const COLUMNS: [&str; 6] = ["TIME", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE"];
+const COLUMNS: [&str; 8] = ["TIME", "COUNT", "TYPE", "REASON", "NAMESPACE", "OBJECT", "SOURCE", "MESSAGE"];
 
-/// A table like that of `kubectl get events`, oldest first, with times in UTC. Whatever could change what a terminal does is
-/// shown as an escape.
+/// A table like that of `kubectl get events`, oldest first, with times in UTC, and with namespaces where there are several.
+/// Whatever could change what a terminal does is shown as an escape.
 #[must_use]
 pub fn render(entries: &[Entry]) -> String {
-    let rows: Vec<[String; 6]> = entries.iter().map(row).collect();
+    let rows: Vec<[String; 8]> = entries.iter().map(row).collect();
+    let is_one = entries.windows(2).all(|pair| pair[0].namespace == pair[1].namespace);
     let mut widths = COLUMNS.map(str::len);
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -18,17 +19,21 @@ pub fn render(entries: &[Entry]) -> String {
         }
     }
     let mut text = String::new();
-    let mut line = |cells: [&str; 6]| {
-        let [time, count, kind, reason, object, message] = cells;
-        let [a, b, c, d, e, _] = widths;
-        let _ = writeln!(text, "{time:a$}  {count:>b$}  {kind:c$}  {reason:d$}  {object:e$}  {message}");
+    let mut line = |cells: [&str; 8]| {
+        let [time, count, kind, reason, namespace, object, source, message] = cells;
+        let [a, b, c, d, e, f, g, _] = widths;
+        let _ = write!(text, "{time:a$}  {count:>b$}  {kind:c$}  {reason:d$}  ");
+        if !is_one {
+            let _ = write!(text, "{namespace:e$}  ");
+        }
+        let _ = writeln!(text, "{object:f$}  {source:g$}  {message}");
     };
     line(COLUMNS);
     rows.iter().for_each(|row| line(row.each_ref().map(String::as_str)));
     text
 }
 
-fn row(entry: &Entry) -> [String; 6] {
+fn row(entry: &Entry) -> [String; 8] {
     let time = jiff::Timestamp::from_nanosecond(i128::from(entry.time)).unwrap_or_default();
     let mut object = format!("{}/{}", entry.object_kind.to_lowercase(), entry.name);
     if !entry.container.is_empty() {
@@ -39,7 +44,9 @@ fn row(entry: &Entry) -> [String; 6] {
         entry.count.to_string(),
         safe(&entry.kind),
         safe(&entry.reason),
+        safe(&entry.namespace),
         safe(&object),
+        safe(&entry.component),
         safe(entry.message.trim_end()),
     ]
 }
@@ -72,15 +79,18 @@ mod tests {
             object_kind: "Pod".to_owned(),
             name: name.to_owned(),
             container: "main".to_owned(),
+            component: "kubelet".to_owned(),
             message: message.to_owned(),
             ..Entry::default()
         };
-        let text = render(&[entry("a", "one\ntwo\n"), entry("abc", "\u{1b}[2J\u{202e}x")]);
+        let mut entries = [entry("a", "one\ntwo\n"), entry("abc", "\u{1b}[2J\u{202e}x")];
         let expected = "\
-TIME                  COUNT  TYPE     REASON   OBJECT         MESSAGE
-2026-01-01T00:00:00Z     12  Warning  BackOff  pod/a[main]    one two
-2026-01-01T00:00:00Z     12  Warning  BackOff  pod/abc[main]  \\u{1b}[2J\\u{202e}x
+TIME                  COUNT  TYPE     REASON   OBJECT         SOURCE   MESSAGE
+2026-01-01T00:00:00Z     12  Warning  BackOff  pod/a[main]    kubelet  one two
+2026-01-01T00:00:00Z     12  Warning  BackOff  pod/abc[main]  kubelet  \\u{1b}[2J\\u{202e}x
 ";
-        assert_eq!(text, expected);
+        assert_eq!(render(&entries), expected);
+        entries[1].namespace = "shop".to_owned();
+        assert!(render(&entries).contains("REASON   NAMESPACE  OBJECT"), "{}", render(&entries));
     }
 }

@@ -1,5 +1,7 @@
 //! Whose timeline: a pod, a workload, a node or a whole namespace.
 
+use std::collections::HashSet;
+
 use super::Entry;
 use crate::owner::may_have_made;
 
@@ -10,6 +12,8 @@ pub struct Selector {
     pub(super) kind: String,
     pub(super) namespace: String,
     pub(super) name: String,
+    /// Namespaces and names of the pods that a node has.
+    pub(super) pods: HashSet<(String, String)>,
 }
 
 /// What is no selector.
@@ -73,7 +77,8 @@ impl Selector {
             "namespace" => name,
             _ => namespace,
         };
-        Ok(Selector { kind: kind.to_owned(), namespace: namespace.to_owned(), name: name.to_owned() })
+        let (namespace, name) = (namespace.to_owned(), name.to_owned());
+        Ok(Selector { kind: kind.to_owned(), namespace, name, pods: HashSet::new() })
     }
 
     /// Whether an event belongs to the timeline.
@@ -81,7 +86,9 @@ impl Selector {
     pub fn takes(&self, entry: &Entry) -> bool {
         let kind = entry.object_kind.to_lowercase();
         if self.kind == "node" {
-            return entry.node == self.name || (kind == "node" && entry.name == self.name);
+            let is_of_pod =
+                || kind == "pod" && self.pods.contains(&(entry.namespace.clone(), entry.name.clone()));
+            return entry.node == self.name || (kind == "node" && entry.name == self.name) || is_of_pod();
         }
         if entry.namespace != self.namespace {
             return false;
@@ -148,6 +155,10 @@ mod tests {
         assert_eq!(of("web-0"), [false, false, false, true, false]);
         assert_eq!(of("nodes/n1"), [true, true, false, false, true]);
         assert_eq!(of("ns/shop"), [true, true, true, true, false]);
+        let mut selector = Selector::new("node/n1", "").expect("a selector");
+        assert!(!selector.takes(&other));
+        selector.pods.insert(("shop".to_owned(), "web-0".to_owned()));
+        assert!(selector.takes(&other), "what the scheduler says of a pod names no node");
         assert!(!Selector::new("web-0", "other").expect("a selector").takes(&other));
     }
 

@@ -1,5 +1,6 @@
 //! A timeline out of what the API server still has, for agents that do not watch.
 
+use serde::Deserialize;
 use taffrail_api::{ApiError, Server, pages};
 
 use super::{Entry, Selector, merged};
@@ -8,6 +9,35 @@ use crate::owner::behind;
 
 /// A timeline is for people: beyond so many events it keeps the newest.
 const MOST: usize = 10_000;
+
+/// Completes a node's selector with the pods that the node has now: what the scheduler and controllers say of them names no
+/// node. Others stay as they are.
+///
+/// # Errors
+/// [`ApiError`].
+pub async fn with_pods(server: &Server, mut selector: Selector) -> Result<Selector, ApiError> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Pod {
+        metadata: Named,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Named {
+        namespace: String,
+        name: String,
+    }
+    if selector.kind == "node" {
+        let path = format!("/api/v1/pods?limit=500&fieldSelector=spec.nodeName%3D{}", selector.name);
+        let each = |pod: &str| {
+            if let Ok(Pod { metadata: Named { namespace, name } }) = serde_json::from_str(pod) {
+                selector.pods.insert((namespace, name));
+            }
+        };
+        pages(server, "pods", &path, each).await?;
+    }
+    Ok(selector)
+}
 
 /// Asks the server for every event of a timeline. The server sends all events of the namespace for a workload, and all there
 /// are for a node: it cannot choose among them.
@@ -40,7 +70,7 @@ fn newest(entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 fn path(selector: &Selector) -> String {
-    let Selector { kind, namespace, name } = selector;
+    let Selector { kind, namespace, name, .. } = selector;
     match kind.as_str() {
         "node" => "/api/v1/events?limit=500".to_owned(),
         "pod" => format!(

@@ -91,7 +91,8 @@ impl Kubernetes {
         let (teller, pod, container) =
             (self.teller.as_ref()?, origin.pod.as_ref()?, origin.container.as_ref()?);
         let (pod, container) = teller.complete(pod, container)?;
-        let new = Origin { pod: Some(pod), container: Some(container), ..origin.clone() };
+        let node = teller.node().unwrap_or_else(|| Arc::clone(&origin.node));
+        let new = Origin { node, pod: Some(pod), container: Some(container), ..origin.clone() };
         (new != *origin).then(|| Arc::new(new))
     }
 
@@ -191,7 +192,7 @@ impl Kubernetes {
         let target = Target {
             key: key(directory),
             origin: Arc::new(Origin {
-                node: Arc::clone(&self.node),
+                node: self.node(),
                 input: Input::Kubernetes,
                 pod: Some(pod),
                 container: Some(container),
@@ -203,6 +204,11 @@ impl Kubernetes {
             start: Start::Beginning,
         };
         (target, told)
+    }
+
+    fn node(&self) -> Arc<Node> {
+        let told = self.teller.as_ref().and_then(|teller| teller.node());
+        told.unwrap_or_else(|| Arc::clone(&self.node))
     }
 
     /// What the cluster says of them; where it says nothing, that it does.

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
-use taffrail_record::{Container, Pod};
+use taffrail_record::{Container, Node, Pod};
 
 use crate::follow::Waker;
 
@@ -11,6 +12,11 @@ use crate::follow::Waker;
 pub trait PodTeller: Send + Sync + fmt::Debug {
     /// A pod and one of its containers, completed; `None` while the pod is not known.
     fn complete(&self, pod: &Pod, container: &Container) -> Option<(Pod, Container)>;
+
+    /// The node, where more is known of it than when the collector was made.
+    fn node(&self) -> Option<Arc<Node>> {
+        None
+    }
 
     /// A number that grows with each change.
     fn version(&self) -> u64;

@@ -46,6 +46,12 @@ impl ControlPlane {
         Ok(String::from_utf8_lossy(&tools::run(&mut self.kubectl(arguments))?).into_owned())
     }
 
+    /// The API server's log of what service accounts asked for: an event of `audit.k8s.io/v1` in each line, a watch at its
+    /// beginning.
+    pub fn audit_log(&self) -> PathBuf {
+        self.place.join(control::AUDIT_LOG)
+    }
+
     /// The API server's process, while it runs.
     pub fn api_server(&self) -> Option<u32> {
         self.control.api_server_id()

@@ -84,9 +84,9 @@ impl Default for NodeOptions {
 pub struct Node {
     // In this order: kubelet and its pods end before what they talk to, and all before the folder goes.
     kubelet: Process,
-    _control: Control,
-    /// Kubelet's own, and that of its health.
-    ports: [Port; 2],
+    control: Control,
+    /// Kubelet's own, that of its health, and that which wants no credentials.
+    ports: [Port; 3],
     installed: Installed,
     options: NodeOptions,
     place: Place,
@@ -102,11 +102,11 @@ impl Node {
         let mut place = Place::new("node")?;
         let group = Cgroup::of(&mut place)?;
         group.create()?;
-        let ports = [Port::reserve()?, Port::reserve()?];
+        let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
         write_files(&options, &place, &installed, &group, &ports)?;
         let control = Control::start(&installed, &place, options.controllers, options.event_ttl)?;
         let kubelet = start_kubelet(&place, &installed)?;
-        let mut node = Self { kubelet, _control: control, ports, installed, options, place };
+        let mut node = Self { kubelet, control, ports, installed, options, place };
         node.wait_until_ready()?;
         if !node.options.controllers {
             node.furnish("default")?;
@@ -170,6 +170,21 @@ impl Node {
     /// Where kubelet itself answers.
     pub fn kubelet_url(&self) -> String {
         format!("https://127.0.0.1:{}", self.ports[0].number())
+    }
+
+    /// Where kubelet tells of its pods to anybody.
+    pub fn kubelet_read_only_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports[2].number())
+    }
+
+    /// Kills the API server with SIGKILL. Its address stays.
+    pub fn kill_api_server(&mut self) {
+        self.control.kill_api_server();
+    }
+
+    /// Starts the API server again, at the same address.
+    pub fn start_api_server(&mut self) -> Result<()> {
+        self.control.start_api_server(&self.installed, &self.place)
     }
 
     /// What kubelet itself answers at a path such as `/metrics/cadvisor`.
@@ -296,14 +311,14 @@ fn write_files(
     place: &Place,
     installed: &Installed,
     group: &Cgroup,
-    ports: &[Port; 2],
+    ports: &[Port; 3],
 ) -> Result<()> {
     let path = |name: &str| place.join(name).display().to_string();
-    let [port, health] = [ports[0].number(), ports[1].number()];
     for folder in ["images", "network"] {
         tools::create_folder(&place.join(folder))?;
     }
-    let kubelet = settings::kubelet(options, &path("pki"), &group.name(), port, health);
+    let numbers = ports.each_ref().map(Port::number);
+    let kubelet = settings::kubelet(options, &path("pki"), &group.name(), numbers);
     tools::write(&place.join("kubelet.yaml"), kubelet)?;
     tools::write(&place.join("containerd.toml"), settings::containerd(&path("network")))?;
     tools::write(&place.join("network/10-none.conflist"), settings::NO_NETWORK)?;

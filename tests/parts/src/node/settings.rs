@@ -4,7 +4,9 @@ use super::NodeOptions;
 use super::install::PAUSE_IMAGE;
 
 /// Kubelet's configuration. Paths are those inside the node's own mount namespace.
-pub(crate) fn kubelet(options: &NodeOptions, pki: &str, cgroup: &str, port: u16, health_port: u16) -> String {
+/// Ports are its own, that of its health, and that which wants no credentials.
+pub(crate) fn kubelet(options: &NodeOptions, pki: &str, cgroup: &str, ports: [u16; 3]) -> String {
+    let [port, health_port, read_only_port] = ports;
     let NodeOptions { log_max_size, log_max_files, log_monitor_interval, .. } = options;
     let interval = log_monitor_interval.as_millis();
     format!(
@@ -14,7 +16,7 @@ address: 127.0.0.1
 port: {port}
 healthzBindAddress: 127.0.0.1
 healthzPort: {health_port}
-readOnlyPort: 0
+readOnlyPort: {read_only_port}
 authentication:
   anonymous: {{enabled: false}}
   webhook: {{enabled: true, cacheTTL: 2s}}
@@ -96,7 +98,7 @@ mod tests {
             log_monitor_interval: Duration::from_millis(3500),
             ..NodeOptions::default()
         };
-        let text = kubelet(&options, "/pki", "/group", 1, 2);
+        let text = kubelet(&options, "/pki", "/group", [1, 2, 3]);
         for line in [
             "containerLogMaxSize: \"64Ki\"",
             "containerLogMaxFiles: 3",
@@ -104,6 +106,7 @@ mod tests {
             "cgroupRoot: /group",
             "port: 1",
             "healthzPort: 2",
+            "readOnlyPort: 3",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
