@@ -128,6 +128,13 @@ fn the_service_account_may_do_what_the_agent_does_and_nothing_more_and_check_nam
     ensure!(asked == granted()?, "asked for {asked:?}, granted {:?}", granted()?);
 
     let mut agent = Agent::new(&settings(&kubeconfig))?;
+    apply(&cluster, RBAC)?;
+    until("a finding about the node's name", || {
+        let says =
+            |it: &Value| it["detail"].as_str().is_some_and(|it| it.contains("there is no node \"n-1\""));
+        Ok(findings(&agent)?.iter().any(says))
+    })?;
+    apply(&cluster, "{apiVersion: v1, kind: Node, metadata: {name: n-1}}")?;
     for each in &asked {
         let (verb, resource) = each.split_once(' ').context("a verb and a resource")?;
         apply(&cluster, &without(verb, resource))?;
