@@ -23,13 +23,13 @@ pub struct KubernetesConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct MetadataConfig {
     /// Labels of the pod that go on its records as `kubernetes.labels.*`, dots replaced by `_`: keys, `begin*` and `*end`,
-    /// or `*` alone for all. Default all.
+    /// or `*` alone for all. Default all. Those that are left out cannot be asked for with `taffrail tap -l` either.
     pub labels: Vec<String>,
     /// Annotations, as `kubernetes.annotations.*`, in the same way. Default none.
     pub annotations: Vec<String>,
     /// Labels of the pod's namespace, as `kubernetes.namespace_labels.*`, in the same way. Default all.
     pub namespace_labels: Vec<String>,
-    /// Labels of the node, as `kubernetes.node.labels.*`, in the same way. Default none.
+    /// Labels of the node, as `kubernetes.node.labels.*`, in the same way: those that it had when the agent began. Default none.
     pub node_labels: Vec<String>,
     /// Fields that labels feed: the first of these labels that the pod has, else its namespace, becomes the field. Default:
     /// `service.name` from `app.kubernetes.io/name`, `app` or `k8s-app`; `service.version` from `app.kubernetes.io/version`;

@@ -129,6 +129,16 @@ impl Teller {
         })
     }
 
+    /// The controller that a pod had: seen to go, or, when that was before this life, told by what a ReplicaSet leaves on it.
+    fn detached_from(&self, pod: &taffrail_pods::Pod) -> Option<String> {
+        let seen = self.changes.lock().detached.get(&*pod.meta.uid).cloned();
+        seen.or_else(|| {
+            let hash = pod.meta.labels.get("pod-template-hash").filter(|_| pod.meta.owners.is_empty())?;
+            let (set, _) = pod.meta.name.rsplit_once('-')?;
+            set.ends_with(&format!("-{hash}")).then(|| format!("ReplicaSet/{set}"))
+        })
+    }
+
     fn told(&self, pod: &taffrail_pods::Pod) -> Told {
         let namespace = self.store.namespace(&pod.meta.namespace);
         let labels = namespace.as_ref().map(|namespace| &namespace.labels);
@@ -141,7 +151,7 @@ impl Teller {
             annotations: allowed(&pod.meta.annotations, &self.metadata.annotations),
             ip: pod.status.pod_ip.to_string(),
             owners: owners(pod).into_iter().map(|o| (o.kind.to_string(), o.name.to_string())).collect(),
-            detached_from: self.changes.lock().detached.get(&*pod.meta.uid).cloned().unwrap_or_default(),
+            detached_from: self.detached_from(pod).unwrap_or_default(),
             namespace_uid: namespace.as_ref().map(|n| n.uid.to_string()).unwrap_or_default(),
             namespace_labels: labels.map(|l| allowed(l, &self.metadata.namespace_labels)).unwrap_or_default(),
             fields: fields
@@ -287,6 +297,26 @@ mod tests {
         assert_eq!(
             (container.image.as_str(), container.runtime.as_str(), container.id.as_str()),
             ("registry/cart:1", "containerd", "ab")
+        );
+    }
+
+    #[test]
+    fn a_pod_that_was_detached_before_this_life_is_told_by_its_name_and_its_hash() {
+        let detached = |change: &dyn Fn(&mut Value)| {
+            let (teller, mut pod) = (teller(), pod());
+            change(&mut pod);
+            teller.store.apply_json(pod.to_string().as_bytes()).expect("a pod");
+            let (pod, container) = asked("u-1");
+            teller.complete(&pod, &container).expect("known").0.told.expect("told").detached_from
+        };
+        assert_eq!(detached(&|_| {}), "");
+        assert_eq!(detached(&|pod| pod["metadata"]["ownerReferences"] = json!([])), "ReplicaSet/cart-7d9");
+        assert_eq!(
+            detached(&|pod| {
+                pod["metadata"]["ownerReferences"] = json!([]);
+                pod["metadata"]["labels"]["pod-template-hash"] = json!("d9");
+            }),
+            ""
         );
     }
 

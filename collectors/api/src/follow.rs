@@ -352,6 +352,9 @@ impl Follower<'_> {
             match frame(line.as_bytes()).map_err(|why| broke(ErrorKind::Garbled(why)))? {
                 Frame::Change(change, object, version) => {
                     let change = if listing { Change::Listed } else { change };
+                    if !listing {
+                        self.must_not_be_older(&version).map_err(&broke)?;
+                    }
                     self.listener.object(change, object.get(), &version);
                     if !listing {
                         self.arrive(version);
@@ -362,6 +365,7 @@ impl Follower<'_> {
                     self.finish_list(version);
                 }
                 Frame::Bookmark { version, .. } if !listing => {
+                    self.must_not_be_older(&version).map_err(&broke)?;
                     self.listener.reached(&version);
                     self.arrive(version);
                 }
@@ -372,6 +376,22 @@ impl Follower<'_> {
                 self.heard();
             }
         }
+    }
+
+    /// A server with a cache lets a watch wait for a version that it does not have yet, also when it was restored from a backup
+    /// and counts from there: what it says next then has a version that lies behind.
+    fn must_not_be_older(&mut self, version: &str) -> Result<(), ErrorKind> {
+        let number = |version: &str| version.parse::<u64>().ok();
+        let before = self.version.as_deref().and_then(number);
+        if self.resource.cached
+            && number(version).is_some_and(|now| before.is_some_and(|before| now < before))
+        {
+            (self.version, self.newest) = (None, None);
+            let why =
+                format!("the server is at version {version}, and was further before: restored, it seems");
+            return Err(ErrorKind::Gone(why));
+        }
+        Ok(())
     }
 
     /// The server ends a watch with a reason.

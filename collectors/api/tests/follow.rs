@@ -249,6 +249,26 @@ async fn a_version_that_the_server_has_forgotten_is_listed_again_and_never_from_
 }
 
 #[tokio::test]
+async fn a_server_that_was_restored_to_an_older_version_is_listed_again() {
+    for late in [bookmark(9, false), change("MODIFIED", "a", 9)] {
+        let script = [
+            old_server(),
+            page(20, "", &[pod("a", 15)]),
+            Answer::Hangs(vec![late]),
+            page(9, "", &[pod("a", 9)]),
+            Answer::Hangs(Vec::new()),
+        ];
+        let mut run = Run::new(script, |_| {}).await;
+        run.told(&["list", "list", "Listed a 15", "listed 20", "list", "Listed a 9", "listed 9"]).await;
+        for _ in 0..3 {
+            run.asked().await;
+        }
+        let again = run.asked().await.0;
+        assert!(again.ends_with("resourceVersion=0"), "{again}");
+    }
+}
+
+#[tokio::test]
 async fn a_list_whose_pages_expire_begins_again() {
     let expired = json!({"kind": "Status", "code": 410, "reason": "Expired", "message": "the continue token is too old"});
     let script = [

@@ -137,8 +137,9 @@ fn a_pod_s_record_has_the_fields_that_filebeat_writes() {
 
 #[test]
 fn what_the_cluster_says_of_a_pod_has_the_names_that_filebeat_gives_it() {
-    let own =
-        |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let own = |pairs: &[(&str, &str)]| -> std::collections::BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    };
     let told = Told {
         annotations: own(&[("team.io/owner", "checkout")]),
         ip: "10.1.2.3".into(),
@@ -148,12 +149,19 @@ fn what_the_cluster_says_of_a_pod_has_the_names_that_filebeat_gives_it() {
             ("x.y".into(), "never".into()),
         ],
         namespace_uid: "n-1".into(),
-        namespace_labels: own(&[("env", "live")]).into_iter().collect(),
+        namespace_labels: own(&[("env", "live")]),
         fields: vec![("service.name".into(), "shop".into()), ("message".into(), "never".into())],
         ..Told::default()
     };
     let mut origin = pod_origin();
-    origin.node = Arc::new(Node { cluster_id: "c-1".into(), ..Node::default() });
+    origin.node = Arc::new(Node {
+        name: "n-1".into(),
+        cluster_id: "c-1".into(),
+        uid: "u-9".into(),
+        hostname: "host-1".into(),
+        labels: own(&[("disk.io/kind", "ssd")]),
+        ..Node::default()
+    });
     origin.pod.as_mut().expect("a pod").told = Some(told);
     let value =
         &values(&encode(EnvelopeConfig::default(), &batch(origin.clone(), &[(b"x", record(0, 1, 0))])))[0];
@@ -161,6 +169,7 @@ fn what_the_cluster_says_of_a_pod_has_the_names_that_filebeat_gives_it() {
         value["kubernetes"],
         json!({
             "namespace": "shop", "pod": {"name": "web-0", "uid": "u-1", "ip": "10.1.2.3"}, "container": {"name": "web"},
+            "node": {"name": "n-1", "uid": "u-9", "hostname": "host-1", "labels": {"disk_io/kind": "ssd"}},
             "namespace_uid": "n-1", "replicaset": {"name": "web-7d9"}, "deployment": {"name": "web"},
             "labels": {"app": "web", "app_kubernetes_io/name": "shop"},
             "annotations": {"team_io/owner": "checkout"}, "namespace_labels": {"env": "live"},

@@ -96,6 +96,33 @@ fn apply(cluster: &ControlPlane, text: &str) -> Result<()> {
     support::apply(cluster.kubectl(&["apply", "-f", "-"]), text)
 }
 
+#[test]
+fn a_way_to_the_server_that_leads_nowhere_is_told_with_its_remedy() -> Result<()> {
+    let cluster = ControlPlane::start(None)?;
+    let admin = fs::read_to_string(cluster.kubeconfig())?;
+    let pki = cluster.kubeconfig().parent().context("no folder")?.to_owned();
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/authority.pem");
+    let own = pki.join("ca.crt").display().to_string();
+    let server = admin.split("https://").nth(1).and_then(|it| it.split(':').next()).context("no server")?;
+    ensure!(admin.contains(&own), "{admin}");
+    // What is changed in a kubeconfig that is right, what is said of it, and what to do.
+    for (from, to, detail, remedy) in [
+        (own.as_str(), other, "UnknownIssuer", "`certificate-authority` in the kubeconfig"),
+        (server, "127.0.0.9", "cannot be reached", "that the address is right"),
+        ("token: \"", "token: \"x", "401", "token or certificate is valid"),
+        ("clusters:", "clusters: [", "kubeconfig", "mend what is named"),
+        ("current-context: parts", "current-context: none", "kubeconfig", "mend what is named"),
+    ] {
+        let folder = tempfile::tempdir()?;
+        let kubeconfig = folder.path().join("config");
+        support::put(&kubeconfig, admin.replace(from, to).as_bytes())?;
+        let said = findings(&Agent::new(&settings(&kubeconfig))?)?;
+        let has = |key: &str, words: &str| said[0][key].as_str().is_some_and(|text| text.contains(words));
+        ensure!(said.len() == 1 && has("detail", detail) && has("remedy", remedy), "{from} {to}: {said:#?}");
+    }
+    Ok(())
+}
+
 /// What `taffrail check` says of the cluster.
 fn findings(agent: &Agent) -> Result<Vec<Value>> {
     let output = agent.command("check")?.arg("--json").output()?;
