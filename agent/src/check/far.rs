@@ -4,6 +4,7 @@ use taffrail_elasticsearch::{Product, Remark};
 
 use super::Finding;
 use crate::config::{Config, Output};
+use crate::events::go_to_output;
 use crate::output::dead_letters;
 
 /// The search engine that events go to.
@@ -29,10 +30,10 @@ pub(super) fn search_engine(config: &Config) -> Vec<Finding> {
     nodes.chain(report.remarks.into_iter().map(remark)).collect()
 }
 
-pub(super) fn output(output: &Output) -> Vec<Finding> {
-    let Output::Kafka(kafka) = output else { return Vec::new() };
+pub(super) fn output(config: &Config) -> Vec<Finding> {
+    let Output::Kafka(kafka) = &config.output else { return Vec::new() };
     const SUBJECT: &str = "kafka";
-    match taffrail_kafka::check(kafka) {
+    match taffrail_kafka::check(kafka, go_to_output(config)) {
         Err(error) => {
             vec![Finding::bad(
                 SUBJECT,

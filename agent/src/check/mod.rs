@@ -49,7 +49,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     findings.extend(machine(&config, web.as_deref()));
     if !args.offline {
         findings.extend(cluster::cluster(&config));
-        findings.extend(far::output(&config.output));
+        findings.extend(far::output(&config));
         findings.extend(far::search_engine(&config));
     }
     let good = findings.iter().all(|finding| finding.status != Status::Bad);

@@ -1,6 +1,7 @@
 //! `taffrail events`: what happened to a pod, a workload or a node; and what to do with events that were refused.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Subcommand;
 use taffrail_api::{Counters, Server};
-use taffrail_elasticsearch::{find, resend};
+use taffrail_elasticsearch::resend;
 use taffrail_events::{Selector, There, render, there};
 
 use super::console::tamed;
@@ -16,6 +17,7 @@ use super::{ConfigArg, SocketArg};
 use crate::client;
 use crate::config::Config;
 use crate::events::Timeline;
+use crate::events::kept::Kept;
 use crate::output::dead_letters;
 
 /// Whose events to show.
@@ -47,10 +49,11 @@ enum Command {
         #[command(flatten)]
         config: ConfigArg,
     },
-    /// Prove that every event that the API server has is in the search engine
+    /// Prove that every event that the API server has is where events are kept: in the search engine, and in `output`, if they
+    /// go there
     #[command(
-        after_help = "Exit code 0 when each is there, 1 when one is missing, 2 when there is no verdict: the API server or the search \
-                            engine does not answer. Events of the last moments are given some seconds."
+        after_help = "Exit code 0 when each is there, 1 when one is missing, 2 when there is no verdict: the API server, the search \
+                            engine or the brokers do not answer. Events of the last moments are given some seconds."
     )]
     Verify {
         #[command(flatten)]
@@ -134,38 +137,72 @@ fn send_again(config: &ConfigArg) -> anyhow::Result<ExitCode> {
 
 fn verify(config: &ConfigArg, patience: Duration) -> anyhow::Result<ExitCode> {
     const NO_VERDICT: u8 = 2;
-    const SHOWN: usize = 20;
     let config = config.load()?;
-    let (there, missing) = match compare(&config, patience) {
+    let compared = match compare(&config, patience) {
         Ok(compared) => compared,
         Err(error) => {
             eprintln!("taffrail: no verdict: {error:#}");
             return Ok(ExitCode::from(NO_VERDICT));
         }
     };
-    for event in missing.iter().take(SHOWN) {
-        println!("missing: {}  {}", tamed(&event.name), tamed(&event.id));
-    }
-    if missing.len() > SHOWN {
-        println!("and {} more", missing.len() - SHOWN);
-    }
-    println!("the API server has {there} events, {} of them missing in the search engine", missing.len());
-    Ok(if missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let whole = compared.iter().all(|compared| compared.missing.is_empty());
+    io::stdout().write_all(compared.iter().map(Compared::to_string).collect::<String>().as_bytes())?;
+    Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// How many events there are, and those that are not stored.
-fn compare(config: &Config, patience: Duration) -> anyhow::Result<(usize, Vec<There>)> {
-    const PAUSE: Duration = Duration::from_secs(1);
-    let engine =
-        config.elasticsearch.as_ref().context("no search engine is configured; set elasticsearch.hosts")?;
+/// What one place keeps of what the API server has.
+struct Compared {
+    place: String,
+    /// How many events there are.
+    there: usize,
+    /// Those that are not kept.
+    missing: Vec<There>,
+    /// How many are kept more than once.
+    repeated: usize,
+}
+
+impl fmt::Display for Compared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 20;
+        for event in self.missing.iter().take(SHOWN) {
+            writeln!(f, "missing: {}  {}", tamed(&event.name), tamed(&event.id))?;
+        }
+        if self.missing.len() > SHOWN {
+            writeln!(f, "and {} more", self.missing.len() - SHOWN)?;
+        }
+        let Compared { place, there, missing, repeated } = self;
+        write!(f, "the API server has {there} events, {} of them missing in {place}", missing.len())?;
+        match repeated {
+            0 => writeln!(f),
+            1 => writeln!(f, ", 1 is there more than once"),
+            repeated => writeln!(f, ", {repeated} are there more than once"),
+        }
+    }
+}
+
+/// For each place where events are kept.
+fn compare(config: &Config, patience: Duration) -> anyhow::Result<Vec<Compared>> {
+    let places = Kept::all(config)?;
     let deadline = Instant::now() + patience;
     let events = events_there(config)?;
-    let count = events.len();
-    let mut missing = events;
+    let compared = places.iter().map(|place| compare_with(place, config, &events, deadline));
+    compared.collect()
+}
+
+fn compare_with(
+    place: &Kept<'_>,
+    config: &Config,
+    events: &[There],
+    deadline: Instant,
+) -> anyhow::Result<Compared> {
+    const PAUSE: Duration = Duration::from_secs(1);
+    let mut missing = events.to_vec();
+    let mut repeated = 0;
     loop {
         let ids: Vec<String> = missing.iter().map(|event| event.id.clone()).collect();
-        let found = find(engine, &ids)?;
-        missing.retain(|event| !found.contains(&event.id));
+        let found = place.find(&ids)?;
+        repeated += found.values().filter(|times| **times > 1).count();
+        missing.retain(|event| !found.contains_key(&event.id));
         if missing.is_empty() || Instant::now() >= deadline {
             break;
         }
@@ -176,7 +213,7 @@ fn compare(config: &Config, patience: Duration) -> anyhow::Result<(usize, Vec<Th
         let still: HashSet<String> = events_there(config)?.into_iter().map(|event| event.id).collect();
         missing.retain(|event| still.contains(&event.id));
     }
-    Ok((count, missing))
+    Ok(Compared { place: place.to_string(), there: events.len(), missing, repeated })
 }
 
 fn events_there(config: &Config) -> anyhow::Result<Vec<There>> {

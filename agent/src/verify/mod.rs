@@ -28,7 +28,7 @@ mod dedup;
 mod file;
 mod history;
 mod intervals;
-mod ndjson;
+pub(crate) mod ndjson;
 mod places;
 mod progress;
 mod report;

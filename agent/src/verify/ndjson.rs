@@ -23,7 +23,7 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     for path in paths {
         let metadata = fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
         if metadata.is_dir() {
-            list(path, &mut files).with_context(|| format!("cannot list {}", path.display()))?;
+            files.append(&mut list(path, &["logs-", "ledger-"])?);
         } else {
             files.push(path.clone());
         }
@@ -33,25 +33,28 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn list(directory: &Path, files: &mut Vec<PathBuf>) -> io::Result<()> {
+/// The files of a directory whose names the file shipper gave them and begin with one of `starts`, by name.
+///
+/// # Errors
+/// When it cannot be listed.
+pub(crate) fn list(directory: &Path, starts: &[&str]) -> Result<Vec<PathBuf>> {
+    let why = || format!("cannot list {}", directory.display());
     let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if is_ours(&name) {
+    for entry in fs::read_dir(directory).with_context(why)? {
+        let entry = entry.with_context(why)?;
+        if is_ours(&entry.file_name(), starts) {
             found.push(entry.path());
         }
     }
     found.sort();
-    files.append(&mut found);
-    Ok(())
+    Ok(found)
 }
 
 /// Whether it has a name that the file shipper gives, or that name once compressed. Copies such as `.bak` would only
 /// show every record as repeated.
-fn is_ours(name: &OsStr) -> bool {
+fn is_ours(name: &OsStr, starts: &[&str]) -> bool {
     const ENDS: [&str; 3] = [".ndjson", ".ndjson.open", ".ndjson.gz"];
-    let begins = named(name, "logs-") || named(name, "ledger-");
+    let begins = starts.iter().any(|start| named(name, start));
     begins && ENDS.iter().any(|end| name.as_encoded_bytes().ends_with(end.as_bytes()))
 }
 
@@ -125,13 +128,25 @@ fn numbered(path: &Path) -> Option<Numbered> {
     })
 }
 
-/// Reads one file to its end. What its last line lacks in a file that is still being written is no error.
+/// Reads one file to its end.
 ///
 /// # Errors
-/// The output's are fatal and come as `Err`; what is wrong with the file itself comes as text, so that the others can
-/// still be read.
+/// As [`lines`].
 pub(super) fn read(path: &Path, series: &Series, session: &mut Session) -> io::Result<Result<(), String>> {
     let place = series.place(path);
+    lines(path, |value| session.message(Message { value, place, ..Message::default() }))
+}
+
+/// Hands on every line of a file, be it compressed or not. What the last line of a file that is still being written lacks
+/// is no error.
+///
+/// # Errors
+/// Those of `take` are fatal and come as `Err`; what is wrong with the file itself comes as text, so that others can still
+/// be read.
+pub(crate) fn lines(
+    path: &Path,
+    mut take: impl FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<Result<(), String>> {
     let trouble = |error: &io::Error| format!("{}: {error}", path.display());
     let mut reader = match open(path) {
         Ok(reader) => reader,
@@ -148,7 +163,7 @@ pub(super) fn read(path: &Path, series: &Series, session: &mut Session) -> io::R
         let whole = line.pop_if(|last| *last == b'\n').is_some();
         let torn = !whole && serde_json::from_slice::<serde::de::IgnoredAny>(&line).is_err();
         if !line.is_empty() && !torn {
-            session.message(Message { value: &line, place, ..Message::default() })?;
+            take(&line)?;
         }
     }
 }
@@ -177,7 +192,7 @@ mod tests {
             ("logs-notes.txt", false),
             (".lock", false),
         ] {
-            assert_eq!(is_ours(OsStr::new(name)), ours, "{name}");
+            assert_eq!(is_ours(OsStr::new(name), &["logs-", "ledger-"]), ours, "{name}");
         }
     }
     #[test]

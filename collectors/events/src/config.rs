@@ -10,6 +10,9 @@ pub struct EventsConfig {
     /// Whether this agent is a candidate: one of all agents of a cluster watches its events. `auto` (default: when
     /// `elasticsearch` is set and there is an API server), `always` (without `elasticsearch` they go to `output`) or `never`.
     pub enabled: Enabled,
+    /// With `elasticsearch`: send a copy of each event to `output`, too (Kafka's `events_topic`, or `events-*.ndjson`). While one
+    /// of the two is away both wait: an event leaves this node's disk when both have it.
+    pub copy_to_output: bool,
     /// Namespaces of the objects that events are about. Objects that are in none, such as nodes, have the empty name here.
     pub namespaces: Choice,
     /// Kinds of the objects that events are about: `Pod`, `Node`.
@@ -65,6 +68,7 @@ impl Default for EventsConfig {
     fn default() -> Self {
         EventsConfig {
             enabled: Enabled::Auto,
+            copy_to_output: false,
             namespaces: Choice::default(),
             kinds: Choice::default(),
             reasons: Choice::default(),

@@ -63,6 +63,15 @@ impl Receipt {
         }
     }
 
+    /// A receipt for a copy of `records`, which goes another way and counts in another account, whose carried bytes it
+    /// makes pending. The positions pass the records when both receipts are settled; when one is abandoned, the records are
+    /// read again for both.
+    #[must_use]
+    pub fn beside(&self, account: Arc<Account>, records: &[Record], charge: Option<Charge>) -> Receipt {
+        let holds = self.holds.iter().map(|(file, hold)| (*file, hold.tracker().hold(hold.start())));
+        Receipt::new(holds.collect(), account, records, charge)
+    }
+
     /// Bytes of files that the batch stands for.
     #[must_use]
     pub fn bytes(&self) -> u64 {

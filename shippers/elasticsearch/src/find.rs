@@ -1,6 +1,6 @@
 //! Which documents the engine has.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -12,27 +12,37 @@ use crate::{ElasticsearchConfig, ElasticsearchError};
 
 /// Ids in one question.
 const PORTION: usize = 500;
+/// Documents in one answer: what an engine gives at most, and so room for twenty of each id.
+const LARGEST_ANSWER: usize = 10_000;
 
-/// Which of these ids the engine has documents of, in any index that the configuration fills.
+/// Which of these ids the engine has documents of, in any index that the configuration fills, and how many: one of each, but
+/// in a data stream that rolled over between two attempts.
 ///
 /// # Errors
 /// [`ElasticsearchError`] when no node answers the question.
-pub fn find(config: &ElasticsearchConfig, ids: &[String]) -> Result<HashSet<String>, ElasticsearchError> {
+pub fn find(
+    config: &ElasticsearchConfig,
+    ids: &[String],
+) -> Result<HashMap<String, u64>, ElasticsearchError> {
     let connector = Connector::new(config)?;
     runtime()?.block_on(async {
         let pattern = config.index.pattern();
         // What was stored just now is found only then. Who may not do that finds it some seconds later.
         let refresh = format!("{pattern}/_refresh?ignore_unavailable=true");
         let _ = ask(config, &connector, || Question::send(Method::POST, refresh.clone(), &json!({}))).await;
-        let mut found = HashSet::new();
+        let mut found: HashMap<String, u64> = HashMap::new();
         for portion in ids.chunks(PORTION) {
-            let body =
-                json!({"size": portion.len(), "_source": false, "query": {"ids": {"values": portion}}});
-            let path = format!("{pattern}/_search?ignore_unavailable=true&allow_no_indices=true");
+            let body = json!({"size": LARGEST_ANSWER, "_source": false, "query": {"ids": {"values": portion}}});
+            // Without a shard there is no answer: what lies in it would look missing.
+            let path = format!(
+                "{pattern}/_search?ignore_unavailable=true&allow_no_indices=true&allow_partial_search_results=false"
+            );
             let answer =
                 ask(config, &connector, || Question::send(Method::POST, path.clone(), &body)).await?;
             let hits = answer["hits"]["hits"].as_array().cloned().unwrap_or_default();
-            found.extend(hits.iter().filter_map(|hit| hit["_id"].as_str().map(str::to_owned)));
+            for id in hits.iter().filter_map(|hit| hit["_id"].as_str()) {
+                *found.entry(id.to_owned()).or_default() += 1;
+            }
         }
         Ok(found)
     })

@@ -23,15 +23,15 @@ pub struct TopicReport {
     pub remark: String,
 }
 
-/// Checks the configuration and asks the brokers about its topics.
+/// Checks the configuration and asks the brokers about its topics, that of events only where events go there.
 ///
 /// # Errors
 /// [`KafkaError`] when the configuration cannot be right, the brokers cannot be used, or a topic may not be used. A
 /// topic that does not exist yet is a remark, since brokers may be allowed to create it.
-pub fn check(config: &KafkaConfig) -> Result<Vec<TopicReport>, KafkaError> {
+pub fn check(config: &KafkaConfig, with_events: bool) -> Result<Vec<TopicReport>, KafkaError> {
     native(&producer_properties(config)?)?;
-    let events = rd::RD_KAFKA_EVENT_ERROR | rd::RD_KAFKA_EVENT_LOG;
-    let client = Client::new(Side::Consumer, &consumer_properties(config)?, events)?;
+    let heard = rd::RD_KAFKA_EVENT_ERROR | rd::RD_KAFKA_EVENT_LOG;
+    let client = Client::new(Side::Consumer, &consumer_properties(config)?, heard)?;
     let brokers = Metadata::of(&client, None, PATIENCE)?.brokers();
     let mut topics = Topics::default();
     let mut reports = vec![match config.topic.constant() {
@@ -42,8 +42,9 @@ pub fn check(config: &KafkaConfig) -> Result<Vec<TopicReport>, KafkaError> {
             remark: "depends on the record; checked when it is first used".to_owned(),
         },
     }];
-    if let Some(ledger) = &config.ledger_topic {
-        reports.push(report(&client, &mut topics, ledger, brokers)?);
+    let events = with_events.then_some(&config.events_topic);
+    for topic in config.ledger_topic.iter().chain(events) {
+        reports.push(report(&client, &mut topics, topic, brokers)?);
     }
     Ok(reports)
 }

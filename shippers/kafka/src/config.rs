@@ -23,7 +23,8 @@ pub struct KafkaConfig {
     /// Topic of the ledger's statements; `null` for none, and then `taffrail verify` cannot tell what is missing.
     /// Default `taffrail.ledger`.
     pub ledger_topic: Option<String>,
-    /// Topic of the cluster's events, where they go here: `events.enabled` is `always`, and there is no `elasticsearch`. Default `taffrail.events`.
+    /// Topic of the cluster's events, where they go here: `events.copy_to_output` is set, or `events.enabled` is `always` and there is
+    /// no `elasticsearch`. Default `taffrail.events`.
     pub events_topic: String,
     /// `lz4` (default), `zstd`, `snappy`, `gzip` or `none`.
     pub compression: Compression,

@@ -2,10 +2,10 @@
 //!
 //! All of them are built without cgo, so that they share what Go has compiled already.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{packages, tools};
 
@@ -39,6 +39,15 @@ impl Source {
         go.current_dir(&source).args(["build", "-trimpath", "-ldflags"]).arg(format!("-s -w {linked}"));
         tools::run(go.arg("-o").arg(folder.join(program)).arg(".")).map(drop)
     }
+}
+
+/// The folder of a published module's files, with this checksum.
+pub(crate) fn module(name: &str, version: &str, sum: &str) -> Result<PathBuf> {
+    packages::find("go").with_context(|| format!("{name} takes Go, which is not on PATH"))?;
+    let downloaded = tools::run(go().args(["mod", "download", "-json"]).arg(format!("{name}@{version}")))?;
+    let said: serde_json::Value = serde_json::from_slice(&downloaded)?;
+    ensure!(said["Sum"] == sum, "{name}@{version} has the checksum {}, not {sum}", said["Sum"]);
+    Ok(PathBuf::from(said["Dir"].as_str().context("go did not say where the module is")?))
 }
 
 /// Go with settings that decide what is built and from where.

@@ -43,6 +43,7 @@ mod pki;
 mod ports;
 mod process;
 pub mod prometheus;
+pub mod prometheus_operator;
 pub mod search;
 mod tools;
 pub mod vm;

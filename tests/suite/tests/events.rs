@@ -5,6 +5,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -136,6 +137,25 @@ fn leads(agent: &Agent) -> bool {
     agent.metric("taffrail_events_role{role=\"leader\"}").ok().flatten() == Some(1.0)
 }
 
+fn verify(agent: &Agent) -> Result<Output> {
+    Ok(agent.command("events")?.args(["verify", "--patience", "1"]).output()?)
+}
+
+fn both_have(agent: &Agent, count: u32) -> Result<()> {
+    let all = format!("the API server has {count} events, 0 of them missing");
+    until("both places to have every event", || {
+        Ok(String::from_utf8(verify(agent)?.stdout)?.matches(&all).count() == 2)
+    })
+}
+
+/// What `taffrail events verify` says, when its exit code is as expected.
+fn verified(agent: &Agent, expected: i32) -> Result<String> {
+    let output = verify(agent)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(output.status.code() == Some(expected), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    Ok(said)
+}
+
 /// The UIDs of the events in these documents.
 fn uids<'a>(documents: impl IntoIterator<Item = &'a [u8]>) -> BTreeSet<String> {
     let documents = documents.into_iter().filter_map(|text| serde_json::from_slice::<Value>(text).ok());
@@ -171,7 +191,19 @@ fn without_a_search_engine_the_same_documents_go_where_everything_goes() -> Resu
         Ok(written)
     };
     until("every event in the files", || Ok(written()? == there(&cluster)?))?;
+    let said = verified(&to_files, 0)?;
+    ensure!(said.contains("50 events, 0 of them missing in the files in "), "{said}");
     to_files.stop()?;
+    let path = std::fs::read_dir(&folder)?
+        .map(|entry| Ok(entry?.path()))
+        .find(|path: &Result<_>| path.as_ref().is_ok_and(|path| path.to_string_lossy().contains("/events-")))
+        .context("no file of events")??;
+    let text = std::fs::read_to_string(&path)?;
+    let (first, rest) = text.split_once('\n').context("no line")?;
+    std::fs::write(&path, rest)?;
+    let said = verified(&to_files, 1)?;
+    let id = serde_json::from_str::<Value>(first)?["event"]["id"].as_str().context("no id")?.to_owned();
+    ensure!(said.contains(&id) && said.contains("1 of them missing"), "{said}");
 
     let kafka = Kafka::start(KafkaOptions::default())?;
     for topic in ["cluster.events", "logs.ledger"] {
@@ -189,7 +221,36 @@ fn without_a_search_engine_the_same_documents_go_where_everything_goes() -> Resu
         ensure!(records.len() == sent.len(), "something that is not an event, or is twice");
         Ok(sent == there(&cluster)?)
     })?;
+    let said = verified(&to_kafka, 0)?;
+    ensure!(
+        said == "the API server has 50 events, 0 of them missing in the topic cluster.events\n",
+        "{said}"
+    );
+    let output = to_kafka.command("check")?.output()?;
+    let said = String::from_utf8(output.stdout)?;
+    ensure!(said.contains("topic cluster.events, 1 partition"), "{said}");
     to_kafka.stop()
+}
+
+#[test]
+fn copies_in_the_output_lack_nothing_that_the_search_engine_has_though_it_and_the_agent_are_killed()
+-> Result<()> {
+    let cluster = ControlPlane::start(None)?;
+    let mut engine = SearchEngine::opensearch(SearchOptions::default())?;
+    let mut agent = agent(&cluster, &engine, "n-1")?;
+    agent.configure_more("events: {copy_to_output: true}\n")?;
+    agent.start()?;
+    create(&cluster, 0..100)?;
+    until_all_are_stored(&cluster, &engine, 100)?;
+    both_have(&agent, 100)?;
+    engine.kill();
+    create(&cluster, 100..200)?;
+    agent.kill()?;
+    engine.start_again()?;
+    agent.start()?;
+    both_have(&agent, 200)?;
+    until_all_are_stored(&cluster, &engine, 200)?;
+    agent.stop()
 }
 
 #[test]
@@ -227,12 +288,7 @@ fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_
     engine.start_again()?;
     until_all_are_stored(&cluster, &engine, 800 * scale)?;
 
-    let verify = |expected: i32| -> Result<String> {
-        let output = agents[leader].command("events")?.args(["verify", "--patience", "1"]).output()?;
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(output.status.code() == Some(expected), "{said}{}", String::from_utf8_lossy(&output.stderr));
-        Ok(said)
-    };
+    let verify = |expected| verified(&agents[leader], expected);
     let all = 800 * scale as usize;
     ensure!(verify(0)?.contains(&format!("{all} events, 0 of them missing")), "{}", verify(0)?);
     let (id, _) = engine.documents("taffrail-events-*")?.pop().context("no document")?;

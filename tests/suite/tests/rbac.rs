@@ -12,6 +12,7 @@ use support::{Agent, until};
 use taffrail::config;
 use taffrail::kubernetes::permissions::needed;
 use taffrail_parts::node::ControlPlane;
+use taffrail_parts::prometheus_operator;
 
 const RBAC: &str = include_str!("../../../deploy/kubernetes/rbac.yaml");
 
@@ -94,6 +95,29 @@ type: Normal
 
 fn apply(cluster: &ControlPlane, text: &str) -> Result<()> {
     support::apply(cluster.kubectl(&["apply", "-f", "-"]), text)
+}
+
+#[test]
+fn the_monitor_is_one_that_prometheus_operator_understands() -> Result<()> {
+    const MONITOR: &str = include_str!("../../../deploy/kubernetes/monitoring.yaml");
+    let cluster = ControlPlane::start(None)?;
+    let definition = prometheus_operator::definition("podmonitors")?;
+    cluster.output(&["create", "-f", &definition.display().to_string()])?;
+    let established = "--for=condition=established";
+    cluster.output(&["wait", established, "--timeout=60s", "crd/podmonitors.monitoring.coreos.com"])?;
+    cluster.output(&["create", "namespace", "taffrail"])?;
+    let strictly = |text: &str| -> Result<()> {
+        let arguments = ["apply", "--server-side", "--validate=strict", "-f", "-"];
+        support::apply(cluster.kubectl(&arguments), text)
+    };
+    strictly(MONITOR)?;
+    let endpoints = "jsonpath={.spec.podMetricsEndpoints[*].path}";
+    let known = cluster.output(&["-n", "taffrail", "get", "podmonitor", "taffrail", "-o", endpoints])?;
+    ensure!(known == "/metrics /metrics/cadvisor /metrics/node /metrics/pods", "{known}");
+    for (from, to) in [("honorLabels", "honourLabels"), ("action: labeldrop", "action: drop_label")] {
+        ensure!(strictly(&MONITOR.replacen(from, to, 1)).is_err(), "{to} is accepted");
+    }
+    Ok(())
 }
 
 #[test]

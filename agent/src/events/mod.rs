@@ -1,7 +1,10 @@
 //! The cluster's events: who takes part in watching them, and which way they go.
 //!
 //! With a search engine configured they have a pipeline of their own, so that an engine that is away holds up nothing but
-//! them. Without one they go where everything goes.
+//! them; a copy goes where everything goes, if that is wanted. Without one they go there alone.
+
+mod copy;
+pub mod kept;
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,6 +15,7 @@ use taffrail_api::{ApiConfig, ApiError, Counters, Server};
 use taffrail_events::{Enabled, Entry, Events, EventsCollector, Selector, from_server, merged, with_pods};
 use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Node, Outlet};
 
+use self::copy::Copier;
 use crate::config::Config;
 use crate::http::Shipper;
 use crate::output::{EVENTS, OutputError};
@@ -46,6 +50,12 @@ pub fn are_wanted(config: &Config) -> bool {
     }
 }
 
+/// Whether events go to `output`: beside the search engine, or because there is none.
+#[must_use]
+pub fn go_to_output(config: &Config) -> bool {
+    are_wanted(config) && (config.elasticsearch.is_none() || config.events.copy_to_output)
+}
+
 /// Whether the configuration asks for events and nothing says of whom.
 #[must_use]
 pub fn are_wanted_without_a_server(config: &Config) -> bool {
@@ -73,20 +83,20 @@ pub(crate) fn start(
     }
     let collector = collector(config, node, requests);
     let events = collector.handle();
-    let (context, own) = match config.elasticsearch {
-        Some(_) => {
-            let (context, pump) = own_pipeline(config, context, shared)?;
-            (context, Some(pump))
-        }
-        None => (context.clone(), None),
-    };
+    let own =
+        config.elasticsearch.as_ref().map(|_| OwnPipeline::start(config, context, shared)).transpose()?;
+    let context = own.as_ref().map_or(context, |own| &own.context).clone();
     let make: Make = Box::new(move || Box::new(collector.again()));
     // It drains, and then hands the Lease over.
     let end = config.pipeline.drain_timeout.0 + Duration::from_secs(10);
     let patience = Patience { end, ..Patience::default() };
     let thread = supervise("events", make, context, Arc::clone(&shared.components), patience)?;
-    let (pump, shipper, next) = own.map_or((None, None, None), |(a, b, c)| (Some(a), Some(b), Some(c)));
-    Ok(Some(Running { events, shipper, next, threads: [thread].into_iter().chain(pump).collect() }))
+    let mut running = Running { events, shipper: None, next: None, threads: vec![thread] };
+    if let Some(own) = own {
+        running.threads.extend(own.threads);
+        (running.shipper, running.next) = (Some(own.shipper), Some(own.next));
+    }
+    Ok(Some(running))
 }
 
 fn collector(config: &Config, node: &Arc<Node>, requests: &Arc<Counters>) -> EventsCollector {
@@ -97,20 +107,43 @@ fn collector(config: &Config, node: &Arc<Node>, requests: &Arc<Counters>) -> Eve
         .with_drain(config.pipeline.drain_timeout.0)
 }
 
-type OwnPump = (JoinHandle<()>, Arc<Current>, Next);
+/// From the collector to the search engine.
+struct OwnPipeline {
+    context: Context,
+    shipper: Arc<Current>,
+    next: Next,
+    /// In the order in which they end.
+    threads: Vec<JoinHandle<()>>,
+}
 
-fn own_pipeline(
-    config: &Config,
-    context: &Context,
-    shared: &Shared,
-) -> Result<(Context, OwnPump), OutputError> {
-    let (outlet, batches) = Outlet::channel(QUEUE);
-    let pool = BufferPool::new(BUFFERS, LARGEST);
-    // A search engine has no ledger: what is declared lost is stated where everything is stated.
-    let ledger = Some(context.outlet.clone());
-    let pump = Pump::start(&EVENTS, config, Arc::clone(&pool), batches, ledger, shared)?;
-    let own = Context { outlet, pool, budget: Budget::new(BUDGET), beat: Beat::new(), ..context.clone() };
-    Ok((own, pump))
+impl OwnPipeline {
+    fn start(config: &Config, context: &Context, shared: &Shared) -> Result<Self, OutputError> {
+        let (on, batches) = Outlet::channel(QUEUE);
+        let pool = BufferPool::new(BUFFERS, LARGEST);
+        // A search engine has no ledger: what is declared lost is stated where everything is stated.
+        let ledger = Some(context.outlet.clone());
+        let (pump, shipper, next) = Pump::start(&EVENTS, config, Arc::clone(&pool), batches, ledger, shared)?;
+        let mut threads = Vec::new();
+        let outlet = if config.events.copy_to_output {
+            let (outlet, from) = Outlet::channel(QUEUE);
+            let copier = Copier {
+                from,
+                on,
+                aside: context.outlet.clone(),
+                budget: Arc::clone(&context.budget),
+                account: context.ledger.account(["", "", "events-copy"]),
+                stop: context.stop.clone(),
+            };
+            threads.push(copier.start()?);
+            outlet
+        } else {
+            on
+        };
+        threads.push(pump);
+        let context =
+            Context { outlet, pool, budget: Budget::new(BUDGET), beat: Beat::new(), ..context.clone() };
+        Ok(OwnPipeline { context, shipper, next, threads })
+    }
 }
 
 impl Running {
