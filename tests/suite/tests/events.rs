@@ -200,7 +200,7 @@ fn without_a_search_engine_the_same_documents_go_where_everything_goes() -> Resu
         .context("no file of events")??;
     let text = std::fs::read_to_string(&path)?;
     let (first, rest) = text.split_once('\n').context("no line")?;
-    std::fs::write(&path, rest)?;
+    support::put(&path, rest.as_bytes())?;
     let said = verified(&to_files, 1)?;
     let id = serde_json::from_str::<Value>(first)?["event"]["id"].as_str().context("no id")?.to_owned();
     ensure!(said.contains(&id) && said.contains("1 of them missing"), "{said}");
