@@ -12,6 +12,7 @@ use taffrail_docker::Enabled;
 use taffrail_logs::find::{Globs, Naming};
 
 use crate::config::{Config, Output};
+use crate::events;
 use crate::logging;
 use crate::targets::{self, Engine};
 
@@ -31,7 +32,7 @@ pub(crate) fn announce(config: &Config, engine: &Engine, metrics: Option<String>
         kubernetes: kubernetes(config),
         docker: docker(config, engine),
         files: files_named(config),
-        output: output(&config.output),
+        output: output(config),
         http: metrics.unwrap_or_else(|| "off".to_owned()),
         state: config.state_directory().display().to_string(),
     };
@@ -132,11 +133,18 @@ fn has_containers(config: &Config, engine: &Engine) -> bool {
     engine.is_connected() || kubernetes.enabled && pods() > 0
 }
 
-fn output(output: &Output) -> String {
-    match output {
+fn output(config: &Config) -> String {
+    let output = match &config.output {
         Output::Kafka(kafka) => format!("Kafka at {}", kafka.brokers.join(",")),
         Output::File(file) => format!("files in {}", file.directory.display()),
         Output::Discard(_) => "nowhere (discard)".to_owned(),
+    };
+    match &config.elasticsearch {
+        Some(engine) if events::are_wanted(config) => {
+            format!("{output}; events to the search engine at {}", engine.hosts.join(","))
+        }
+        _ if events::are_wanted(config) => format!("{output}, events too"),
+        _ => output,
     }
 }
 

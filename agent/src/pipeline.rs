@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use taffrail_cgroup::Names;
 use taffrail_checkpoint::Store;
@@ -98,7 +99,7 @@ impl Pipeline {
     /// When the shipper cannot be made, or the system grants no thread.
     pub fn start(
         config: &Config,
-        node: &Arc<Node>,
+        node: &Arc<ArcSwap<Node>>,
         store: Store,
         cluster: Option<&Cluster>,
         shared: &Shared,
@@ -117,7 +118,7 @@ impl Pipeline {
 
         let stored = store.metrics();
         let teller = cluster.map(|cluster| cluster.teller() as Arc<dyn PodTeller>);
-        let collector = logs(config, node, store, shared).with_teller(teller);
+        let collector = logs(config, &node.load_full(), store, shared).with_teller(teller);
         let (settings, counted) = (collector.settings(), collector.metrics());
         let make: Make = Box::new(move || Box::new(collector.again()));
         let (pump, shipper, next) = Pump::start(&OUTPUT, config, pool, batches, None, shared)?;

@@ -82,7 +82,10 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     umask(Mode::from_bits_truncate(0o027));
     let store = open_store(&config)?;
     let cluster = Cluster::find(&config);
-    let node = Arc::new(cluster.as_ref().map_or_else(|| config.node(), |cluster| cluster.node()));
+    let node = match &cluster {
+        Some(cluster) => cluster.node(),
+        None => Arc::new(ArcSwap::from_pointee(config.node())),
+    };
     let shared = Shared {
         ledger: Ledger::new(),
         budget: Budget::new(config.pipeline.memory.0),
@@ -96,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let signals = runtime.block_on(async { Signals::listen() })?;
     let pipeline = Arc::new(Pipeline::start(&config, &node, store, cluster.as_deref(), &shared)?);
     let pods = cluster.as_ref().map(|cluster| cluster.start(&config, &shared)).transpose()?;
-    let (engine, finder) = targets::start(&config, &node, &shared)?;
+    let (engine, finder) = targets::start(&config, &node.load_full(), &shared)?;
     let (runtime_names, namer) = cri::start(config.cri.clone(), &shared)?;
     let current = Arc::new(ArcSwap::from_pointee(config));
     let reload = Arc::new(make_reload(args.clone(), &current, &pipeline, web.clone()));

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 use super::Finding;
 use crate::config::Config;
 use crate::events;
-use crate::kubernetes::kubelet_remedy;
 use crate::kubernetes::permissions::{self, Permission};
+use crate::kubernetes::{kubelet_remedy, of_kubelet};
 
 const SUBJECT: &str = "cluster";
 const KUBELET: &str = "kubelet";
@@ -81,7 +81,21 @@ async fn ask(config: &Config) -> Vec<Finding> {
         |permission: &Permission| Finding::bad(SUBJECT, format!("the agent may not {permission}"), remedy);
     findings.extend(missing.into_iter().map(finding));
     findings.extend(node(&server, &config.node_name()).await);
+    if events::are_wanted(config) {
+        findings.extend(lease_namespace(&server, &config.events.namespace()).await);
+    }
     findings
+}
+
+/// What is wrong with where the Leases are to be.
+async fn lease_namespace(server: &Server, name: &str) -> Option<Finding> {
+    match timeout(PATIENCE, server.get("namespaces", &format!("/api/v1/namespaces/{name}"))).await {
+        Ok(Err(ApiError { kind: ErrorKind::NotFound(_), .. })) => {
+            let what = format!("there is no namespace {name:?}: nobody would watch events");
+            Some(Finding::bad(SUBJECT, what, "make it, or name another: events.lease_namespace"))
+        }
+        _ => None,
+    }
 }
 
 /// What is wrong with the node's name. Whether the node may be asked for is said elsewhere.
@@ -108,7 +122,7 @@ async fn kubelet(config: &Config) -> Option<Finding> {
     };
     Some(match timeout(PATIENCE, answer).await {
         Ok(Ok(_)) => Finding::good(KUBELET, format!("{} tells of its pods", kubelet.url)),
-        Ok(Err(error)) => Finding::bad(KUBELET, error.to_string(), kubelet_remedy(&error.kind)),
+        Ok(Err(error)) => Finding::bad(KUBELET, of_kubelet(&error), kubelet_remedy(&error.kind)),
         Err(_) => silent(KUBELET, "kubelet"),
     })
 }

@@ -26,7 +26,10 @@ pub(super) fn search_engine(config: &Config) -> Vec<Finding> {
         }
         Some(problem) => Finding::bad(SUBJECT, format!("{}: {}", node.node, problem.text), problem.remedy),
     });
-    let remark = |remark: Remark| Finding::warning(SUBJECT, remark.text, remark.remedy);
+    let remark = |remark: Remark| match remark.remedy.is_empty() {
+        true => Finding::note(SUBJECT, remark.text),
+        false => Finding::warning(SUBJECT, remark.text, remark.remedy),
+    };
     nodes.chain(report.remarks.into_iter().map(remark)).collect()
 }
 

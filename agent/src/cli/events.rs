@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use clap::Subcommand;
 use taffrail_api::{Counters, Server};
-use taffrail_elasticsearch::resend;
+use taffrail_elasticsearch::{buried, resend};
 use taffrail_events::{Selector, There, render, there};
 
 use super::console::tamed;
 use super::{ConfigArg, SocketArg};
 use crate::client;
-use crate::config::Config;
+use crate::config::{Config, nearest};
 use crate::events::Timeline;
 use crate::events::kept::Kept;
 use crate::output::dead_letters;
@@ -52,7 +52,7 @@ enum Command {
     /// Prove that every event that the API server has is where events are kept: in the search engine, and in `output`, if they
     /// go there
     #[command(
-        after_help = "Exit code 0 when each is there, 1 when one is missing, 2 when there is no verdict: the API server, the search \
+        after_help = "Exit code 0 when each is there, 1 when one is missing, or twice in a search engine, 2 when there is no verdict: the API server, the search \
                             engine or the brokers do not answer. Events of the last moments are given some seconds."
     )]
     Verify {
@@ -99,8 +99,14 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     } else if timeline.entries.is_empty() {
         let whose = object.as_deref().unwrap_or("this node");
         let of = namespace.filter(|_| args.object.is_some()).map(|name| format!(" in the namespace {name}"));
-        let hint =
-            if object.is_some() && namespace.is_none() { "; another namespace is named by -n" } else { "" };
+        let command = args.object.as_deref().and_then(|word| nearest(word, ["resend", "verify"]));
+        let hint = match command {
+            Some(command) => format!("; did you mean `taffrail events {command}`?"),
+            None if object.is_some() && namespace.is_none() => {
+                "; another namespace is named by -n".to_owned()
+            }
+            None => String::new(),
+        };
         eprintln!(
             "taffrail: the cluster knows of no event of {whose}{}; it forgets them after an hour{hint}",
             of.unwrap_or_default()
@@ -145,7 +151,7 @@ fn verify(config: &ConfigArg, patience: Duration) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(NO_VERDICT));
         }
     };
-    let whole = compared.iter().all(|compared| compared.missing.is_empty());
+    let whole = compared.iter().all(Compared::is_whole);
     io::stdout().write_all(compared.iter().map(Compared::to_string).collect::<String>().as_bytes())?;
     Ok(if whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -157,8 +163,18 @@ struct Compared {
     there: usize,
     /// Those that are not kept.
     missing: Vec<There>,
+    /// How many of these are dead letters here.
+    buried: usize,
     /// How many are kept more than once.
     repeated: usize,
+    /// Whether that is no fault of this place.
+    may_repeat: bool,
+}
+
+impl Compared {
+    fn is_whole(&self) -> bool {
+        self.missing.is_empty() && (self.repeated == 0 || self.may_repeat)
+    }
 }
 
 impl fmt::Display for Compared {
@@ -170,13 +186,22 @@ impl fmt::Display for Compared {
         if self.missing.len() > SHOWN {
             writeln!(f, "and {} more", self.missing.len() - SHOWN)?;
         }
-        let Compared { place, there, missing, repeated } = self;
+        let Compared { place, there, missing, buried, repeated, .. } = self;
         write!(f, "the API server has {there} events, {} of them missing in {place}", missing.len())?;
         match repeated {
-            0 => writeln!(f),
-            1 => writeln!(f, ", 1 is there more than once"),
-            repeated => writeln!(f, ", {repeated} are there more than once"),
+            0 => {}
+            1 => write!(f, ", 1 is there more than once")?,
+            repeated => write!(f, ", {repeated} are there more than once")?,
         }
+        writeln!(f)?;
+        if *buried > 0 {
+            writeln!(
+                f,
+                "of those missing {buried} were refused for good and are kept here: mend what their `reason` says, then \
+                 `taffrail events resend`"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -213,7 +238,18 @@ fn compare_with(
         let still: HashSet<String> = events_there(config)?.into_iter().map(|event| event.id).collect();
         missing.retain(|event| still.contains(&event.id));
     }
-    Ok(Compared { place: place.to_string(), there: events.len(), missing, repeated })
+    let letters = match place {
+        Kept::Engine(_) => buried(&dead_letters(config))?,
+        Kept::Topic(_) | Kept::Files(_) => HashSet::new(),
+    };
+    Ok(Compared {
+        place: place.to_string(),
+        there: events.len(),
+        buried: missing.iter().filter(|event| letters.contains(&event.id)).count(),
+        missing,
+        repeated,
+        may_repeat: place.may_repeat(),
+    })
 }
 
 fn events_there(config: &Config) -> anyhow::Result<Vec<There>> {

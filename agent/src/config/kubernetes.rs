@@ -33,8 +33,8 @@ pub struct MetadataConfig {
     pub node_labels: Vec<String>,
     /// Fields that labels feed: the first of these labels that the pod has, else its namespace, becomes the field. Default:
     /// `service.name` from `app.kubernetes.io/name`, `app` or `k8s-app`; `service.version` from `app.kubernetes.io/version`;
-    /// `service.environment` from `environment` or `env`; `labels.idc` from `idc`; `labels.release_channel` from
-    /// `release-channel` or `channel`.
+    /// `service.environment` from `environment` or `env`; `labels.idc` from `idc`, unless the node has that
+    /// label, which says where it really is; `labels.release_channel` from `release-channel` or `channel`.
     pub fields: BTreeMap<String, Vec<String>>,
 }
 

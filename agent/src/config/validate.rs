@@ -42,7 +42,33 @@ pub(super) fn validate(config: &Config) -> Vec<Invalid> {
     found.extend(metrics(config));
     found.extend(output(config));
     found.extend(elasticsearch(config));
+    found.extend(events(config));
     found
+}
+
+/// Leases that no API server would take.
+fn events(config: &Config) -> Vec<Invalid> {
+    const DOTTED: usize = 253;
+    const PLAIN: usize = 63;
+    let events = &config.events;
+    let longest = events.leases().map(|name| name.len()).max().unwrap_or_default();
+    let suffix = longest - events.lease.len();
+    let is_name = |name: &str, most: usize, dots: bool| {
+        let may = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || dots && c == '.';
+        let part = |part: &str| !part.is_empty() && !part.starts_with('-') && !part.ends_with('-');
+        name.len() <= most && name.chars().all(may) && name.split('.').all(part)
+    };
+    let remedy = |name: &str, more: &str| {
+        format!(
+            "`{}` is no name that Kubernetes takes; write small letters, digits{more} and `-` in between",
+            name.escape_debug()
+        )
+    };
+    let lease = (!is_name(&events.lease, DOTTED - suffix, true))
+        .then(|| invalid("events.lease", remedy(&events.lease, ", `.`")));
+    let namespace = events.lease_namespace.as_ref().filter(|name| !is_name(name, PLAIN, false));
+    let namespace = namespace.map(|name| invalid("events.lease_namespace", remedy(name, "")));
+    lease.into_iter().chain(namespace).collect()
 }
 
 fn node(config: &Config) -> Vec<Invalid> {

@@ -57,6 +57,16 @@ impl Kept<'_> {
         Ok(places)
     }
 
+    /// Whether an event may be there more than once: where nobody compares ids, what an agent does not know to have arrived
+    /// arrives again.
+    #[must_use]
+    pub fn may_repeat(&self) -> bool {
+        match self {
+            Kept::Engine(engine) => engine.data_stream,
+            Kept::Topic(_) | Kept::Files(_) => true,
+        }
+    }
+
     /// How often it has documents with these ids.
     ///
     /// # Errors

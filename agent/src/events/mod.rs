@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use taffrail_api::{ApiConfig, ApiError, Counters, Server};
 use taffrail_events::{Enabled, Entry, Events, EventsCollector, Selector, from_server, merged, with_pods};
@@ -73,7 +74,7 @@ pub fn are_wanted_without_a_server(config: &Config) -> bool {
 /// When the shipper cannot be made, or the system grants no thread.
 pub(crate) fn start(
     config: &Config,
-    node: &Arc<Node>,
+    node: &Arc<ArcSwap<Node>>,
     context: &Context,
     requests: &Arc<Counters>,
     shared: &Shared,
@@ -99,11 +100,12 @@ pub(crate) fn start(
     Ok(Some(running))
 }
 
-fn collector(config: &Config, node: &Arc<Node>, requests: &Arc<Counters>) -> EventsCollector {
+fn collector(config: &Config, node: &Arc<ArcSwap<Node>>, requests: &Arc<Counters>) -> EventsCollector {
     let (events, api) = (config.events.clone(), config.kubernetes.api.clone());
     let folder = config.state_directory().join("events");
-    EventsCollector::new(events, api, Arc::clone(requests), Arc::clone(node), folder)
-        .with_cluster(node.cluster_id.clone())
+    EventsCollector::new(events, api, Arc::clone(requests), Arc::new(config.node()), folder)
+        .with_node(Arc::clone(node))
+        .with_cluster(node.load().cluster_id.clone())
         .with_drain(config.pipeline.drain_timeout.0)
 }
 

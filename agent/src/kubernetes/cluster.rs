@@ -47,6 +47,7 @@ const NAMES: [&str; 5] = [
 ];
 const REGIONS: [&str; 2] = ["topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/region"];
 const HOSTNAME: &str = "kubernetes.io/hostname";
+const IDCS: [&str; 2] = ["idc", "topology.taffrail.io/idc"];
 const ZONES: [&str; 2] = ["topology.kubernetes.io/zone", "failure-domain.beta.kubernetes.io/zone"];
 
 #[derive(Deserialize, Default)]
@@ -87,6 +88,26 @@ impl Metadata {
     }
 }
 
+/// Why something was not told.
+#[derive(Debug)]
+pub(super) struct Untold {
+    pub(super) why: String,
+    /// For how long the server asks not to be asked.
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl From<String> for Untold {
+    fn from(why: String) -> Self {
+        Untold { why, retry_after: None }
+    }
+}
+
+impl From<ApiError> for Untold {
+    fn from(error: ApiError) -> Self {
+        Untold { why: format!("{error}; {}", error.kind.remedy()), retry_after: error.retry_after }
+    }
+}
+
 impl Facts {
     /// What the server says; each fact that it does not say stays as it was.
     async fn ask(&mut self, server: &Server, node: &str) -> Result<(), ApiError> {
@@ -110,14 +131,14 @@ impl Facts {
 
     /// Asks the server, but not for long, and remembers in the file `kept` what it says. What it does not say is as it was
     /// remembered. With why it did not say everything.
-    pub(super) async fn find(server: &Server, node: &str, kept: &Path) -> (Facts, Option<String>) {
+    pub(super) async fn find(server: &Server, node: &str, kept: &Path) -> (Facts, Option<Untold>) {
         let mut facts = Facts::read(kept).unwrap_or_default();
         let before = facts.clone();
         let why = match tokio::time::timeout(PATIENCE, facts.ask(server, node)).await {
             Ok(Ok(())) => None,
-            Ok(Err(error)) if matches!(error.kind, ErrorKind::NotFound(_)) => Some(unknown_node(node)),
-            Ok(Err(error)) => Some(format!("{error}; {}", error.kind.remedy())),
-            Err(_) => Some(format!("the API server does not answer within {} s", PATIENCE.as_secs())),
+            Ok(Err(error)) if matches!(error.kind, ErrorKind::NotFound(_)) => Some(unknown_node(node).into()),
+            Ok(Err(error)) => Some(error.into()),
+            Err(_) => Some(format!("the API server does not answer within {} s", PATIENCE.as_secs()).into()),
         };
         if facts != before
             && let Err(error) = facts.write(kept)
@@ -133,7 +154,10 @@ impl Facts {
         if node.cluster.is_empty() {
             node.cluster.clone_from(&self.cluster_name);
         }
-        for (field, value) in [("cloud.region", &self.region), ("cloud.availability_zone", &self.zone)] {
+        let idc = IDCS.iter().find_map(|label| self.node_labels.get(*label)).cloned().unwrap_or_default();
+        let places =
+            [("cloud.region", &self.region), ("cloud.availability_zone", &self.zone), ("labels.idc", &idc)];
+        for (field, value) in places {
             if !value.is_empty() && !node.fields.iter().any(|(name, _)| name == field) {
                 node.fields.push((field.to_owned(), value.clone()));
             }
@@ -209,7 +233,9 @@ mod tests {
             zone: "z".into(),
             node_uid: "u-1".into(),
             hostname: "host".into(),
-            node_labels: [("kept", "a"), ("left", "b")].map(|(k, v)| (k.into(), v.into())).into(),
+            node_labels: [("kept", "a"), ("left", "b"), ("idc", "ams1")]
+                .map(|(k, v)| (k.into(), v.into()))
+                .into(),
             ..Facts::default()
         };
         let node = facts.name(&configured, &AllowList::new(&["kept"]));
@@ -218,7 +244,14 @@ mod tests {
             ("n-1", "mine", "c-1")
         );
         let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        assert_eq!(node.fields, [field("cloud.region", "here"), field("cloud.availability_zone", "z")]);
+        assert_eq!(
+            node.fields,
+            [
+                field("cloud.region", "here"),
+                field("cloud.availability_zone", "z"),
+                field("labels.idc", "ams1")
+            ]
+        );
         assert_eq!((node.uid.as_str(), node.hostname.as_str()), ("u-1", "host"));
         assert_eq!(node.labels.keys().collect::<Vec<_>>(), ["kept"]);
         assert_eq!(facts.name(&Node::default(), &AllowList::new(&["*"])).cluster, "theirs");

@@ -28,7 +28,7 @@ use crate::http::Shipper;
 use crate::pipeline::Shared;
 use crate::supervise::{Make, Patience, supervise};
 use crate::targets::until_raised;
-use cluster::Facts;
+use cluster::{Facts, Untold};
 use feed::{Feed, NodeFeed};
 pub use teller::Teller;
 
@@ -74,6 +74,8 @@ pub struct Cluster {
     /// Where facts are remembered.
     kept: PathBuf,
     facts: ArcSwap<Facts>,
+    /// The node with what was found out.
+    node: Arc<ArcSwap<Node>>,
     /// Whether something of the facts was not told yet.
     asks_on: bool,
     store: Arc<PodStore>,
@@ -103,7 +105,7 @@ impl Cluster {
         if let Some(why) = &why {
             let known = !facts.cluster_id.is_empty();
             tracing::warn!(
-                why,
+                why = why.why,
                 known,
                 "the cluster does not say which it is; until it does, what it said to an earlier life of the agent is used"
             );
@@ -123,9 +125,11 @@ impl Cluster {
         let annotations = annotations.or(&AllowList::new(&[teller::STATIC_UID]));
         let store = Arc::new(PodStore::new(pods.store_options(&annotations)));
         let series = || Arc::new(PodSeries::new(&store, pods, state));
+        let configured = config.node();
         Arc::new(Cluster {
+            node: Arc::new(ArcSwap::from_pointee(named(&facts, &configured, kubernetes))),
             config: kubernetes.clone(),
-            configured: config.node(),
+            configured,
             kept: config.state_directory().join(KEPT),
             asks_on,
             series: pods.enabled.then(series),
@@ -145,17 +149,17 @@ impl Cluster {
     }
 
     /// What the cluster says of itself and of this node, and why it did not say everything.
-    fn facts(config: &Config, counters: &Arc<Counters>) -> (Facts, Option<String>) {
+    fn facts(config: &Config, counters: &Arc<Counters>) -> (Facts, Option<Untold>) {
         let kept = config.state_directory().join(KEPT);
-        let remembered = |why: String| (Facts::read(&kept).unwrap_or_default(), Some(why));
+        let remembered = |why: Untold| (Facts::read(&kept).unwrap_or_default(), Some(why));
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
-            Err(error) => return remembered(error.to_string()),
+            Err(error) => return remembered(error.to_string().into()),
         };
         runtime.block_on(async {
             match Server::open(&config.kubernetes.api, Arc::clone(counters)).await {
                 Ok(server) => Facts::find(&server, &config.node_name(), &kept).await,
-                Err(error) => remembered(format!("{error}; {}", error.kind.remedy())),
+                Err(error) => remembered(error.into()),
             }
         })
     }
@@ -163,8 +167,8 @@ impl Cluster {
     /// The node, with what was found out about it and its cluster unless the configuration says otherwise: for everything
     /// that is sent.
     #[must_use]
-    pub fn node(&self) -> Node {
-        self.facts.load().name(&self.configured, &AllowList::new(&self.config.metadata.node_labels))
+    pub fn node(&self) -> Arc<ArcSwap<Node>> {
+        Arc::clone(&self.node)
     }
 
     /// Who completes the pods of records.
@@ -212,6 +216,15 @@ impl Cluster {
         let context = shared.context_without_records();
         supervise("pods", make, context, Arc::clone(&shared.components), Patience::default())
     }
+}
+
+fn named(facts: &Facts, configured: &Node, kubernetes: &KubernetesConfig) -> Node {
+    facts.name(configured, &AllowList::new(&kubernetes.metadata.node_labels))
+}
+
+/// What happened to a request to kubelet, in words for people.
+pub(crate) fn of_kubelet(error: &ApiError) -> String {
+    error.to_string().replace("the API server", "kubelet").replace("an API server", "kubelet")
 }
 
 /// What a person can do when kubelet does not tell of its pods.
@@ -331,15 +344,19 @@ impl Follower {
         let cluster = &self.cluster;
         let mut pause = Pause::new(Duration::from_secs(5), NAMESPACE_AGE);
         let mut is_missing = cluster.asks_on;
+        let mut asked = None;
         while is_missing {
-            tokio::time::sleep(pause.next(None)).await;
+            tokio::time::sleep(pause.next(asked)).await;
             let (facts, why) = Facts::find(server, &self.node, &cluster.kept).await;
             is_missing = why.is_some();
+            asked = why.and_then(|why| why.retry_after);
             if facts != **cluster.facts.load() {
-                let runtime = facts.runtime.clone();
+                let node = Arc::new(named(&facts, &cluster.configured, &cluster.config));
+                cluster.node.store(Arc::clone(&node));
+                let Facts { cluster_name, cluster_id, region, zone, runtime, .. } = facts.clone();
+                tracing::info!(cluster_name, cluster_id, region, zone, "the cluster has said which it is");
                 cluster.facts.store(Arc::new(facts));
-                cluster.teller.node_is(Arc::new(cluster.node()), runtime);
-                tracing::info!(cluster = ?cluster.facts.load(), "the cluster has said which it is");
+                cluster.teller.node_is(node, runtime);
             }
         }
     }
@@ -368,9 +385,15 @@ impl Follower {
                 Ok(()) => health.listed(),
                 Err(error) => {
                     let remedy = kubelet_remedy(&error.kind);
-                    cluster.store.mark_stale(&error.to_string());
+                    let error = of_kubelet(&error);
+                    cluster.store.mark_stale(&error);
                     if health.trouble(format!("kubelet: {error}; {remedy}")) {
-                        tracing::warn!(%error, remedy, url = kubelet.url, "kubelet does not tell of its pods; what is known stays as it is for now");
+                        tracing::warn!(
+                            error,
+                            remedy,
+                            url = kubelet.url,
+                            "kubelet does not tell of its pods; what is known stays as it is for now"
+                        );
                     }
                 }
             }
@@ -389,7 +412,7 @@ impl Follower {
                     if self.cluster.health.trouble(format!("{error}; {remedy}")) {
                         tracing::warn!(%error, remedy, "nobody can be asked for the node's pods");
                     }
-                    tokio::time::sleep(pause.next(None)).await;
+                    tokio::time::sleep(pause.next(error.retry_after)).await;
                 }
             }
         }

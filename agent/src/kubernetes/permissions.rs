@@ -21,11 +21,16 @@ pub struct Permission {
     pub resource: &'static str,
     /// The namespace, when only one is meant.
     pub namespace: Option<String>,
+    /// The object, when only one is meant.
+    pub name: Option<String>,
 }
 
 impl fmt::Display for Permission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.verb, self.resource)?;
+        if let Some(name) = &self.name {
+            write!(f, " {name}")?;
+        }
         match &self.namespace {
             Some(namespace) => write!(f, " in the namespace {namespace}"),
             None => Ok(()),
@@ -37,7 +42,7 @@ impl fmt::Display for Permission {
 #[must_use]
 pub fn needed(config: &Config) -> Vec<Permission> {
     let core = |resource: &'static str, verbs: &[&'static str]| -> Vec<Permission> {
-        let one = |verb: &&'static str| Permission { verb, group: "", resource, namespace: None };
+        let one = |verb: &&'static str| Permission { verb, group: "", resource, namespace: None, name: None };
         verbs.iter().map(one).collect()
     };
     let mut needed = core("namespaces", &["get"]);
@@ -55,10 +60,15 @@ pub fn needed(config: &Config) -> Vec<Permission> {
         }
         let namespace = Some(config.events.namespace());
         let (group, resource) = ("coordination.k8s.io", "leases");
-        needed.extend(["get", "create", "update"].map(|verb| {
-            let namespace = namespace.clone();
-            Permission { verb, group, resource, namespace }
-        }));
+        let of = |verb, name| Permission { verb, group, resource, namespace: namespace.clone(), name };
+        // What is created has no name yet when the server decides.
+        needed.push(of("create", None));
+        needed.extend(
+            config
+                .events
+                .leases()
+                .flat_map(|name| ["get", "update"].map(|verb| of(verb, Some(name.clone())))),
+        );
     }
     needed
 }
@@ -86,6 +96,7 @@ impl Permission {
             "spec": {"resourceAttributes": {
                 "verb": self.verb, "group": self.group, "resource": self.resource,
                 "namespace": self.namespace.as_deref().unwrap_or_default(),
+                "name": self.name.as_deref().unwrap_or_default(),
             }},
         });
         let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";

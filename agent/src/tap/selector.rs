@@ -93,6 +93,9 @@ fn requirement(text: &str) -> Result<Requirement, String> {
     let set = |rest: &str| -> Result<Vec<String>, String> {
         let inner = rest.trim().strip_prefix('(').and_then(|rest| rest.strip_suffix(')'));
         let inner = inner.ok_or_else(|| format!("after `{key}` comes a set in parentheses"))?;
+        if inner.trim().is_empty() {
+            return Err(format!("the set after `{key}` is empty"));
+        }
         inner.split(',').map(|value| word(value, true).map(str::to_owned)).collect()
     };
     let rest = rest.trim_start();

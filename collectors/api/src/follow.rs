@@ -190,6 +190,8 @@ impl Follower<'_> {
             ErrorKind::Failed(504, _) if self.version.is_none() && self.newest.take().is_some() => {
                 return Some(self.pause.next(error.retry_after));
             }
+            // What cannot be read would come again and again.
+            ErrorKind::Garbled(_) => (self.version, self.newest) = (None, None),
             ErrorKind::TooLarge(_) if self.page > 1 => {
                 self.most = (self.page / 4).max(1);
                 self.page = self.most;
@@ -228,7 +230,7 @@ impl Follower<'_> {
         self.listener.list_begins();
         loop {
             let path = self.list_path(more.as_deref());
-            let body = self.server.get(self.resource.name, &path).await?;
+            let body = self.server.get_page(self.resource.name, &path, self.page).await?;
             let garbled = |why| ApiError::new(named("GET", &path), ErrorKind::Garbled(why));
             let body = String::from_utf8_lossy(&body);
             let page = page(body.as_bytes()).map_err(garbled)?;
@@ -347,7 +349,7 @@ impl Follower<'_> {
             if line.is_empty() {
                 continue;
             }
-            // The API server sends nothing but UTF-8. If anything ever does, one object must not stop all that follow.
+            // The API server sends nothing but UTF-8. If anything ever does, the object is told all the same.
             let line = String::from_utf8_lossy(line);
             match frame(line.as_bytes()).map_err(|why| broke(ErrorKind::Garbled(why)))? {
                 Frame::Change(change, object, version) => {

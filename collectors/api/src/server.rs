@@ -19,8 +19,10 @@ use crate::{ApiConfig, ApiError, ErrorKind, KubeletConfig};
 const CONNECT: Duration = Duration::from_secs(10);
 pub(crate) const ANSWER: Duration = Duration::from_secs(60);
 
-/// The largest answer that is taken: a page of 500 of anything sane.
+/// The largest answer that is taken: what cannot be asked for in smaller parts.
 pub(crate) const LARGEST: usize = 64 << 20;
+/// The largest page of several objects that is taken; a larger one is asked for in smaller parts.
+const LARGEST_PAGE: usize = 8 << 20;
 
 /// Says who asks in the server's audit log and metrics.
 const AGENT: &str = concat!("taffrail/", env!("CARGO_PKG_VERSION"));
@@ -91,6 +93,20 @@ impl Server {
         self.request(Method::GET, resource, path, None).await
     }
 
+    /// As [`Server::get`], for a page of `objects`: one of several is bounded so that memory is.
+    ///
+    /// # Errors
+    /// As [`Server::get`]; [`ErrorKind::TooLarge`] when fewer should be asked for.
+    pub(crate) async fn get_page(
+        &self,
+        resource: &'static str,
+        path: &str,
+        objects: u32,
+    ) -> Result<Vec<u8>, ApiError> {
+        let most = if objects > 1 { LARGEST_PAGE } else { LARGEST };
+        self.ask(&Method::GET, resource, path, None, JSON, most).await
+    }
+
     /// The same in another form, such as only the metadata of an object:
     /// `application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1`.
     ///
@@ -102,7 +118,7 @@ impl Server {
         path: &str,
         accept: &'static str,
     ) -> Result<Vec<u8>, ApiError> {
-        self.ask(&Method::GET, resource, path, None, accept).await
+        self.ask(&Method::GET, resource, path, None, accept, LARGEST).await
     }
 
     /// Sends `body` and returns what the server says to it. Asks once more with fresh credentials when it does not know us.
@@ -116,7 +132,7 @@ impl Server {
         path: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<Vec<u8>, ApiError> {
-        self.ask(&method, resource, path, body, JSON).await
+        self.ask(&method, resource, path, body, JSON, LARGEST).await
     }
 
     async fn ask(
@@ -126,11 +142,12 @@ impl Server {
         path: &str,
         body: Option<&serde_json::Value>,
         accept: &'static str,
+        most: usize,
     ) -> Result<Vec<u8>, ApiError> {
         let what = named(method.as_str(), path);
         let sending = async {
             let answer = self.send_as(method, resource, path, body, accept).await?;
-            whole(answer.into_body(), LARGEST).await.map_err(|kind| {
+            whole(answer.into_body(), most).await.map_err(|kind| {
                 self.counters.failed(verb(method), resource, &kind);
                 ApiError::new(&what, kind)
             })
@@ -213,6 +230,10 @@ async fn client(config: &ApiConfig, kubelet: Option<&KubeletConfig>) -> Result<(
         None => api_server(config).await?,
         Some(kubelet) => at_kubelet(config, kubelet).await?,
     };
+    let scheme = found.cluster_url.scheme_str();
+    if !matches!(scheme, Some("http" | "https")) || found.cluster_url.host().is_none() {
+        return Err(unusable(format!("{} is no address; write https://HOST:PORT", found.cluster_url)));
+    }
     found.connect_timeout = Some(CONNECT);
     // A watch may be silent for longer; who follows looks after it.
     found.read_timeout = None;

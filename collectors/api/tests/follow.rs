@@ -349,14 +349,54 @@ async fn what_is_no_api_server_is_trouble_with_a_remedy_and_is_asked_again() {
 async fn kubelet_s_read_only_port_is_asked_without_credentials_and_its_list_has_no_version() {
     let pods = json!({"kind": "PodList", "metadata": {}, "items": [{"metadata": {"name": "a"}}]});
     let (address, mut asked) = serve([Answer::Plain(200, pods)]).await;
-    let kubelet =
-        KubeletConfig { enabled: true, url: format!("http://{address}"), ..KubeletConfig::default() };
-    let config = ApiConfig { enabled: Wanted::Never, kubeconfig: None };
-    let server = Server::open_kubelet(&config, &kubelet, Counters::new()).await.expect("a server");
+    let server = kubelet_at(format!("http://{address}")).await.expect("a server");
     let (telling, mut told) = mpsc::unbounded_channel();
     list(&server, "pods", "/pods", &mut Told(telling)).await.expect("a list");
     for word in ["list", "Listed a ", "listed "] {
         assert_eq!(told.recv().await.as_deref(), Some(word));
     }
     assert_eq!(asked.recv().await, Some(("/pods".to_owned(), String::new())));
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_a_watch_does_not_come_again_and_again() {
+    let listed = |version| vec![change("ADDED", "a", 5), bookmark(version, true)];
+    let script = [
+        Answer::Ends(listed(7)),
+        Answer::Ends(vec![json!({"type": "MODIFIED", "object": 7})]),
+        Answer::Hangs(listed(9)),
+    ];
+    let mut run = Run::new(script, |_| {}).await;
+    run.told(&["list", "Listed a 5", "listed 7", "list", "Listed a 5", "listed 9"]).await;
+    let _ = (run.asked().await, run.asked().await);
+    assert!(run.asked().await.0.contains("sendInitialEvents=true"));
+}
+
+async fn kubelet_at(url: String) -> Result<Server, taffrail_api::ApiError> {
+    let kubelet = KubeletConfig { enabled: true, url, ..KubeletConfig::default() };
+    let config = ApiConfig { enabled: Wanted::Never, kubeconfig: None };
+    Server::open_kubelet(&config, &kubelet, Counters::new()).await
+}
+
+#[tokio::test]
+async fn pages_that_are_too_large_are_asked_for_in_smaller_parts() {
+    let large = json!({"metadata": {"name": "x".repeat(9 << 20)}});
+    let script = [page(7, "", &[large]), page(7, "next", &[pod("a", 5)]), page(7, "", &[pod("b", 6)])];
+    let (address, mut asked) = serve(script).await;
+    let server = kubelet_at(format!("http://{address}")).await.expect("a server");
+    let mut names = Vec::new();
+    let each = |object: &str| names.push(object.contains("\"a\""));
+    let version = taffrail_api::pages(&server, "events", "/api/v1/events?x=y", each).await.expect("pages");
+    assert_eq!((version.as_str(), names), ("7", vec![true, false]));
+    for query in ["limit=500", "limit=125", "limit=125&continue=next"] {
+        assert_eq!(asked.recv().await.map(|asked| asked.0), Some(format!("/api/v1/events?x=y&{query}")));
+    }
+}
+
+#[tokio::test]
+async fn an_address_without_a_scheme_is_refused() {
+    for url in ["127.0.0.1:10250", "/pods", "ftp://127.0.0.1", "kubelet"] {
+        let error = kubelet_at(url.to_owned()).await.err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(error.contains("https://HOST:PORT") || error.contains("kubelet.url"), "{url}: {error}");
+    }
 }

@@ -8,9 +8,10 @@ use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
-use taffrail_api::{ApiConfig, Counters, Health, Pause, Server};
+use taffrail_api::{ApiConfig, ApiError, Counters, ErrorKind, Health, Pause, Server};
 use taffrail_record::{Ask, Collector, Context, Node, Stop};
 use tokio::sync::watch::{Receiver, Sender as Flag, channel};
 use tokio::time::sleep;
@@ -40,7 +41,8 @@ pub struct EventsCollector {
     config: Arc<EventsConfig>,
     api: ApiConfig,
     requests: Arc<Counters>,
-    node: Arc<Node>,
+    configured: Arc<Node>,
+    node: Arc<ArcSwap<Node>>,
     cluster: Option<String>,
     folder: PathBuf,
     timing: Timing,
@@ -85,13 +87,14 @@ impl Events {
 
 impl EventsCollector {
     /// A collector that keeps what is not stored yet in `folder`, which is its own. `requests` counts what is asked of the API
-    /// server.
+    /// server. `configured` is the node as the configuration has it, the same on every agent but for its name: what is found
+    /// out, and comes and goes, must not decide in which index a document is.
     #[must_use]
     pub fn new(
         config: EventsConfig,
         api: ApiConfig,
         requests: Arc<Counters>,
-        node: Arc<Node>,
+        configured: Arc<Node>,
         folder: impl Into<PathBuf>,
     ) -> Self {
         let status = Arc::new(Status::default());
@@ -101,7 +104,8 @@ impl EventsCollector {
             config: Arc::new(config),
             api,
             requests,
-            node,
+            node: Arc::new(ArcSwap::new(Arc::clone(&configured))),
+            configured,
             cluster: None,
             folder: folder.into(),
             timing: Timing::default(),
@@ -115,6 +119,13 @@ impl EventsCollector {
     #[must_use]
     pub fn with_cluster(mut self, id: impl Into<String>) -> Self {
         self.cluster = Some(id.into()).filter(|id| !id.is_empty());
+        self
+    }
+
+    /// The node with what is found out about it and its cluster, as it is at each time: what documents say of it.
+    #[must_use]
+    pub fn with_node(mut self, node: Arc<ArcSwap<Node>>) -> Self {
+        self.node = node;
         self
     }
 
@@ -157,7 +168,7 @@ impl Collector for EventsCollector {
         let told = ending.clone();
         context.stop.when_raised(move || told.raise());
         let life = Life::start(self.clone(), Arc::clone(&spool), &ending)?;
-        let mut sender = Sender::new(&spool, context, &self.handle.status, &self.node);
+        let mut sender = Sender::new(&spool, context, &self.handle.status, &self.configured);
         while !ending.is_raised() && !life.is_over() {
             if sender.step().is_err() {
                 break;
@@ -235,7 +246,7 @@ impl EventsCollector {
         let namespace = self.config.namespace();
         let leases =
             Leases { server: server.clone(), namespace, patience: LEASE_ANSWER.min(self.timing.deadline) };
-        let identity = format!("{}_{:016x}", self.node.name, random::number());
+        let identity = format!("{}_{:016x}", self.configured.name, random::number());
         let status = Arc::clone(&self.handle.status);
         let mut candidate =
             Candidate::new(leases, &self.config.lease, identity, self.timing, Arc::clone(&status));
@@ -302,27 +313,33 @@ impl EventsCollector {
     async fn find_cluster(&self) -> (Server, String) {
         let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
         loop {
-            let error = match Server::open(&self.api, Arc::clone(&self.requests)).await {
-                Ok(server) => match &self.cluster {
-                    Some(id) => return (server, id.clone()),
-                    None => match server.get("namespaces", "/api/v1/namespaces/kube-system").await {
-                        Ok(body) => match uid(&body) {
-                            Some(uid) => {
-                                self.handle.status.set_trouble("cluster", None);
-                                return (server, uid);
-                            }
-                            None => "the namespace kube-system has no uid".to_owned(),
-                        },
-                        Err(error) => format!("{error}; {}", error.kind.remedy()),
-                    },
-                },
-                Err(error) => format!("{error}; {}", error.kind.remedy()),
+            let error = match self.ask_cluster().await {
+                Ok(found) => {
+                    self.handle.status.set_trouble("cluster", None);
+                    return found;
+                }
+                Err(error) => error,
             };
-            let trouble =
-                format!("the id of the cluster is not known, and no event is watched without it: {error}");
+            let trouble = format!(
+                "the id of the cluster is not known, and no event is watched without it: {error}; {}",
+                error.kind.remedy()
+            );
             self.handle.status.set_trouble("cluster", Some(trouble));
-            sleep(pause.next(None)).await;
+            sleep(pause.next(error.retry_after)).await;
         }
+    }
+
+    async fn ask_cluster(&self) -> Result<(Server, String), ApiError> {
+        const PATH: &str = "/api/v1/namespaces/kube-system";
+        let server = Server::open(&self.api, Arc::clone(&self.requests)).await?;
+        if let Some(id) = &self.cluster {
+            return Ok((server, id.clone()));
+        }
+        let uid = uid(&server.get("namespaces", PATH).await?);
+        let kind = || ErrorKind::Garbled("the namespace kube-system has no uid".to_owned());
+        let uid =
+            uid.ok_or_else(|| ApiError { what: format!("GET {PATH}"), kind: kind(), retry_after: None })?;
+        Ok((server, uid))
     }
 }
 

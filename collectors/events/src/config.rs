@@ -48,7 +48,7 @@ pub enum Enabled {
     Never,
 }
 
-/// Which of many: patterns with `*` for any text.
+/// Which of many: patterns with `*` for any text; capitals do not count.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Choice {
@@ -58,7 +58,15 @@ pub struct Choice {
     pub exclude: Vec<String>,
 }
 
-/// Room for a few of the largest events there can be.
+/// How many agents look closely whether the one that watches still does.
+pub(crate) const STANDBY_PLACES: u32 = 4;
+
+/// The Lease of a place to stand by.
+pub(crate) fn standby_place(lease: &str, number: u32) -> String {
+    format!("{lease}-standby-{number}")
+}
+
+/// Room for a few events of a usual size, at least.
 const LEAST_SPOOL: u64 = 4 << 20;
 
 /// What kubelet mounts into every pod that has a service account.
@@ -89,6 +97,12 @@ impl EventsConfig {
         self.spool_bytes.max(LEAST_SPOOL)
     }
 
+    /// The names of all Leases by which agents agree: that of who watches, and those of the places to stand by.
+    pub fn leases(&self) -> impl Iterator<Item = String> {
+        let places = (1..=STANDBY_PLACES).map(|number| standby_place(&self.lease, number));
+        std::iter::once(self.lease.clone()).chain(places)
+    }
+
     /// Where the Lease is.
     #[must_use]
     pub fn namespace(&self) -> String {
@@ -114,7 +128,7 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
         if pattern.get(at) == Some(&b'*') {
             star = Some((at, of));
             at += 1;
-        } else if pattern.get(at) == Some(&name[of]) {
+        } else if pattern.get(at).is_some_and(|byte| byte.eq_ignore_ascii_case(&name[of])) {
             at += 1;
             of += 1;
         } else if let Some((starred, taken)) = star {
@@ -138,6 +152,7 @@ mod tests {
             ("Failed*", "FailedMount", true),
             ("Failed*", "Failed", true),
             ("Failed*", "BackOff", false),
+            ("warning", "Warning", true),
             ("*Off", "BackOff", true),
             ("*a*b", "xaabxb", true),
             ("*a*b", "xaabx", false),

@@ -4,6 +4,9 @@
 //! is said of the event itself is as near to Metricbeat's `kubernetes.event` as its source is; to whom it happened
 //! stands where log records and metrics have it.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
 use serde_json::{Map, Value, json};
 use taffrail_pods::Owner;
 use taffrail_record::Node;
@@ -15,7 +18,7 @@ const ECS_VERSION: &str = "8.0.0";
 /// What is the same for every document that this agent writes.
 #[derive(Debug, Clone)]
 pub struct Writer {
-    node: std::sync::Arc<Node>,
+    node: Arc<ArcSwap<Node>>,
     cluster: String,
 }
 
@@ -36,7 +39,7 @@ const LONGEST_PART: usize = 128;
 impl Writer {
     /// One that writes about the cluster with this id.
     #[must_use]
-    pub fn new(node: std::sync::Arc<Node>, cluster: impl Into<String>) -> Self {
+    pub fn new(node: Arc<ArcSwap<Node>>, cluster: impl Into<String>) -> Self {
         Writer { node, cluster: cluster.into() }
     }
 
@@ -86,16 +89,17 @@ impl Writer {
     }
 
     fn constants(&self, tree: &mut Map<String, Value>) {
+        let node = self.node.load();
         put(tree, "orchestrator.type", "kubernetes");
-        put(tree, "orchestrator.cluster.name", self.node.cluster.as_str());
+        put(tree, "orchestrator.cluster.name", node.cluster.as_str());
         put(tree, "orchestrator.cluster.id", self.cluster.as_str());
-        put(tree, "host.name", self.node.name.as_str());
+        put(tree, "host.name", node.name.as_str());
         put(tree, "input.type", "kubernetes_events");
         put(tree, "ecs.version", ECS_VERSION);
         put(tree, "agent.type", "taffrail");
-        put(tree, "agent.name", self.node.name.as_str());
+        put(tree, "agent.name", node.name.as_str());
         put(tree, "agent.version", env!("CARGO_PKG_VERSION"));
-        for (name, value) in &self.node.fields {
+        for (name, value) in &node.fields {
             put(tree, name, value.as_str());
         }
     }
@@ -231,8 +235,6 @@ fn part(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
 
     fn writer() -> Writer {
@@ -243,7 +245,17 @@ mod tests {
             fields: fields.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
             ..Node::default()
         };
-        Writer::new(Arc::new(node), "c-1")
+        Writer::new(Arc::new(ArcSwap::from_pointee(node)), "c-1")
+    }
+
+    #[test]
+    fn what_is_found_out_later_is_on_documents_from_then_on() {
+        let node = Arc::new(ArcSwap::from_pointee(Node::default()));
+        let writer = Writer::new(Arc::clone(&node), "c-1");
+        let name = || read(&writer.document(&event("{}"), &[], 0))["orchestrator"]["cluster"]["name"].clone();
+        assert_eq!(name(), Value::Null);
+        node.store(Arc::new(Node { cluster: "prod".to_owned(), ..Node::default() }));
+        assert_eq!(name(), "prod");
     }
 
     fn event(object: &str) -> Event {

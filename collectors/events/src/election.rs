@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use taffrail_api::{ApiError, ErrorKind, Pause};
 use tokio::time::sleep;
 
+use crate::config::{STANDBY_PLACES, standby_place};
 use crate::lease::{Lease, Leases, Sight};
 use crate::random::fraction;
 use crate::status::{Role, Status};
@@ -54,7 +55,6 @@ impl Default for Timing {
     }
 }
 
-const STANDBY_PLACES: usize = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether this agent may act as the one that watches, at this moment.
@@ -137,7 +137,13 @@ impl Candidate {
                     self.timing.retry.mul_f64(fraction())
                 }
                 Err(error) => {
-                    let remedy = error.kind.remedy();
+                    let remedy = match &error.kind {
+                        // To look for a Lease that is not there is no error: the namespace is not.
+                        ErrorKind::NotFound(_) => {
+                            "make that namespace, or name another: events.lease_namespace"
+                        }
+                        kind => kind.remedy(),
+                    };
                     self.status.set_trouble(
                         "election",
                         Some(format!("who watches events is not known: {error}; {remedy}")),
@@ -318,10 +324,10 @@ impl Candidate {
 
     /// At first in all places, later in one each time: they are seldom free.
     async fn look_for_place(&mut self) -> Result<(), ApiError> {
-        let first = (fraction() * STANDBY_PLACES as f64) as usize;
+        let first = (fraction() * f64::from(STANDBY_PLACES)) as u32;
         let looks = if self.looked_for_place { 1 } else { STANDBY_PLACES };
         for number in (0..looks).map(|look| (first + look) % STANDBY_PLACES + 1) {
-            let name = format!("{}-standby-{number}", self.name);
+            let name = standby_place(&self.name, number);
             let found = self.leases.look(&name).await?;
             let sight = self.sights.entry(name.clone()).or_default();
             let is_free = found.as_ref().is_none_or(|lease| {

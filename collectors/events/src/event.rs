@@ -7,9 +7,13 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-/// How long before or after the API server was first told something may have happened, nanoseconds: a year. News are late
-/// where they come from elsewhere, and series go on for long.
-const AWAY: i64 = 366 * 86_400_000_000_000;
+const DAY: i64 = 86_400_000_000_000;
+/// How long before the API server was first told something may have happened: news are late where they come from elsewhere.
+const BEFORE: i64 = 7 * DAY;
+/// How long after the API server was last told: clocks differ ...
+const AFTER: i64 = DAY;
+/// ... and how long a series may go on where the server does not say when it was last told.
+const SERIES: i64 = 30 * DAY;
 
 /// What was seen of an event at one version.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -57,6 +61,8 @@ pub struct Meta {
     pub generate_name: String,
     /// When the object was made, nanoseconds since the Unix epoch.
     pub created: Option<i64>,
+    /// When the server took the last change of it, if it says so.
+    pub changed: Option<i64>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Annotations.
@@ -126,12 +132,13 @@ impl Event {
         })
     }
 
-    /// When what was seen happened, as whoever wrote the event says. What lies far from when the API server was first told is
-    /// not believed: days are indices, and anybody may write events.
+    /// When what was seen happened, as whoever wrote the event says. What lies far from when the API server was told is not
+    /// believed, but its own time: days are indices, of which an engine has few, and many may write events.
     #[must_use]
     pub fn time(&self) -> Option<i64> {
         let Some(created) = self.meta.created else { return self.last };
-        let sane = created.saturating_sub(AWAY)..=created.saturating_add(AWAY);
+        let latest = self.meta.changed.map_or(created.saturating_add(SERIES), |changed| changed.max(created));
+        let sane = created.saturating_sub(BEFORE)..=latest.saturating_add(AFTER);
         self.last.filter(|time| sane.contains(time)).or(Some(created))
     }
 
@@ -155,6 +162,7 @@ impl Reference {
 }
 
 fn meta(object: &Map<String, Value>) -> Meta {
+    let managers = object.get("managedFields").and_then(Value::as_array).into_iter().flatten();
     Meta {
         name: text(object, "name"),
         namespace: text(object, "namespace"),
@@ -162,6 +170,7 @@ fn meta(object: &Map<String, Value>) -> Meta {
         version: text(object, "resourceVersion"),
         generate_name: text(object, "generateName"),
         created: time(object.get("creationTimestamp")),
+        changed: managers.filter_map(|manager| time(manager.get("time"))).max(),
         labels: texts(object.get("labels")),
         annotations: texts(object.get("annotations")),
     }
@@ -240,16 +249,20 @@ mod tests {
 
     #[test]
     fn a_time_far_from_the_servers_own_is_not_believed() {
-        for (last, expected) in [
-            ("2025-12-31T23:00:00Z", -3600),
-            ("2025-02-01T00:00:00Z", -334 * 86_400),
-            ("2027-01-01T00:00:00Z", 365 * 86_400),
-            ("2024-12-30T00:00:00Z", 0),
-            ("2027-01-03T00:00:00Z", 0),
-            ("9999-01-01T00:00:00Z", 0),
+        let changed = r#","managedFields":[{"time":"2026-01-03T00:00:00Z"},{"time":null},7]"#;
+        for (managed, last, expected) in [
+            ("", "2025-12-31T23:00:00Z", -3600),
+            ("", "2025-12-26T00:00:00Z", -6 * 86_400),
+            ("", "2025-12-24T00:00:00Z", 0),
+            ("", "2026-01-31T00:00:00Z", 30 * 86_400),
+            ("", "2026-02-02T00:00:00Z", 0),
+            ("", "9999-01-01T00:00:00Z", 0),
+            (changed, "2026-01-03T00:00:00Z", 2 * 86_400),
+            (changed, "2026-01-03T12:00:00Z", 5 * 43_200),
+            (changed, "2026-01-05T00:00:00Z", 0),
         ] {
             let text = format!(
-                r#"{{"metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z"}},"lastTimestamp":"{last}"}}"#
+                r#"{{"metadata":{{"creationTimestamp":"2026-01-01T00:00:00Z"{managed}}},"lastTimestamp":"{last}"}}"#
             );
             let event = Event::parse(&text).expect("an event");
             assert_eq!(event.time().map(|time| (time - FIRST) / 1_000_000_000), Some(expected), "{last}");

@@ -25,7 +25,7 @@ pub struct There {
 pub async fn there(server: &Server, config: &EventsConfig, cluster: &str) -> Result<Vec<There>, ApiError> {
     let writer = Writer::new(Arc::default(), cluster);
     let mut there = Vec::new();
-    pages(server, "events", "/api/v1/events?limit=500", |object| {
+    pages(server, "events", "/api/v1/events", |object| {
         // What is no event has an id of its own, made of its content; it is not compared.
         let Ok(event) = Event::parse(object) else { return };
         if left_out(config, &event).is_none() {

@@ -57,6 +57,25 @@ impl Listener for Ear<'_> {
     }
 }
 
+/// Why watching is put off.
+struct Put {
+    why: String,
+    /// For how long the server asks.
+    asked: Option<Duration>,
+}
+
+impl From<String> for Put {
+    fn from(why: String) -> Self {
+        Put { why, asked: None }
+    }
+}
+
+impl From<ApiError> for Put {
+    fn from(error: ApiError) -> Self {
+        Put { why: format!("{error}; {}", error.kind.remedy()), asked: error.retry_after }
+    }
+}
+
 impl Watch {
     /// Everything up to this version is stored.
     pub(crate) fn position(&self) -> Option<u64> {
@@ -76,21 +95,19 @@ impl Watch {
                     self.status.set_trouble("watch", None);
                     self.from(version).await;
                 }
-                Err(why) => {
+                Err(Put { why, asked }) => {
                     self.status.set_trouble("watch", Some(format!("events are not watched: {why}")));
-                    sleep(pause.next(None)).await;
+                    sleep(pause.next(asked)).await;
                 }
             }
         }
     }
 
     /// The version to go on from, if the server still counts as it did.
-    async fn start(&self) -> Result<Option<u64>, String> {
+    async fn start(&self) -> Result<Option<u64>, Put> {
         let start = (*self.floor.lock()).max(self.spool.newest());
         match start {
-            Some(start)
-                if self.is_older_than(start).await.map_err(|e| format!("{e}; {}", e.kind.remedy()))? =>
-            {
+            Some(start) if self.is_older_than(start).await? => {
                 self.reset(start)?;
                 Ok(None)
             }

@@ -27,8 +27,8 @@ const DAY: i64 = 86_400;
 /// Documents that a watch hands over at once.
 const CHUNK: usize = 500;
 
-/// What the shipper may hold, as in the agent's default.
-const BUDGET: u64 = 16 << 20;
+/// What the shipper may hold, as in the agent.
+const BUDGET: u64 = 4 << 20;
 
 struct Arguments {
     product: Product,

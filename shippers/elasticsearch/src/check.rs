@@ -81,7 +81,7 @@ async fn ask(config: &ElasticsearchConfig, connector: &Connector) -> Result<Chec
                 first.get_or_insert((url, found));
             }
             Err(refusal) => {
-                let problem = Some(remark(&node, refusal.text, refusal.reason.remedy()));
+                let problem = Some(remark(&node, refusal.text, refusal.reason.advice()));
                 report.nodes.push(NodeReport { node, product: None, version: String::new(), problem });
             }
         }
@@ -101,8 +101,10 @@ fn installed(found: &Contact) -> Vec<Remark> {
     let mut remarks = Vec::new();
     for (what, state) in [("index template", &found.template), ("lifecycle policy", &found.policy)] {
         if *state == Installed::Outdated {
-            let text = format!("the {what} is not there yet, or of an older configuration");
-            remarks.push(remark(what, text, "nothing: it is installed before the first event is sent"));
+            let text = format!(
+                "the {what} is not there yet, or of an older configuration: it is installed before the first event is sent"
+            );
+            remarks.push(remark(what, text, ""));
         }
         remarks.extend(state.remark(what).map(|(text, remedy)| remark(what, text, remedy)));
     }
@@ -127,7 +129,7 @@ async fn privileges(
     let missing: Vec<&str> = wanted.into_iter().filter(|name| granted[*name] == false).collect();
     (!missing.is_empty()).then(|| {
         let text = format!("this user lacks {} on {}", missing.join(" and "), config.index.pattern());
-        remark("privileges", text, Reason::Forbidden.remedy())
+        remark("privileges", text, Reason::Forbidden.advice())
     })
 }
 

@@ -62,6 +62,8 @@ impl Answer {
 pub(crate) enum Failure {
     /// The login or a file of it cannot be used: nothing was sent.
     Login(String),
+    /// Who answers does not prove to be the engine.
+    Certificate(String),
     /// No connection, or it broke.
     Connection(String),
     /// No answer in time.
@@ -153,7 +155,13 @@ fn failure(error: reqwest::Error) -> Failure {
         }
         cause = next.source();
     }
-    if error.is_timeout() { Failure::Timeout(text) } else { Failure::Connection(text) }
+    if error.is_timeout() {
+        Failure::Timeout(text)
+    } else if text.contains("invalid peer certificate") {
+        Failure::Certificate(text)
+    } else {
+        Failure::Connection(text)
+    }
 }
 
 fn make(config: &ElasticsearchConfig) -> Result<Client, ElasticsearchError> {

@@ -15,7 +15,8 @@ pub struct ElasticsearchConfig {
     /// Nodes, as `https://host:9200`; one that is down rests while the others are asked. Required.
     pub hosts: Vec<String>,
     /// Index of a document, by the event's own time (UTC) and cluster. May contain dates, such as `{yyyy.MM.dd}`,
-    /// `{yyyy.MM}` or `{yyyy}`, and `{cluster}`, which is lowercased, with `-` for what no index may have.
+    /// `{yyyy.MM}` or `{yyyy}`, and `{cluster}`: `node.cluster` as it is configured, which must be the same for all agents of the
+    /// cluster, else the cluster's id; lowercased, with `-` for what no index may have.
     /// Default `taffrail-events-{yyyy.MM.dd}`.
     pub index: IndexTemplate,
     /// Whether `index` is a data stream. Its name must then have no date. A document may then be stored twice when the

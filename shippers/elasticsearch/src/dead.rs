@@ -7,6 +7,7 @@
 //! oldest are deleted, and counted. Who sends letters again takes whole files away under a lock (`.taken`), so that none is
 //! written to meanwhile.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
@@ -157,6 +158,32 @@ pub(crate) fn list(directory: &Path) -> io::Result<Vec<Segment>> {
     }
     all.sort_by_key(|segment| segment.number);
     Ok(all)
+}
+
+/// The ids of all documents that are kept in `directory`; none when it is not there.
+///
+/// # Errors
+/// [`ElasticsearchError::DeadLetters`], when it cannot be read.
+pub fn buried(directory: &Path) -> Result<HashSet<String>, ElasticsearchError> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+    }
+    let segments = match list(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(HashSet::new()),
+        segments => segments.map_err(ElasticsearchError::dead(directory))?,
+    };
+    let mut ids = HashSet::new();
+    for segment in segments {
+        let text = match fs::read(&segment.path) {
+            // Sent again meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            text => text.map_err(ElasticsearchError::dead(&segment.path))?,
+        };
+        let letters = text.split(|byte| *byte == b'\n');
+        ids.extend(letters.filter_map(|line| Some(serde_json::from_slice::<Named>(line).ok()?.id)));
+    }
+    Ok(ids)
 }
 
 fn parse(name: &str) -> Option<(u64, bool)> {

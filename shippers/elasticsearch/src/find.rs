@@ -6,6 +6,8 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::client::{Connector, Question};
+use crate::reason::Reason;
+use crate::setup::Refusal;
 use crate::shipper::{runtime, urls};
 use crate::worker::shown;
 use crate::{ElasticsearchConfig, ElasticsearchError};
@@ -59,8 +61,18 @@ async fn ask(
         let node = shown(&url).to_owned();
         match connector.ask(&url, question()).await {
             Ok(answer) if (200..300).contains(&answer.status) => return Ok(answer.json()),
-            Ok(answer) => why = format!("{node}: answered {}", answer.status),
-            Err(failure) => why = format!("{node}: {}", crate::setup::Refusal::from(failure).text),
+            Ok(answer) => {
+                let remedy = match answer.status {
+                    401 => Reason::Credentials.advice(),
+                    403 => "allow this user to read the index",
+                    _ => Reason::ServerError.advice(),
+                };
+                why = format!("{node}: answered {}; {}", answer.status, remedy);
+            }
+            Err(failure) => {
+                let Refusal { reason, text, .. } = Refusal::from(failure);
+                why = format!("{node}: {text}; {}", reason.advice());
+            }
         }
     }
     Err(ElasticsearchError::Unusable(why))

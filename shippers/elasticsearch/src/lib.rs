@@ -38,6 +38,7 @@ mod worker;
 
 pub use check::{CheckReport, NodeReport, Remark, check};
 pub use config::{Auth, ElasticsearchConfig, Tls};
+pub use dead::buried;
 pub use error::ElasticsearchError;
 pub use find::find;
 pub use index::{IndexError, IndexTemplate};

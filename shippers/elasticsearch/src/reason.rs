@@ -6,6 +6,7 @@ pub(crate) enum Reason {
     Busy,
     ServerError,
     Connection,
+    Certificate,
     Timeout,
     Credentials,
     Forbidden,
@@ -20,10 +21,11 @@ pub(crate) enum Reason {
 }
 
 impl Reason {
-    pub(crate) const ALL: [Reason; 14] = [
+    pub(crate) const ALL: [Reason; 15] = [
         Reason::Busy,
         Reason::ServerError,
         Reason::Connection,
+        Reason::Certificate,
         Reason::Timeout,
         Reason::Credentials,
         Reason::Forbidden,
@@ -42,6 +44,7 @@ impl Reason {
             Reason::Busy => "busy",
             Reason::ServerError => "server_error",
             Reason::Connection => "connection",
+            Reason::Certificate => "certificate",
             Reason::Timeout => "timeout",
             Reason::Credentials => "credentials",
             Reason::Forbidden => "forbidden",
@@ -56,12 +59,21 @@ impl Reason {
         }
     }
 
+    /// The remedy for who does not wait.
+    pub(crate) fn advice(self) -> &'static str {
+        self.remedy().trim_end_matches("; documents wait")
+    }
+
     pub(crate) fn remedy(self) -> &'static str {
         match self {
             Reason::Busy => "give the engine more memory or nodes if it stays so; documents wait",
             Reason::ServerError => "look into the engine's log; documents wait",
             Reason::Connection => {
-                "check elasticsearch.hosts and elasticsearch.tls, the network, and that the engine runs; documents wait"
+                "check elasticsearch.hosts (https or http?), the network, and that the engine runs; documents wait"
+            }
+            Reason::Certificate => {
+                "give the authority that signs the engine's certificate as elasticsearch.tls.ca_file, and ask by a name that is in \
+                 it; if both are right, somebody stands between; documents wait"
             }
             Reason::Timeout => {
                 "see whether the engine is stuck, or raise elasticsearch.timeout_ms; documents wait"
@@ -86,7 +98,7 @@ impl Reason {
                 "delete old indices or raise cluster.max_shards_per_node: the cluster takes no more indices; documents wait"
             }
             Reason::WrongProduct => {
-                "check elasticsearch.hosts: what answers there is neither Elasticsearch nor OpenSearch; documents wait"
+                "check elasticsearch.hosts: what answers there is neither Elasticsearch nor OpenSearch, or wants https; documents wait"
             }
             Reason::Garbled => {
                 "check what lies between the agent and the engine: its answers do not fit the requests; documents wait"

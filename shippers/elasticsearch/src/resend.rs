@@ -103,7 +103,7 @@ impl Sender<'_> {
             match contact(&self.connector, &url, self.config, true).await {
                 Ok(_) => return Ok(()),
                 Err(refusal) => {
-                    problems.push(format!("{}: {}; {}", shown(&url), refusal.text, refusal.reason.remedy()));
+                    problems.push(format!("{}: {}; {}", shown(&url), refusal.text, refusal.reason.advice()));
                 }
             }
         }
@@ -171,7 +171,7 @@ impl Sender<'_> {
                     return Err(ElasticsearchError::Unusable(format!(
                         "{}; {}",
                         refusal.text,
-                        refusal.reason.remedy()
+                        refusal.reason.advice()
                     )));
                 }
                 Err(refusal) => {

@@ -37,6 +37,7 @@ impl From<Failure> for Refusal {
         match failure {
             Failure::Login(text) => Refusal::new(Reason::Credentials, text),
             Failure::Connection(text) => Refusal::new(Reason::Connection, text),
+            Failure::Certificate(text) => Refusal::new(Reason::Certificate, text),
             Failure::Timeout(text) => Refusal::new(Reason::Timeout, text),
             Failure::Answer(text) => Refusal::new(Reason::WrongProduct, text),
         }

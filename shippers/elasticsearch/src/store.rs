@@ -6,7 +6,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use taffrail_record::{Batch, BufferPool, LossReason};
+use taffrail_record::{Batch, BufferPool, LossReason, Node};
 
 use crate::bulk::{Line, Unfit, prepare, weight};
 use crate::{ElasticsearchConfig, IndexTemplate};
@@ -69,10 +69,10 @@ impl Store {
         batch.receipt.resize_charge(self.charge(&batch));
         let (mut unfit, mut is_new) = (Vec::new(), false);
         for (record, number) in batch.records.iter().zip(0..) {
-            let name = self.template.render(record.time, &batch.origin.node.cluster);
+            let id = record.extra.as_ref().and_then(|extra| extra.id.as_deref());
+            let name = self.template.render(record.time, cluster(&batch.origin.node, id));
             let (index, new) = self.intern(name);
             is_new |= new;
-            let id = record.extra.as_ref().and_then(|extra| extra.id.as_deref());
             let body = record.body.start as usize..record.body.end as usize;
             let document = batch.data.get_mut(body).unwrap_or_default();
             let doc = Doc { parcel, record: number, index };
@@ -191,5 +191,25 @@ impl Store {
         let Some(Parcel { batch, .. }) = self.parcels.remove(&parcel) else { return };
         batch.receipt.confirm();
         self.pool.give(batch.data, batch.records);
+    }
+}
+/// What `{cluster}` stands for: the name that is configured, else the cluster's id, with which every event's begins.
+fn cluster<'a>(node: &'a Node, id: Option<&'a str>) -> &'a str {
+    match node.cluster.as_str() {
+        "" => id.and_then(|id| id.split(':').next()).unwrap_or_default(),
+        name => name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_cluster_is_called_in_an_index_is_the_same_whoever_writes() {
+        let configured = Node { cluster: "prod".to_owned(), ..Node::default() };
+        assert_eq!(cluster(&configured, Some("c-1:u-1:7")), "prod");
+        assert_eq!(cluster(&Node::default(), Some("c-1:u-1:7")), "c-1");
+        assert_eq!(cluster(&Node::default(), None), "");
     }
 }

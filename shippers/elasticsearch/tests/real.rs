@@ -401,7 +401,9 @@ fn resident() -> Result<u64> {
 #[test]
 #[allow(clippy::disallowed_methods, reason = "a password that is exchanged need not survive")]
 fn only_who_knows_the_password_and_trusts_the_certificate_gets_in() -> Result<()> {
-    let options = SearchOptions { secure: true, heap_mib: 384, ..SearchOptions::default() };
+    let wants_certificates = ("plugins.security.ssl.http.clientauth_mode".to_owned(), "REQUIRE".to_owned());
+    let settings = vec![wants_certificates];
+    let options = SearchOptions { secure: true, heap_mib: 384, settings, ..SearchOptions::default() };
     let engine = SearchEngine::opensearch(options)?;
     let folder = tempfile::tempdir()?;
     let password = folder.path().join("password");
@@ -430,11 +432,15 @@ fn only_who_knows_the_password_and_trusts_the_certificate_gets_in() -> Result<()
     assert_eq!(engine.count(INDEX)?, 1);
     assert!(check(&secure, folder.path())?.is_usable());
 
-    let strange = ElasticsearchConfig { tls: Tls::default(), ..secure.clone() };
+    let nameless = Tls { certificate_file: None, key_file: None, ..secure.tls.clone() };
+    let nameless = ElasticsearchConfig { tls: nameless, ..secure.clone() };
+    assert!(!check(&nameless, folder.path())?.is_usable(), "it asks for our certificate");
+    let strange = Tls { ca_file: None, ..secure.tls.clone() };
+    let strange = ElasticsearchConfig { tls: strange, ..secure.clone() };
     let report = check(&strange, folder.path())?;
     let problem = report.nodes[0].problem.clone().context("an unknown authority passed")?;
     assert!(problem.text.contains("certificate") && problem.remedy.contains("tls"), "{problem:?}");
-    let careless = Tls { insecure_skip_verify: true, ..Tls::default() };
+    let careless = Tls { insecure_skip_verify: true, ca_file: None, ..secure.tls.clone() };
     assert!(check(&ElasticsearchConfig { tls: careless, ..secure.clone() }, folder.path())?.is_usable());
     let nobody = Some(Auth { api_key: Some(Secret::from("bm86a2V5".to_owned())), ..Auth::default() });
     let report = check(&ElasticsearchConfig { auth: nobody, ..secure }, folder.path())?;

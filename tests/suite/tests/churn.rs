@@ -29,11 +29,19 @@ fn name(second: u64, number: u64) -> String {
     format!("churn-{second}-{number}")
 }
 
+fn owner(second: &str, number: &str) -> String {
+    format!("owner-{second}-{number}")
+}
+
 fn object(second: u64, number: u64) -> Value {
     json!({
         "metadata": {
             "name": name(second, number), "namespace": "default",
             "labels": {"second": second.to_string(), "number": number.to_string()},
+            "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner(&second.to_string(), &number.to_string()),
+                "uid": "u-1", "controller": true,
+            }],
         },
         "spec": {
             "nodeName": "n-1", "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
@@ -92,10 +100,14 @@ fn judge(agent: &Agent) -> Result<u64> {
         }
         for line in BufReader::new(fs::File::open(&path)?).lines() {
             let record: Value = serde_json::from_str(&line?)?;
-            let mut words = record["message"].as_str().context("no message")?.split(' ');
-            let labels = &record["kubernetes"]["labels"];
+            let words: Vec<&str> = record["message"].as_str().context("no message")?.split(' ').collect();
+            let (told, path) = (&record["kubernetes"], record["log"]["file"]["path"].as_str().unwrap_or(""));
+            let uid = told["pod"]["uid"].as_str().context("no uid")?;
             ensure!(
-                labels["second"].as_str() == words.next() && labels["number"].as_str() == words.next(),
+                told["labels"] == json!({"second": words[0], "number": words[1]})
+                    && told["replicaset"]["name"] == owner(words[0], words[1])
+                    && told["pod"]["name"] == format!("churn-{}-{}", words[0], words[1])
+                    && path.contains(&format!("default_churn-{}-{}_{uid}/", words[0], words[1])),
                 "{record:#}"
             );
             count += 1;

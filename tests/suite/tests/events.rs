@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::process::Output;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -36,13 +37,19 @@ fn scale() -> Result<u32> {
     Ok(std::env::var("TAFFRAIL_EVENTS_SCALE").map_or(Ok(1), |scale| scale.parse())?)
 }
 
+/// When the events happened: yesterday, whenever that is.
+static HAPPENED: LazyLock<jiff::Zoned> = LazyLock::new(|| {
+    jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).yesterday().expect("a day before")
+});
+
 fn event(number: u32) -> Value {
+    let happened = HAPPENED.timestamp().strftime("%FT%TZ").to_string();
     json!({
         "metadata": {"name": format!("web-0.{number}"), "namespace": "default"},
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "web-0", "namespace": "default", "uid": "u-1"},
         "reason": "BackOff", "type": "Warning", "message": format!("Back-off number {number}"), "count": 1,
         "source": {"component": "kubelet", "host": "n-1"},
-        "firstTimestamp": "2026-11-22T08:00:00Z", "lastTimestamp": "2026-11-22T08:00:00Z",
+        "firstTimestamp": happened, "lastTimestamp": happened,
     })
 }
 
@@ -293,8 +300,8 @@ fn each_event_is_stored_once_though_the_one_that_watches_the_engine_and_the_api_
     ensure!(verify(0)?.contains(&format!("{all} events, 0 of them missing")), "{}", verify(0)?);
     let (id, _) = engine.documents("taffrail-events-*")?.pop().context("no document")?;
     // All of them have the same time.
-    let answer =
-        engine.ask("DELETE", &format!("/taffrail-events-2026.11.22/_doc/{id}?refresh=true"), None)?;
+    let day = HAPPENED.strftime("%Y.%m.%d");
+    let answer = engine.ask("DELETE", &format!("/taffrail-events-{day}/_doc/{id}?refresh=true"), None)?;
     ensure!(answer.json()["result"] == "deleted", "{}", answer.json());
     ensure!(verify(1)?.contains(&id), "the one that was deleted is named: {}", verify(1)?);
 

@@ -195,6 +195,15 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
         let talker = arrived.stream_of("default/talker-", "stdout");
         Ok(talker.is_ok_and(|talker| talker.messages().last() == Some(&"line 3000")))
     })?;
+    // Nor has it lost an event.
+    let outside = Agent::new(&format!(
+        "elasticsearch: {{hosts: ['{}']}}\nkubernetes: {{api: {{kubeconfig: {}}}}}\n",
+        engine.url(),
+        node.kubeconfig().display()
+    ))?;
+    until("every event to be stored", || {
+        Ok(outside.command("events")?.args(["verify", "--patience", "5"]).status()?.success())
+    })?;
     node.output(&["--namespace", "taffrail", "delete", "daemonset", "taffrail"])?;
 
     let arrived = Arrived::in_topic(&kafka, "pods")?;

@@ -1,7 +1,6 @@
 use serde_json::json;
 use taffrail_api::{ApiError, ErrorKind};
 use taffrail_pods::Owner;
-use taffrail_record::Node;
 
 use super::*;
 use crate::spool::{Found, Reader, decode};
@@ -24,7 +23,7 @@ fn fixture(config: EventsConfig) -> Fixture {
         Arc::new(config),
         Arc::clone(&spool),
         Arc::clone(&status),
-        Writer::new(Arc::new(Node::default()), "c"),
+        Writer::new(Arc::default(), "c"),
         Arc::clone(&ring),
         authority,
     );

@@ -4,7 +4,8 @@
 //!   was not stored, so no position has passed it, and it is observed again.
 //! - Places in the spool grow for ever, from file to file and from life to life.
 //! - A file goes when all of it is confirmed. How far that is stands in a file of its own, written now and then.
-//! - It takes no more than its bound on the disk, but for a few entries of some bytes that say how far a watch has come.
+//! - It takes no more than its bound on the disk, but for a few entries of some bytes that say how far a watch has come, and for
+//!   a single document that is larger than the bound.
 //! - [`Spool::newest`] is the version up to which everything is stored or here.
 
 mod confirmed;
@@ -81,6 +82,11 @@ impl State {
     fn end(&self) -> u64 {
         self.segments.back().map_or(0, |last| last.end)
     }
+
+    /// Whether everything is confirmed.
+    fn is_drained(&self) -> bool {
+        self.confirmed.offset >= self.end()
+    }
 }
 
 impl Spool {
@@ -151,7 +157,7 @@ impl Spool {
 
     /// Whether it makes sense to watch again after it was full.
     pub(crate) fn has_room(&self) -> bool {
-        self.bytes() + 2 * self.segment <= self.limit
+        self.state.lock().is_drained() || self.bytes() + 2 * self.segment <= self.limit
     }
 
     /// The version up to which everything is stored, as far as this spool can tell.
@@ -184,7 +190,8 @@ impl Spool {
     pub(crate) fn append(&self, frame: &Frame<'_>) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         let length = frame.length() as u64;
-        if frame.is_document() && state.end() - state.start() + length > self.limit {
+        let is_full = state.end() - state.start() + length > self.limit && !state.is_drained();
+        if frame.is_document() && is_full {
             return Err(Refusal::Full);
         }
         self.write(&mut state, frame)

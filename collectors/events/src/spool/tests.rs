@@ -192,3 +192,17 @@ fn one_folder_is_for_one_agent() {
     drop(spool);
     open(folder.path(), 4 << 20);
 }
+
+#[test]
+fn what_is_larger_than_the_bound_is_taken_when_nothing_else_waits() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 1 << 20);
+    let large = vec![b'x'; 3 << 20];
+    for version in 1..4 {
+        assert!(spool.has_room(), "{version}");
+        spool.append(&document(version, "id", &large)).expect("taken");
+        assert!(matches!(spool.append(&document(version, "id", b"x")), Err(Refusal::Full)));
+        assert!(!spool.has_room());
+        spool.confirm(spool.end(), Some(version));
+    }
+}

@@ -6,6 +6,10 @@ use super::Entry;
 
 const COLUMNS: [&str; 8] = ["TIME", "COUNT", "TYPE", "REASON", "NAMESPACE", "OBJECT", "SOURCE", "MESSAGE"];
 
+/// The widest cell of a column, and the longest message: who makes an event may write what he likes.
+const WIDEST: usize = 64;
+const LONGEST: usize = 4096;
+
 /// A table like that of `kubectl get events`, oldest first, with times in UTC, and with namespaces where there are several.
 /// Whatever could change what a terminal does is shown as an escape.
 #[must_use]
@@ -39,23 +43,28 @@ fn row(entry: &Entry) -> [String; 8] {
     if !entry.container.is_empty() {
         let _ = write!(object, "[{}]", entry.container);
     }
+    let cell = |text: &str| safe(text, WIDEST);
     [
         format!("{time:.0}"),
         entry.count.to_string(),
-        safe(&entry.kind),
-        safe(&entry.reason),
-        safe(&entry.namespace),
-        safe(&object),
-        safe(&entry.component),
-        safe(entry.message.trim_end()),
+        cell(&entry.kind),
+        cell(&entry.reason),
+        cell(&entry.namespace),
+        cell(&object),
+        cell(&entry.component),
+        safe(entry.message.trim_end(), LONGEST),
     ]
 }
 
-/// Control characters and those that turn text around as escapes.
-fn safe(text: &str) -> String {
+/// Control characters and those that turn text around as escapes; what is longer than `most` ends in `…`.
+fn safe(text: &str, most: usize) -> String {
     let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    let mut safe = String::with_capacity(text.len());
-    for character in text.chars() {
+    let mut safe = String::with_capacity(text.len().min(most));
+    for (place, character) in text.chars().enumerate() {
+        if place + 1 >= most && text.chars().nth(most).is_some() {
+            safe.push('…');
+            break;
+        }
         match character {
             '\n' | '\t' => safe.push(' '),
             c if c.is_control() || turns(c) => safe.extend(c.escape_unicode()),
@@ -90,6 +99,15 @@ TIME                  COUNT  TYPE     REASON   OBJECT         SOURCE   MESSAGE
 2026-01-01T00:00:00Z     12  Warning  BackOff  pod/abc[main]  kubelet  \\u{1b}[2J\\u{202e}x
 ";
         assert_eq!(render(&entries), expected);
+        entries[0].reason = "r".repeat(1 << 20);
+        entries[0].message = "m".repeat(1 << 20);
+        let table = render(&entries);
+        assert!(
+            table.contains(&format!("{}…  ", "r".repeat(63)))
+                && table.contains(&format!("{}…", "m".repeat(4095)))
+        );
+        assert!(table.len() < 10_000, "{}", table.len());
+        entries[0].reason = "BackOff".to_owned();
         entries[1].namespace = "shop".to_owned();
         assert!(render(&entries).contains("REASON   NAMESPACE  OBJECT"), "{}", render(&entries));
     }

@@ -28,7 +28,7 @@ pub async fn with_pods(server: &Server, mut selector: Selector) -> Result<Select
         name: String,
     }
     if selector.kind == "node" {
-        let path = format!("/api/v1/pods?limit=500&fieldSelector=spec.nodeName%3D{}", selector.name);
+        let path = format!("/api/v1/pods?fieldSelector=spec.nodeName%3D{}", selector.name);
         let each = |pod: &str| {
             if let Ok(Pod { metadata: Named { namespace, name } }) = serde_json::from_str(pod) {
                 selector.pods.insert((namespace, name));
@@ -72,10 +72,10 @@ fn newest(entries: Vec<Entry>) -> Vec<Entry> {
 fn path(selector: &Selector) -> String {
     let Selector { kind, namespace, name, .. } = selector;
     match kind.as_str() {
-        "node" => "/api/v1/events?limit=500".to_owned(),
+        "node" => "/api/v1/events".to_owned(),
         "pod" => format!(
-            "/api/v1/namespaces/{namespace}/events?limit=500&fieldSelector=involvedObject.kind%3DPod%2CinvolvedObject.name%3D{name}"
+            "/api/v1/namespaces/{namespace}/events?fieldSelector=involvedObject.kind%3DPod%2CinvolvedObject.name%3D{name}"
         ),
-        _ => format!("/api/v1/namespaces/{namespace}/events?limit=500"),
+        _ => format!("/api/v1/namespaces/{namespace}/events"),
     }
 }

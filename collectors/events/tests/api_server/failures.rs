@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use http::Method;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use taffrail_events::{EventsConfig, Selector, from_server};
+use taffrail_events::{EventsConfig, Selector, from_server, render};
 use taffrail_parts::node::ControlPlane;
 
 use crate::process::Agents;
@@ -257,25 +257,38 @@ fn whatever_an_event_says_is_stored() -> Result<()> {
     odd["metadata"]["labels"] = json!({ "app": "x", "app.kubernetes.io/name": "y" });
     odd["type"] = json!("Normal");
     maker.send(Method::POST, "/api/v1/namespaces/default/events", &odd)?;
+    odd["metadata"]["name"] = json!("wide");
+    odd["reason"] = json!("r".repeat(200_000));
+    odd["message"] = json!("\u{1}".repeat(200_000));
+    maker.send(Method::POST, "/api/v1/namespaces/default/events", &odd)?;
+    let now = jiff::Timestamp::now().as_second();
+    let at = |part: &str| {
+        Ok::<_, jiff::Error>(format!("{}{part}", jiff::Timestamp::from_second(now)?.strftime("%FT%T")))
+    };
+    let (first, last) = (at(".000003Z")?, at(".000006Z")?);
     let newer = json!({
         "apiVersion": "events.k8s.io/v1", "kind": "Event",
         "metadata": { "name": "newer", "namespace": "default" },
         "regarding": { "kind": "Pod", "namespace": "default", "name": "web-0" },
         "reason": "Tested", "note": "of the other shape", "action": "Testing", "type": "Warning",
-        "eventTime": "2026-01-01T00:00:02.000003Z", "reportingController": "tests", "reportingInstance": "t-1",
-        "series": { "count": 3, "lastObservedTime": "2026-01-01T00:00:05.000006Z" },
+        "eventTime": first, "reportingController": "tests", "reportingInstance": "t-1",
+        "series": { "count": 3, "lastObservedTime": last },
     });
     let made = maker.send(Method::POST, "/apis/events.k8s.io/v1/namespaces/default/events", &newer)?;
-    wait_for("all", || ["long", "odd", "newer"].iter().all(|name| far.count(name) == 1))?;
+    wait_for("all", || ["long", "odd", "wide", "newer"].iter().all(|name| far.count(name) == 1))?;
     assert_eq!(far.document("long").context("stored")?["message"].as_str(), Some(message.as_str()));
     let odd = far.document("odd").context("stored")?;
     assert_eq!(odd["kubernetes"]["pod"]["name"], "../../etc/passwd?x=1#");
     let newer = far.document("newer").context("stored")?;
     assert_eq!(newer["message"], "of the other shape");
     assert_eq!(newer["kubernetes"]["event"]["count"], 3);
-    assert_eq!(newer["@timestamp"], "2026-01-01T00:00:05.000006000Z");
+    assert_eq!(newer["@timestamp"], at(".000006000Z")?);
     assert_eq!(far.events()["newer"], [version(&made)?]);
     wait_for("a ledger that adds up", || agent.adds_up())?;
+    // Who shows it to people is not in his hands either.
+    let told = maker.wait(from_server(maker.server(), &Selector::new("namespace/default", "default")?))?;
+    let table = render(&told);
+    assert!(table.len() < 100_000 && table.contains("of the other shape"), "{table}");
     Ok(())
 }
 

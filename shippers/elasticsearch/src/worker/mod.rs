@@ -293,7 +293,11 @@ impl Worker {
         }
         match reason {
             Reason::Busy => self.size.busy(),
-            Reason::Connection | Reason::Timeout | Reason::WrongProduct | Reason::Garbled => {
+            Reason::Connection
+            | Reason::Certificate
+            | Reason::Timeout
+            | Reason::WrongProduct
+            | Reason::Garbled => {
                 // Who comes back may be another, without our template, or with other certificates.
                 self.state.contacted = false;
                 self.connector.renew();

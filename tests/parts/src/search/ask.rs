@@ -36,6 +36,7 @@ impl SearchEngine {
         curl.args(["--write-out", "\n%{http_code}", "--header", "Content-Type: application/x-ndjson"]);
         if let Some(tls) = self.tls() {
             curl.arg("--cacert").arg(&tls.authority);
+            curl.arg("--cert").arg(&tls.certificate).arg("--key").arg(&tls.key);
             curl.args(["--user", &format!("{}:{}", LOGIN.0, LOGIN.1)]);
         }
         if body.is_some() {

@@ -95,7 +95,8 @@ fn every_alert_has_a_severity_and_says_what_is_and_what_to_do() -> Result<()> {
 fn every_alert_fires_on_a_node_that_is_bad_and_not_on_one_that_is_good() -> Result<()> {
     let tried: BTreeSet<String> = CASES.iter().map(|(alert, _)| (*alert).to_owned()).collect();
     let untried: Vec<_> = names("alerts.yaml", "alert")?.difference(&tried).cloned().collect();
-    assert_eq!(untried, ["TaffrailAbsent"], "each has a case, and this one the next test");
+    let of_all_agents = ["TaffrailAbsent", "TaffrailEventsUnwatched"];
+    assert_eq!(untried, of_all_agents, "each has a case, and these the next tests");
     // Together, each on nodes of its own: a database for each would take a second for each.
     let series = CASES.iter().enumerate().flat_map(|(number, case)| series(number, case));
     let looks = CASES.iter().enumerate().map(|(number, (alert, _))| {
@@ -116,6 +117,29 @@ fn an_agent_that_prometheus_does_not_know_of_is_missed() -> Result<()> {
     let there = json!([{ "series": r#"up{job="taffrail"}"#, "values": "1x30" }]);
     let missed = json!([{ "labels": r#"{job="taffrail"}"#, "value": 1 }]);
     test_rules(&[group(json!([]), missed), group(there, json!([]))])
+}
+
+#[test]
+fn a_cluster_whose_events_nobody_watches_is_told() -> Result<()> {
+    let series = |leader: &str| {
+        let of = |node: &str, role: &str, value: &str| {
+            let series = format!(r#"taffrail_events_role{{job="taffrail",instance="{node}",role="{role}"}}"#);
+            json!({ "series": series, "values": format!("{value}x30") })
+        };
+        json!([
+            of("a", "leader", leader),
+            of("a", "candidate", "1"),
+            of("b", "leader", "0"),
+            of("b", "candidate", "1")
+        ])
+    };
+    let group = |leader: &str, expected: Value| {
+        let expression = r#"count(ALERTS{alertname="TaffrailEventsUnwatched",alertstate="firing"})"#;
+        let look = json!({ "expr": expression, "eval_time": "20m", "exp_samples": expected });
+        json!({ "interval": "1m", "input_series": series(leader), "promql_expr_test": [look] })
+    };
+    let told = json!([{ "labels": "{}", "value": 1 }]);
+    test_rules(&[group("0", told), group("1", json!([]))])
 }
 
 fn firing(alert: &str, of: &str, by: &str) -> String {

@@ -20,7 +20,7 @@ use crate::files::{names, shipped};
 use crate::support::{Agent, Unanswered, put, until};
 
 /// Alerts that nothing here provokes, and why.
-const NOT_PROVOKED: [(&str, &str); 28] = [
+const NOT_PROVOKED: [(&str, &str); 32] = [
     ("NodeClockSkewDetected", CLOCK),
     ("NodeClockNotSynchronising", CLOCK),
     ("NodeNetworkReceiveErrs", HARDWARE),
@@ -48,10 +48,15 @@ const NOT_PROVOKED: [(&str, &str); 28] = [
     ("TaffrailLedgerDoesNotAddUp", "it takes a defect"),
     ("TaffrailCheckpointDamaged", "the torture command damages checkpoints"),
     ("TaffrailFileDescriptors", "an agent that is short of descriptors may not take the scrape that says so"),
+    ("TaffrailPodsStale", CLUSTER),
+    ("TaffrailEventsUnwatched", CLUSTER),
+    ("TaffrailEventsBehind", CLUSTER),
+    ("TaffrailDeadLetters", CLUSTER),
     ("TaffrailComponentDown", "a component that fails is started again at once"),
 ];
 const CLOCK: &str =
     "the machine's clock is not the tests' to set; on many machines nothing keeps it, and it fires";
+const CLUSTER: &str = "it takes a cluster";
 const HARDWARE: &str = "it takes hardware that fails";
 const NETWORK: &str = "the machine's network is not the tests' to change";
 const WHOLE: &str = "it takes the machine away from all others on it";

@@ -278,4 +278,7 @@ pub(crate) const CASES: &[Case] = &[
         "TaffrailFileDescriptors",
         &[("process_open_fds", "91x240", "89x240"), ("process_max_fds", "100x240", "100x240")],
     ),
+    ("TaffrailPodsStale", &[("taffrail_pods_stale_seconds", "601x240", "599x240")]),
+    ("TaffrailEventsBehind", &[("taffrail_events_lag_seconds", "601x240", "599x240")]),
+    ("TaffrailDeadLetters", &[("taffrail_elasticsearch_dead_letter_bytes", "1x240", "0x240")]),
 ];
