@@ -51,12 +51,13 @@ const MEANT: [(&str, &str); 9] = [
 
 /// Libraries that belong to one room, so that nothing else comes to depend on how they work.
 /// Benches may use any: they measure a library bare, beside the room that wraps it.
-const OWNED: [(&str, &str); 6] = [
+const OWNED: [(&str, &str); 7] = [
     ("rdkafka", "taffrail-kafka"),
     ("bollard", "taffrail-docker"),
     ("tonic", "taffrail-cri"),
     ("tonic-prost", "taffrail-cri"),
     ("notify", "taffrail-logs"),
+    ("aya", "taffrail-exec"),
     ("reqwest", "taffrail-elasticsearch"),
 ];
 

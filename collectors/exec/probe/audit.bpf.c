@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * The probe of exec audit: who came into a container from outside, and every process that came of it.
+ *
+ * A process that comes into a container begins a session; its descendants are the session's members, wherever they move, by
+ * task storage that is handed on at fork. It comes in when, at its exec, its surroundings are not its parent's: another
+ * container's cgroup, or a namespace that a container's first process brought with it. A container's first process and its
+ * descendants are a session too (INIT), of which nothing is told unless user space asks.
+ *
+ * Guarantee: each record of a session has a number, given before it is known whether the record can be told. So whoever
+ * reads the records knows which are missing, and `lost` and `limited` in the session say why. A session ends when its last
+ * member does; user space removes it.
+ */
+#include "kernel.h"
+#include "record.h"
+
+char _license[] SEC("license") = "GPL";
+
+/* Set by user space before loading. */
+volatile const __u32 whole_node = 0;      /* tell every exec and exit of the machine */
+volatile const __u32 with_environment = 0; /* tell the environment of members; that of an entry is always told */
+volatile const __u64 wake_at = 0;          /* bytes that wait in the ring before user space is woken; 0: at each record */
+volatile const __u64 ring_bytes = 16 << 20;
+volatile const __u32 rate = 5000;          /* records of a container in a second */
+volatile const __u32 burst = 20000;        /* and at once */
+
+#define UNDECIDED_RECORDS 64
+#define SECOND 1000000000ULL
+#define MOST_COMPONENTS 64
+#define ID_LENGTH 64
+
+struct tag { __u64 session; };
+
+struct container {
+	__u64 init;     /* the session of its first process */
+	__u64 refilled; /* when */
+	__u64 tokens;   /* records that it may still have told, times SECOND */
+};
+
+struct { NUMBER(type, MAP_RINGBUF); NUMBER(max_entries, 16 << 20); } records SEC(".maps");
+struct { NUMBER(type, MAP_TASK_STORAGE); NUMBER(map_flags, NO_PREALLOC); TYPE(key, int); TYPE(value, struct tag); } tags SEC(".maps");
+struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 8192); TYPE(key, __u64); TYPE(value, struct session); } sessions SEC(".maps");
+struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 4096); TYPE(key, __u64); TYPE(value, struct container); } containers SEC(".maps");
+/* Inodes of namespaces that containers brought with them. */
+struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 16384); TYPE(key, __u32); TYPE(value, __u64); } namespaces SEC(".maps");
+struct { NUMBER(type, MAP_PERCPU_ARRAY); NUMBER(max_entries, COUNTS); TYPE(key, __u32); TYPE(value, __u64); } counts SEC(".maps");
+/* The number of the next record that is of no session. */
+struct { NUMBER(type, MAP_ARRAY); NUMBER(max_entries, 1); TYPE(key, __u32); TYPE(value, __u64); } numbers SEC(".maps");
+
+/* Places in a draft's texts are below TEXTS, and what is read at one is no longer than LONGEST. */
+#define TEXTS 0x4000
+#define LONGEST 8192
+struct draft {
+	struct head head;
+	struct process process;
+	union {
+		struct exec exec;
+		struct exit exit;
+		struct session end;
+	};
+	__u8 texts[TEXTS + LONGEST];
+};
+struct { NUMBER(type, MAP_PERCPU_ARRAY); NUMBER(max_entries, 1); TYPE(key, __u32); TYPE(value, struct draft); } drafts SEC(".maps");
+
+INLINE void count(__u32 what)
+{
+	__u64 *counted = map_lookup(&counts, &what);
+	if (counted)
+		*counted += 1;
+}
+
+INLINE void add(__u64 *to)
+{
+	__sync_fetch_and_add(to, 1);
+}
+
+/* ---- What a task is and where. ---- */
+
+INLINE struct pid_namespace *pid_namespace_of(struct task_struct *task, __u32 *number, __u32 *level)
+{
+	struct pid *pid = READ(task, thread_pid);
+	struct upid own = {};
+	*level = READ(pid, level);
+	const char *each = (const char *)pid + OFFSET(struct pid, numbers);
+	probe_read_kernel(&own, sizeof(own), each + *level * sizeof(struct upid));
+	*number = own.nr;
+	return own.ns;
+}
+
+/* The cgroup that a runtime puts containers into: that of the pids controller where version 1 has it, else version 2's. */
+INLINE struct kernfs_node *cgroup_of(struct task_struct *task)
+{
+	struct css_set *set = READ(task, cgroups);
+	struct cgroup *unified = READ(set, dfl_cgrp);
+	struct cgroup_subsys_state *state = 0;
+	if (__builtin_preserve_enum_value(*(typeof(enum cgroup_subsys_id) *)pids_cgrp_id, 0)) {
+		__u64 index = __builtin_preserve_enum_value(*(typeof(enum cgroup_subsys_id) *)pids_cgrp_id, 1);
+		const char *each = (const char *)set + OFFSET(struct css_set, subsys);
+		probe_read_kernel(&state, sizeof(state), each + index * sizeof(state));
+	}
+	if (state) {
+		struct cgroup *own = READ(state, cgroup);
+		if (READ(own, root) != READ(unified, root))
+			return READ(own, kn);
+	}
+	return READ(unified, kn);
+}
+
+INLINE struct kernfs_node *around(struct kernfs_node *node)
+{
+	struct kernfs_node___hidden *newer = (void *)node;
+	struct kernfs_node___parent *older = (void *)node;
+	if (EXISTS(newer, __parent))
+		return READ(newer, __parent);
+	return READ(older, parent);
+}
+
+/* ---- Entering a container. ---- */
+
+/* Whether a cgroup's name ends, but for `.scope`, in 64 hexadecimal digits, as every runtime names those of containers. */
+INLINE int is_container(struct kernfs_node *node)
+{
+	char name[160] = {};
+	long length = probe_read_kernel_str(name, sizeof(name), READ(node, name)) - 1;
+	if (length < ID_LENGTH || length >= (long)sizeof(name))
+		return 0;
+	__u32 end = length;
+	if (end > 6 && end < sizeof(name) && name[end - 1] == 'e' && name[end - 6] == '.')
+		end -= 6;
+	if (end < ID_LENGTH)
+		return 0;
+	__u32 begin = end - ID_LENGTH;
+	for (__u32 at = 0; at < ID_LENGTH; at++) {
+		__u32 place = begin + at;
+		if (place >= sizeof(name))
+			return 0;
+		char c = name[place];
+		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
+			return 0;
+	}
+	return 1;
+}
+
+struct surroundings {
+	struct pid_namespace *pid;
+	struct mnt_namespace *mount;
+	struct net *network;
+	struct ipc_namespace *ipc;
+	struct uts_namespace *uts;
+	struct kernfs_node *cgroup;
+	__u32 number; /* in the pid namespace */
+	__u32 level;
+};
+
+INLINE void look(struct task_struct *task, struct surroundings *at)
+{
+	struct nsproxy *proxy = READ(task, nsproxy);
+	at->pid = pid_namespace_of(task, &at->number, &at->level);
+	at->mount = READ(proxy, mnt_ns);
+	at->network = READ(proxy, net_ns);
+	at->ipc = READ(proxy, ipc_ns);
+	at->uts = READ(proxy, uts_ns);
+	at->cgroup = cgroup_of(task);
+}
+
+INLINE __u32 differences(struct surroundings *one, struct surroundings *other)
+{
+	__u32 found = 0;
+	if (one->pid != other->pid)
+		found |= IN_PID_NAMESPACE;
+	if (one->mount != other->mount)
+		found |= IN_MOUNT_NAMESPACE;
+	if (one->network != other->network)
+		found |= IN_NETWORK_NAMESPACE;
+	if (one->ipc != other->ipc)
+		found |= IN_IPC_NAMESPACE;
+	if (one->uts != other->uts)
+		found |= IN_UTS_NAMESPACE;
+	if (one->cgroup != other->cgroup)
+		found |= IN_CGROUP;
+	return found;
+}
+
+INLINE __u64 owner_of(__u32 inode)
+{
+	__u64 *container = map_lookup(&namespaces, &inode);
+	return container ? *container : 0;
+}
+
+INLINE void name(struct surroundings *at, __u32 *inodes)
+{
+	inodes[0] = READ(at->mount, ns.inum);
+	inodes[1] = READ(at->pid, ns.inum);
+	inodes[2] = READ(at->network, ns.inum);
+	inodes[3] = READ(at->ipc, ns.inum);
+	inodes[4] = READ(at->uts, ns.inum);
+}
+
+/* The container that a process of no session has come into, other than its parent. Containers of a pod share namespaces: so a
+ * mount namespace says most, then the cgroup, then the others. */
+INLINE __u64 entered(struct surroundings *at, __u32 by)
+{
+	__u64 container = 0;
+	if (by & IN_MOUNT_NAMESPACE)
+		container = owner_of(READ(at->mount, ns.inum));
+	if (!container && (by & IN_CGROUP) && is_container(at->cgroup))
+		container = READ(at->cgroup, id);
+	if (!container && (by & IN_PID_NAMESPACE))
+		container = owner_of(READ(at->pid, ns.inum));
+	if (!container && (by & IN_NETWORK_NAMESPACE))
+		container = owner_of(READ(at->network, ns.inum));
+	if (!container && (by & IN_IPC_NAMESPACE))
+		container = owner_of(READ(at->ipc, ns.inum));
+	if (!container && (by & IN_UTS_NAMESPACE))
+		container = owner_of(READ(at->uts, ns.inum));
+	return container;
+}
+
+/* The other container that a member of a session has gone over into; 0 for none. What it makes for itself is nobody's. */
+INLINE __u64 gone_over(struct surroundings *at, struct session *session, __u32 by)
+{
+	__u32 now[NAMESPACES];
+	name(at, now);
+	for (int number = 0; number < NAMESPACES; number++) {
+		if (now[number] == session->namespaces[number])
+			continue;
+		__u64 container = owner_of(now[number]);
+		if (container && container != session->container)
+			return container;
+	}
+	if (!(by & IN_CGROUP) || READ(at->cgroup, id) == session->cgroup || !is_container(at->cgroup))
+		return 0;
+	__u64 container = READ(at->cgroup, id);
+	return container == session->container ? 0 : container;
+}
+
+/* A container's first process: the namespaces that it did not take over from who started it are the container's. */
+INLINE void found_container(struct surroundings *at, struct surroundings *from, __u64 id, __u64 session)
+{
+	struct container container = { .init = session, .tokens = (__u64)burst * SECOND };
+	__u32 own[NAMESPACES], taken[NAMESPACES];
+	map_update(&containers, &id, &container, NOEXIST);
+	name(at, own);
+	name(from, taken);
+	for (int number = 0; number < NAMESPACES; number++)
+		if (own[number] != taken[number])
+			map_update(&namespaces, &own[number], &id, NOEXIST);
+}
+
+INLINE struct session *session_of(struct task_struct *task, __u64 *id)
+{
+	struct tag *tag = task_storage_get(&tags, task, 0, 0);
+	*id = 0;
+	if (!tag || !tag->session)
+		return 0;
+	*id = tag->session;
+	return map_lookup(&sessions, id);
+}
+
+/* Makes `task` the first member of a session of its own, and leaves the one that it was a member of. */
+INLINE struct session *begin(struct task_struct *task, struct surroundings *at, __u64 container, __u32 kind, __u64 *id)
+{
+	struct session session = {
+		.container = container, .begun = ktime_get_boot_ns(), .root = READ(task, tgid), .members = 1, .kind = kind,
+	};
+	name(at, session.namespaces);
+	session.cgroup = READ(at->cgroup, id);
+	struct tag *tag = task_storage_get(&tags, task, 0, CREATE);
+	if (!tag) {
+		count(UNTRACKED);
+		return 0;
+	}
+	/* Two may begin in the same nanosecond. */
+	*id = session.begun;
+	for (int tries = 0; tries < 4; tries++) {
+		if (map_update(&sessions, id, &session, NOEXIST) == 0) {
+			tag->session = *id;
+			count(SESSIONS);
+			return map_lookup(&sessions, id);
+		}
+		*id += 1;
+	}
+	count(UNTRACKED);
+	*id = 0;
+	return 0;
+}
+
+/* ---- Telling. ---- */
+
+/* Whether a container may have one more record told. Not exact when several of its processes ask at once. */
+INLINE int within_rate(__u64 id, __u64 now)
+{
+	struct container *container = map_lookup(&containers, &id);
+	if (!container)
+		return 1;
+	__u64 most = (__u64)burst * SECOND;
+	__u64 passed = now - container->refilled;
+	__u64 tokens = container->tokens + (passed > SECOND ? SECOND : passed) * rate;
+	/* While the ring fills up, those who have told much wait, so that others still can. */
+	__u64 least = ringbuf_query(&records, AVAILABLE_DATA) > ring_bytes / 2 ? most / 2 : SECOND;
+	container->refilled = now;
+	if (tokens > most)
+		tokens = most;
+	if (tokens < least) {
+		container->tokens = tokens;
+		return 0;
+	}
+	container->tokens = tokens - SECOND;
+	return 1;
+}
+
+/* Whether a record of this session is wanted; gives it its number. */
+INLINE int wanted(struct session *session, struct head *head)
+{
+	if (!session) {
+		__u32 zero = 0;
+		__u64 *next = map_lookup(&numbers, &zero);
+		if (!whole_node || !next)
+			return 0;
+		head->number = __sync_fetch_and_add(next, 1);
+		return 1;
+	}
+	__u32 mode = session->mode;
+	if (!whole_node && (mode == OFF || (mode == UNDECIDED && session->kind == INIT && session->records >= UNDECIDED_RECORDS)))
+		return 0;
+	head->number = __sync_fetch_and_add(&session->records, 1);
+	return 1;
+}
+
+INLINE void tell(struct draft *draft, struct session *session, __u64 length)
+{
+	__u64 flags = 0;
+	if (session && !within_rate(session->container, draft->head.time)) {
+		add(&session->limited);
+		count(LIMITED);
+		return;
+	}
+	if (length > sizeof(*draft))
+		length = sizeof(*draft);
+	draft->head.length = length;
+	if (wake_at)
+		flags = ringbuf_query(&records, AVAILABLE_DATA) >= wake_at ? FORCE_WAKEUP : NO_WAKEUP;
+	if (ringbuf_output(&records, draft, length, flags) == 0) {
+		count(TOLD);
+		return;
+	}
+	if (session)
+		add(&session->lost);
+	count(LOST);
+}
+
+INLINE struct draft *draft(__u16 kind, struct session *session, __u64 id)
+{
+	__u32 zero = 0;
+	struct draft *draft = map_lookup(&drafts, &zero);
+	if (!draft)
+		return 0;
+	draft->head = (struct head){ .kind = kind, .time = ktime_get_boot_ns(), .session = id };
+	if (session)
+		draft->head.container = session->container;
+	return wanted(session, &draft->head) ? draft : 0;
+}
+
+INLINE void describe(struct process *to, struct task_struct *task)
+{
+	struct task_struct *leader = READ(task, group_leader);
+	struct task_struct *parent = READ(READ(leader, real_parent), group_leader);
+	struct nsproxy *proxy = READ(task, nsproxy);
+	struct signal_struct *signal = READ(task, signal);
+	const struct cred *cred = READ(task, cred);
+	struct task_struct___audited *audited = (void *)task;
+	__u32 level;
+	*to = (struct process){};
+	to->start = READ(leader, start_boottime);
+	to->parent_start = READ(parent, start_boottime);
+	to->pid = READ(task, tgid);
+	to->thread = READ(task, pid);
+	to->parent = READ(parent, tgid);
+	pid_namespace_of(parent, &to->inner_parent, &level);
+	to->pid_namespace = READ(pid_namespace_of(leader, &to->inner_pid, &to->level), ns.inum);
+	/* A process that ends has left its namespaces. */
+	if (proxy)
+		to->mount_namespace = READ(READ(proxy, mnt_ns), ns.inum);
+	to->user = READ(cred, uid).val;
+	to->group = READ(cred, gid).val;
+	to->effective_user = READ(cred, euid).val;
+	to->effective_group = READ(cred, egid).val;
+	to->login_user = to->audit_session = -1;
+	if (EXISTS(audited, loginuid))
+		to->login_user = READ(audited, loginuid).val;
+	if (EXISTS(audited, sessionid))
+		to->audit_session = READ(audited, sessionid);
+	struct pid *group = 0;
+	probe_read_kernel(&group, sizeof(group), (const char *)signal + OFFSET(struct signal_struct, pids) + PIDTYPE_SID * sizeof(group));
+	struct upid outermost = {};
+	probe_read_kernel(&outermost, sizeof(outermost), (const char *)group + OFFSET(struct pid, numbers));
+	to->process_session = outermost.nr;
+	probe_read_kernel(to->name, sizeof(to->name), &task->comm);
+	struct tty_struct *tty = READ(signal, tty);
+	if (tty)
+		probe_read_kernel_str(to->tty, sizeof(to->tty), &tty->name);
+}
+
+struct walk {
+	struct dentry *at, *root;
+	struct vfsmount *tree, *root_tree;
+	struct mount *mount;
+	__u32 begin; /* in the draft's texts */
+	__u32 length;
+	__u32 done;
+};
+
+/* One component of a path, from the innermost outwards; called until it returns 1. */
+static long step(__u32 number, struct walk *walk)
+{
+	__u32 zero = 0;
+	struct draft *draft = map_lookup(&drafts, &zero);
+	if (!draft)
+		return 1;
+	struct dentry *at = walk->at;
+	if (at == walk->root && walk->tree == walk->root_tree) {
+		walk->done = 1;
+		return 1;
+	}
+	struct dentry *parent = READ(at, d_parent);
+	if (at == READ(walk->tree, mnt_root) || at == parent) {
+		struct mount *outer = READ(walk->mount, mnt_parent);
+		if (outer == walk->mount) {
+			walk->done = 1;
+			return 1;
+		}
+		walk->at = READ(walk->mount, mnt_mountpoint);
+		walk->mount = outer;
+		walk->tree = (void *)((char *)outer + OFFSET(struct mount, mnt));
+		return 0;
+	}
+	if (walk->length > PATH_MOST - 256)
+		return 1;
+	__u32 place = (walk->begin + walk->length) & (TEXTS - 1);
+	long length = probe_read_kernel_str(draft->texts + place, 256, READ(at, d_name.name));
+	if (length <= 0)
+		return 1;
+	walk->length += length;
+	walk->at = parent;
+	return 0;
+}
+
+/* Writes the components of a path to the texts at `begin`; how many bytes. */
+INLINE __u32 walk_path(struct fs_struct *of, struct vfsmount *tree, struct dentry *at, __u32 begin, int *whole)
+{
+	struct walk walk = {
+		.at = at, .root = READ(of, root.dentry), .tree = tree, .root_tree = READ(of, root.mnt), .begin = begin,
+	};
+	walk.mount = (void *)((char *)tree - OFFSET(struct mount, mnt));
+	loop(MOST_COMPONENTS, step, &walk, 0);
+	*whole = walk.done;
+	return walk.length;
+}
+
+/* Reads bytes of a process's memory to the texts at `begin`; how many, or -1 when they are not there. */
+INLINE long copy(struct draft *draft, __u32 begin, unsigned long from, unsigned long to, __u32 most)
+{
+	__u64 length = to - from;
+	__u32 place = begin & (TEXTS - 1);
+	if (to < from)
+		return -1;
+	if (length > most - 1)
+		length = most - 1;
+	length &= LONGEST - 1;
+	if (probe_read_user(draft->texts + place, length, (void *)from))
+		return -1;
+	return length;
+}
+
+INLINE __u64 inode_behind(struct task_struct *task, __u32 descriptor)
+{
+	struct fdtable *table = READ(READ(task, files), fdt);
+	struct file *file = 0;
+	if (descriptor >= READ(table, max_fds))
+		return 0;
+	probe_read_kernel(&file, sizeof(file), READ(table, fd) + descriptor);
+	return file ? READ(READ(file, f_inode), i_ino) : 0;
+}
+
+INLINE void entry(struct draft *draft, struct task_struct *task, struct surroundings *at, __u32 *used)
+{
+	struct kernfs_node *node = at->cgroup;
+	struct exec *exec = &draft->exec;
+	__u32 begin = *used;
+	draft->head.flags |= ENTRY;
+	for (__u32 descriptor = 0; descriptor < 3; descriptor++)
+		exec->standard[descriptor] = inode_behind(task, descriptor);
+	for (int level = 0; level < 3 && node; level++) {
+		__u32 place = *used & (TEXTS - 1);
+		long length = probe_read_kernel_str(draft->texts + place, CGROUP_MOST / 3, READ(node, name));
+		if (length <= 0)
+			break;
+		*used += length;
+		node = around(node);
+	}
+	exec->cgroup = *used - begin;
+}
+
+/* A member has ended, or gone over into another session. */
+INLINE void leave(struct session *session, __u64 id)
+{
+	if (__sync_fetch_and_add(&session->members, -1) != 1)
+		return;
+	struct draft *end = draft(END, session, id);
+	if (!end)
+		return;
+	end->process = (struct process){};
+	end->end = *session;
+	tell(end, session, __builtin_offsetof(struct draft, end) + sizeof(struct session));
+}
+
+SEC("tp_btf/sched_process_exec")
+int on_exec(__u64 *arguments)
+{
+	struct task_struct *task = (void *)arguments[0];
+	struct linux_binprm *program = (void *)arguments[2];
+	struct task_struct *leader = READ(task, group_leader);
+	struct surroundings at, from;
+	__u64 id;
+	__u32 by;
+	int is_entry = 0, whole;
+	count(EXECS);
+	struct session *session = session_of(task, &id);
+	look(leader, &at);
+	look(READ(leader, real_parent), &from);
+	by = differences(&at, &from);
+	__u64 container = session ? gone_over(&at, session, by) : by ? entered(&at, by) : 0;
+	if (container) {
+		/* A container of which the probe does not know may be older than the probe. */
+		int is_first = !map_lookup(&containers, &container) && (at.number == 1 || at.level == 0);
+		struct session *left = session;
+		__u64 left_id = id;
+		session = begin(task, &at, container, is_first ? INIT : ENTERED, &id);
+		if (session && is_first)
+			found_container(&at, &from, container, id);
+		if (session && left)
+			leave(left, left_id);
+		is_entry = session != 0;
+	}
+	struct draft *draft_ = draft(EXEC, session, id);
+	if (!draft_)
+		return 0;
+	struct exec *exec = &draft_->exec;
+	describe(&draft_->process, task);
+	*exec = (struct exec){};
+	exec->entered_by = by;
+	if (session)
+		exec->session_kind = session->kind;
+	struct task_struct *ancestor = leader;
+	for (int generation = 0; generation < ANCESTORS; generation++) {
+		ancestor = READ(ancestor, real_parent);
+		exec->ancestors[generation] = READ(ancestor, tgid);
+		if (exec->ancestors[generation] <= 1)
+			break;
+	}
+	struct mm_struct *memory = READ(task, mm);
+	struct file *file = READ(memory, exe_file);
+	struct inode *inode = READ(file, f_inode);
+	exec->inode = READ(inode, i_ino);
+	exec->links = READ(inode, i_nlink);
+	exec->device = READ(READ(inode, i_sb), s_dev);
+
+	__u32 used = 0;
+	struct fs_struct *places = READ(task, fs);
+	exec->path = walk_path(places, READ(file, f_path.mnt), READ(file, f_path.dentry), used, &whole);
+	if (!whole)
+		draft_->head.flags |= PATH_CUT;
+	used += exec->path;
+	long length = probe_read_kernel_str(draft_->texts + (used & (TEXTS - 1)), NAME_MOST, READ(program, filename));
+	if (length > 0) {
+		exec->file = length;
+		used += length;
+	}
+	unsigned long first = READ(memory, arg_start), last = READ(memory, arg_end);
+	exec->arguments_total = last - first;
+	length = copy(draft_, used, first, last, ARGUMENTS_MOST);
+	if (length >= 0) {
+		exec->arguments = length;
+		used += length;
+	} else {
+		draft_->head.flags |= ARGUMENTS_UNREADABLE;
+	}
+	exec->directory = walk_path(places, READ(places, pwd.mnt), READ(places, pwd.dentry), used, &whole);
+	if (!whole)
+		draft_->head.flags |= DIRECTORY_CUT;
+	used += exec->directory;
+	if (is_entry)
+		entry(draft_, task, &at, &used);
+	if (is_entry || with_environment) {
+		first = READ(memory, env_start);
+		last = READ(memory, env_end);
+		exec->environment_total = last - first;
+		length = copy(draft_, used, first, last, ENVIRONMENT_MOST);
+		if (length >= 0) {
+			exec->environment = length;
+			used += length;
+		} else {
+			draft_->head.flags |= ENVIRONMENT_UNREADABLE;
+		}
+	}
+	tell(draft_, session, __builtin_offsetof(struct draft, exec) + sizeof(struct exec) + (used & (2 * TEXTS - 1)));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_fork")
+int on_fork(__u64 *arguments)
+{
+	struct task_struct *parent = (void *)arguments[0], *child = (void *)arguments[1];
+	__u64 id;
+	struct session *session = session_of(parent, &id);
+	count(FORKS);
+	if (!session)
+		return 0;
+	struct tag *tag = task_storage_get(&tags, child, 0, CREATE);
+	if (!tag) {
+		add(&session->untracked);
+		count(UNTRACKED);
+		return 0;
+	}
+	tag->session = id;
+	if (READ(child, pid) != READ(child, tgid))
+		return 0;
+	__sync_fetch_and_add(&session->members, 1);
+	struct draft *draft_ = draft(FORK, session, id);
+	if (!draft_)
+		return 0;
+	describe(&draft_->process, child);
+	tell(draft_, session, __builtin_offsetof(struct draft, exec));
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int on_exit(__u64 *arguments)
+{
+	struct task_struct *task = (void *)arguments[0];
+	struct signal_struct *signal = READ(task, signal);
+	__u64 id;
+	/* Its last thread. What the tracepoint says besides differs by kernel. */
+	if (READ(signal, live).counter != 0)
+		return 0;
+	count(EXITS);
+	struct session *session = session_of(task, &id);
+	struct draft *draft_ = draft(EXIT, session, id);
+	if (draft_) {
+		describe(&draft_->process, task);
+		int grouped = READ(signal, flags) & SIGNAL_GROUP_EXIT;
+		draft_->exit = (struct exit){
+			.status = grouped ? READ(signal, group_exit_code) : READ(READ(task, group_leader), exit_code),
+			.cpu = READ(signal, sum_sched_runtime) + READ(task, se.sum_exec_runtime),
+		};
+		tell(draft_, session, __builtin_offsetof(struct draft, exit) + sizeof(struct exit));
+	}
+	if (session)
+		leave(session, id);
+	return 0;
+}

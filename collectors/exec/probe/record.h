@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+ *
+ * What the probe tells user space: records in a ring buffer, in the machine's own byte order. src/record.rs reads them, and
+ * a test there holds the sizes. Times are nanoseconds of CLOCK_BOOTTIME. Numbers of processes, users and groups are those of
+ * the machine's first namespaces, but for what is called inner.
+ */
+#pragma once
+
+/* Bytes of each text at most. What was longer says so by its total, or by a flag. */
+#define PATH_MOST 1024
+#define NAME_MOST 512
+#define ARGUMENTS_MOST 8192
+#define ENVIRONMENT_MOST 8192
+#define CGROUP_MOST 512
+#define ANCESTORS 8
+#define NAMESPACES 5 /* mount, pid, network, IPC, UTS: those that a container owns alone come first */
+
+enum kind {
+	EXEC = 1, /* a program was begun */
+	FORK = 2, /* a process was made */
+	EXIT = 3, /* a process ended */
+	END = 4,  /* a session's last member ended */
+};
+
+/* Of a record. */
+enum flag {
+	ENTRY = 1,                 /* with this exec a session began */
+	ARGUMENTS_UNREADABLE = 2,  /* their memory was not there */
+	ENVIRONMENT_UNREADABLE = 4,
+	PATH_CUT = 8,              /* the program's path has more components, or longer ones, than fit */
+	DIRECTORY_CUT = 16,        /* so has the working directory's */
+};
+
+/* What a session is. */
+enum session_kind {
+	INIT = 1,    /* a container's first process and its descendants */
+	ENTERED = 2, /* a process that came into a container from outside, and its descendants */
+	ADOPTED = 3, /* the same, begun before the probe was there */
+};
+
+/* What is wanted of a session. */
+enum session_mode {
+	UNDECIDED = 0, /* as COMMANDS, but of an INIT a few records only */
+	OFF = 1,
+	COMMANDS = 2,
+};
+
+struct head {
+	__u32 length; /* of the whole record */
+	__u16 kind;
+	__u16 flags;
+	__u64 time;
+	__u64 session; /* 0: none */
+	__u64 number;  /* of this record in its session, from 0; without a session, on the machine */
+	__u64 container; /* the cgroup's kernfs id; 0: none */
+};
+
+/* A process. A process is named for ever by its pid and start. */
+struct process {
+	__u64 start;
+	__u64 parent_start;
+	__u32 pid;
+	__u32 thread; /* which of its threads did it */
+	__u32 parent;
+	__u32 inner_pid; /* as its innermost pid namespace numbers it */
+	__u32 inner_parent;
+	__u32 process_session; /* setsid's */
+	__u32 user, group, effective_user, effective_group;
+	__u32 login_user;    /* of the audit subsystem; 4294967295: none */
+	__u32 audit_session;
+	__u32 pid_namespace, mount_namespace; /* inodes of nsfs */
+	__u32 level; /* how many pid namespaces lie around its own */
+	__u32 unused;
+	char name[16];
+	char tty[16]; /* empty: none */
+};
+
+/* Behind an exec's head and process; its texts follow in the order of their lengths. */
+struct exec {
+	__u64 inode;
+	__u32 device;
+	__u32 links;        /* 0: the file is deleted, or never had a name */
+	__u32 entered_by;   /* enum difference */
+	__u32 session_kind;
+	__u32 ancestors[ANCESTORS]; /* pids, the parent first */
+	__u64 standard[3];  /* inodes behind descriptors 0 to 2; of an entry */
+	__u32 arguments_total;
+	__u32 environment_total;
+	__u16 path;      /* the program's path: components from the innermost to the outermost, each with a NUL */
+	__u16 file;      /* what exec was called with */
+	__u16 arguments; /* with a NUL behind each */
+	__u16 directory; /* the working directory, as path */
+	__u16 cgroup;    /* names of the cgroup and the two around it, each with a NUL; of an entry */
+	__u16 environment;
+	__u32 unused;
+};
+
+struct exit {
+	__s32 status; /* as wait(2) has it */
+	__u32 unused;
+	__u64 cpu;    /* nanoseconds that its threads ran */
+};
+
+/* A session, as the probe counts it. Behind the head of its END; and in the map `sessions`. */
+struct session {
+	__u64 container;
+	__u64 begun;
+	__u64 records; /* numbers that were given out */
+	__u64 lost;    /* of them, not told: the ring was full */
+	__u64 limited; /* of them, not told: the container was over its rate */
+	__u64 untracked; /* processes that could not be counted in: no memory */
+	__u64 cgroup;  /* kernfs id, of its first member when it came in */
+	__u32 root;    /* pid */
+	__u32 members; /* living processes */
+	__u32 kind;
+	__u32 mode;
+	__u32 namespaces[NAMESPACES]; /* inodes of those of its first member, when it came in */
+	__u32 unused;
+};
+
+/* Which of a process's surroundings are not its parent's. */
+enum difference {
+	IN_PID_NAMESPACE = 1,
+	IN_MOUNT_NAMESPACE = 2,
+	IN_NETWORK_NAMESPACE = 4,
+	IN_IPC_NAMESPACE = 8,
+	IN_UTS_NAMESPACE = 16,
+	IN_CGROUP = 32,
+};
+
+/* What the probe counts on each CPU, in the map `counts`. */
+enum count {
+	EXECS,
+	FORKS,
+	EXITS,
+	SESSIONS,
+	TOLD,
+	LOST,      /* records that did not fit the ring */
+	LIMITED,   /* records of containers over their rate */
+	UNTRACKED, /* tasks and sessions that could not be remembered */
+	COUNTS,
+};
