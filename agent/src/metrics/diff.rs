@@ -362,6 +362,22 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_in_a_pid_namespace_or_from_before_the_clock_was_set_is_explained_of_the_machine_alone() {
+        for (family, ours, theirs) in
+            [("container_processes", "84", "4"), ("container_start_time_seconds", "1700000047", "1700000000")]
+        {
+            let page = |id: &str, value: &str| {
+                parsed(&format!("container_threads{{id=\"/\"}} 1\n{family}{{id=\"{id}\"}} {value}\n"))
+            };
+            let explained = |id: &str, ours: &str, theirs: &str| {
+                compare(&page(id, ours), &page(id, ours), &page(id, theirs)).is_explained()
+            };
+            assert!(explained("/", ours, theirs), "{family}");
+            assert!(!explained("/a", ours, theirs), "{family}");
+        }
+    }
+
+    #[test]
     fn what_moves_while_it_is_read_is_the_same() {
         let before = parsed("# TYPE a_total counter\na_total{x=\"1\",y=\"2\"} 100\n");
         let after = parsed("# TYPE a_total counter\na_total{x=\"1\",y=\"2\"} 200\n");

@@ -121,6 +121,12 @@ const FIRST_PROCESS: &str =
 const MADE: &str = "cAdvisor takes the time at which the runtime made the container; here is told since when it runs, after it was \
                     started (again)";
 
+/// In the labels of the machine's own cgroup.
+const MACHINE: &str = "id=\"/\"";
+const SET: &str = "of the machine cAdvisor takes the time of a file, by the clock as it was then; here is told when the machine \
+                   started, by the clock as it is now";
+const APART: &str = "in a pid namespace of its own cAdvisor sees no other processes";
+
 /// The first that fits is taken.
 static REASONS: &[Reason] = &[
     reason("go_", Kind::OnlyTheirs, OWN_PROCESS),
@@ -174,6 +180,22 @@ static REASONS: &[Reason] = &[
         When::Later,
         "cAdvisor takes the directory's time, which the kernel may make up; here the first process counts, too",
     ),
+    Reason {
+        prefix: "container_start_time_seconds",
+        within: MACHINE,
+        kind: Kind::Value,
+        when: When::Less,
+        only_v1: false,
+        why: SET,
+    },
+    Reason {
+        prefix: "container_processes",
+        within: MACHINE,
+        kind: Kind::Value,
+        when: When::Less,
+        only_v1: false,
+        why: APART,
+    },
     Reason {
         prefix: "container_start_time_seconds",
         within: ",name=\"",
