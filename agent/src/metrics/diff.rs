@@ -85,23 +85,30 @@ pub struct Readings<'r> {
     pub node: &'r NodeMetricsConfig,
     /// The cgroups of this machine; nothing when it has none.
     pub layout: Option<Layout>,
+    /// What the clock showed when this machine started, as far as its oldest files tell; seconds since the epoch.
+    pub started: Option<f64>,
 }
+
+/// Seconds by which the times of a machine's start differ although its clock was left alone.
+const CLOCK: f64 = 2.0;
 
 /// Compares the peer's with ours.
 #[must_use]
 pub fn compare(readings: &Readings<'_>) -> Report {
-    let Readings { before, after, theirs, apart, node, layout } = *readings;
+    let Readings { before, after, theirs, apart, node, layout, started } = *readings;
     let filters = Filters::new(node, after, theirs);
+    let (mut ours, earlier, peers) = (series(after), series(before), series(theirs));
+    let booted = ours.get("container_start_time_seconds{id=\"/\"}").map(|(_, booted, _)| *booted);
+    let started = started.filter(|started| booted.is_some_and(|booted| started + CLOCK < booted));
     let known: BTreeSet<&str> = theirs.iter().map(|family| family.name.as_str()).collect();
     let mut found: BTreeMap<(String, Kind, Option<&'static str>), (usize, String)> = BTreeMap::new();
     let mut note = |case: Case<'_>, more: String| {
         let has_v1 = matches!(layout, Some(Layout::V1 | Layout::Hybrid));
-        let case = Case { has_v1, end: apart.end(), ..case };
+        let case = Case { has_v1, end: apart.end(), started, ..case };
         let (family, reason) = (case.family.to_owned(), reasons::of(&case));
         let example = format!("{}{more}", case.series);
         found.entry((family, case.kind, reason)).or_insert((0, example)).0 += 1;
     };
-    let (mut ours, earlier, peers) = (series(after), series(before), series(theirs));
     let cgroups: BTreeSet<&str> = peers.keys().filter_map(|name| cgroup(name)).collect();
     let listed: BTreeSet<String> = ours.keys().filter_map(|name| cgroup(name)).map(str::to_owned).collect();
     let before_it: BTreeSet<&str> = earlier.keys().filter_map(|name| cgroup(name)).collect();
@@ -273,7 +280,7 @@ mod tests {
     fn compare_on(layout: Option<Layout>, [before, after, theirs]: [&[Parsed]; 3]) -> Report {
         let apart = Apart { ours: 1.0, lead: 0.0, began: 1.7e9 };
         let node = &NodeMetricsConfig::default();
-        super::compare(&Readings { before, after, theirs, apart, node, layout })
+        super::compare(&Readings { before, after, theirs, apart, node, layout, started: Some(1.6e9) })
     }
 
     #[test]
@@ -362,19 +369,31 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_in_a_pid_namespace_or_from_before_the_clock_was_set_is_explained_of_the_machine_alone() {
-        for (family, ours, theirs) in
-            [("container_processes", "84", "4"), ("container_start_time_seconds", "1700000047", "1700000000")]
-        {
-            let page = |id: &str, value: &str| {
-                parsed(&format!("container_threads{{id=\"/\"}} 1\n{family}{{id=\"{id}\"}} {value}\n"))
+    fn a_peer_in_a_pid_namespace_sees_less_of_the_machine() {
+        let page = |id: &str, processes: u32| {
+            parsed(&format!(
+                "container_threads{{id=\"/\"}} 1\ncontainer_processes{{id=\"{id}\"}} {processes}\n"
+            ))
+        };
+        let explained = |id: &str| compare(&page(id, 84), &page(id, 84), &page(id, 4)).is_explained();
+        assert!(explained("/") && !explained("/a"));
+    }
+
+    #[test]
+    fn a_file_from_before_the_clock_was_set_has_the_time_of_then() {
+        // The oldest files are of 1.6e9.
+        let explained = |booted: f64, theirs: f64| {
+            let page = |start: f64| {
+                parsed(&format!(
+                    "container_start_time_seconds{{id=\"/\"}} {booted}\ncontainer_start_time_seconds{{id=\"/a\"}} {start}\n"
+                ))
             };
-            let explained = |id: &str, ours: &str, theirs: &str| {
-                compare(&page(id, ours), &page(id, ours), &page(id, theirs)).is_explained()
-            };
-            assert!(explained("/", ours, theirs), "{family}");
-            assert!(!explained("/a", ours, theirs), "{family}");
-        }
+            let ours = page(booted + 5.0);
+            compare(&ours, &ours, &page(theirs)).is_explained()
+        };
+        assert!(explained(1.6e9 + 60.0, 1.6e9 + 13.0), "the clock was set by a minute");
+        assert!(!explained(1.6e9 + 60.0, 1.6e9 - 9.0), "before the machine was started");
+        assert!(!explained(1.6e9 + 1.0, 1.6e9), "the clock was left alone");
     }
 
     #[test]

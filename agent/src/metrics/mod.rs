@@ -136,6 +136,10 @@ fn differ(args: &Args, mut config: Config, names: &Arc<Names>, peer: &str) -> an
         apart,
         node: &config.metrics.node,
         layout: Hierarchy::detect(&config.metrics.roots()).map(|found| found.layout),
+        started: std::fs::metadata(&config.metrics.sysfs)
+            .and_then(|root| root.modified())
+            .ok()
+            .map(|started| seconds(UNIX_EPOCH, started)),
     };
     let report = compare(&readings);
     let text = if args.json {

@@ -27,6 +27,8 @@ enum When {
     Less,
     /// It shows a time that is later than that here, and not to come.
     Later,
+    /// It shows a time before that here, the machine's clock was set forward since it started, and it showed that time then.
+    BeforeSet,
     /// It shows a millionth of what is shown here.
     Millionth,
     /// It has the family, and of no container.
@@ -44,6 +46,9 @@ impl When {
             When::Zero => case.theirs == Some(0.0),
             When::Less => theirs(|theirs, ours| theirs < ours),
             When::Later => theirs(|theirs, ours| theirs > ours) && case.theirs <= Some(case.end),
+            When::BeforeSet => case
+                .started
+                .is_some_and(|started| theirs(|theirs, ours| theirs < ours) && case.theirs >= Some(started)),
             When::OfNoContainer => case.of_no_container && !case.is_unnamed(),
             // It may have read somewhat earlier.
             When::Millionth => {
@@ -58,6 +63,7 @@ impl When {
             When::Zero => " = 0",
             When::Less => " less",
             When::Later => " later",
+            When::BeforeSet => " before the clock was set",
             When::OfNoContainer => " of containers",
             When::Millionth => " a millionth",
         }
@@ -123,8 +129,7 @@ const MADE: &str = "cAdvisor takes the time at which the runtime made the contai
 
 /// In the labels of the machine's own cgroup.
 const MACHINE: &str = "id=\"/\"";
-const SET: &str = "of the machine cAdvisor takes the time of a file, by the clock as it was then; here is told when the machine \
-                   started, by the clock as it is now";
+const SET: &str = "the clock was set since the machine started: cAdvisor takes the time of a file, by the clock as it was then";
 const APART: &str = "in a pid namespace of its own cAdvisor sees no other processes";
 
 /// The first that fits is taken.
@@ -180,14 +185,7 @@ static REASONS: &[Reason] = &[
         When::Later,
         "cAdvisor takes the directory's time, which the kernel may make up; here the first process counts, too",
     ),
-    Reason {
-        prefix: "container_start_time_seconds",
-        within: MACHINE,
-        kind: Kind::Value,
-        when: When::Less,
-        only_v1: false,
-        why: SET,
-    },
+    value("container_start_time_seconds", Kind::Value, When::BeforeSet, SET),
     Reason {
         prefix: "container_processes",
         within: MACHINE,
@@ -283,6 +281,8 @@ pub(super) struct Case<'a> {
     pub(super) has_v1: bool,
     /// When all was read, in seconds since the epoch.
     pub(super) end: f64,
+    /// What the clock showed when the machine started, if it was set forward since.
+    pub(super) started: Option<f64>,
 }
 
 impl<'a> Case<'a> {
@@ -300,6 +300,7 @@ impl<'a> Case<'a> {
             unlisted: false,
             has_v1: false,
             end: f64::INFINITY,
+            started: None,
         }
     }
 

@@ -17,8 +17,9 @@ pub use render::render;
 pub use selector::{Selector, SelectorError};
 pub use server::{from_server, with_pods};
 
-/// What is remembered of a message.
+/// Bytes of a message, and of any other text, that are remembered: who makes an event may write what he likes.
 const LONGEST_MESSAGE: usize = 1024;
+const LONGEST_TEXT: usize = 256;
 
 /// One event of a timeline, as of its last observation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,28 +77,31 @@ impl Entry {
     /// What a timeline needs of an event.
     #[must_use]
     pub fn new(event: &Event, owners: &[Owner]) -> Self {
-        let end = (0..=LONGEST_MESSAGE.min(event.message.len()))
-            .rev()
-            .find(|end| event.message.is_char_boundary(*end))
-            .unwrap_or(0);
+        let text = |text: &str| beginning(text, LONGEST_TEXT);
+        let owner = |owner: &Owner| text(&format!("{}/{}", owner.kind, owner.name));
         Entry {
-            uid: event.meta.uid.clone(),
+            uid: text(&event.meta.uid),
             version: event.meta.version.parse().unwrap_or(0),
             time: event.last.unwrap_or(0),
             first: event.first.unwrap_or(0),
             count: event.count,
-            kind: event.kind.clone(),
-            reason: event.reason.clone(),
-            object_kind: event.object.kind.clone(),
-            namespace: event.object.namespace.clone(),
-            name: event.object.name.clone(),
-            container: event.object.container().unwrap_or_default().to_owned(),
-            owners: owners.iter().map(|owner| format!("{}/{}", owner.kind, owner.name)).collect(),
-            component: event.component.clone(),
-            node: event.node().unwrap_or_default().to_owned(),
-            message: event.message[..end].to_owned(),
+            kind: text(&event.kind),
+            reason: text(&event.reason),
+            object_kind: text(&event.object.kind),
+            namespace: text(&event.object.namespace),
+            name: text(&event.object.name),
+            container: text(event.object.container().unwrap_or_default()),
+            owners: owners.iter().map(owner).collect(),
+            component: text(&event.component),
+            node: text(event.node().unwrap_or_default()),
+            message: beginning(&event.message, LONGEST_MESSAGE),
         }
     }
+}
+
+/// No more bytes of a text than so many.
+fn beginning(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
 }
 
 /// The last observations.
@@ -181,11 +185,14 @@ mod tests {
         let mut ring = Ring::new(2);
         for uid in ["a", "b", "c"] {
             let text = serde_json::json!({ "metadata": { "uid": uid, "resourceVersion": "1" }, "message": "é".repeat(1 << 20),
+                "reason": "r".repeat(1 << 20), "type": "t".repeat(1 << 20), "reportingComponent": "c".repeat(1 << 20),
                 "involvedObject": { "kind": "Pod", "namespace": "n", "name": "p" } });
             ring.push(&Event::parse(&text.to_string()).expect("an event"), &[]);
         }
         let told = ring.select(&Selector::new("pod/p", "n").expect("a selector"));
         assert_eq!(told.iter().map(|entry| entry.uid.as_str()).collect::<Vec<_>>(), ["b", "c"]);
         assert_eq!(told[0].message.len(), 1024);
+        let bytes = serde_json::to_string(&told[0]).expect("json").len();
+        assert!(bytes < 4096, "{bytes}");
     }
 }
