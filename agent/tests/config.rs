@@ -167,6 +167,14 @@ fn a_mistake_in_the_file_is_refused_with_its_place_and_a_remedy() {
             "4:7: `logs.files[0].exclude[0]`: `*.gz` matches no absolute path; begin it with `/` or `**/`",
         ),
         (
+            "events:\n  lease: Bad Name\n",
+            "2:3: `events.lease`: `Bad Name` is no name that Kubernetes takes; write small letters, digits, `.` and `-` in between",
+        ),
+        (
+            "events:\n  lease_namespace: a.b\n",
+            "2:3: `events.lease_namespace`: `a.b` is no name that Kubernetes takes; write small letters, digits and `-` in between",
+        ),
+        (
             "logs:\n  rescan_seconds: 999999999999\n",
             "2:3: `logs.rescan_seconds`: it is out of bounds; write a duration of at most 1d",
         ),

@@ -375,8 +375,10 @@ mod tests {
                 "container_threads{{id=\"/\"}} 1\ncontainer_processes{{id=\"{id}\"}} {processes}\n"
             ))
         };
-        let explained = |id: &str| compare(&page(id, 84), &page(id, 84), &page(id, 4)).is_explained();
-        assert!(explained("/") && !explained("/a"));
+        let (all, some) = (|id: &str| page(id, 84), |id: &str| page(id, 4));
+        let explained =
+            |layout, id: &str| compare_on(Some(layout), [&all(id), &all(id), &some(id)]).is_explained();
+        assert!(explained(Layout::V1, "/") && !explained(Layout::V1, "/a") && !explained(Layout::V2, "/"));
     }
 
     #[test]

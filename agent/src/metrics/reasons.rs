@@ -191,7 +191,8 @@ static REASONS: &[Reason] = &[
         within: MACHINE,
         kind: Kind::Value,
         when: When::Less,
-        only_v1: false,
+        // Version 2 lists those that are not seen as 0, and they count.
+        only_v1: true,
         why: APART,
     },
     Reason {

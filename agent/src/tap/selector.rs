@@ -154,9 +154,19 @@ mod tests {
 
     #[test]
     fn what_is_no_selector_is_refused_with_the_reason() {
-        for bad in
-            ["", "app=web,", "app in web", "app near (web)", "a b", "=x", "!", "app=we b", "app in (web"]
-        {
+        for bad in [
+            "",
+            "app=web,",
+            "app in web",
+            "app near (web)",
+            "a b",
+            "=x",
+            "!",
+            "app=we b",
+            "app in (web",
+            "app in ()",
+            "app notin ( )",
+        ] {
             let error = bad.parse::<Selector>().expect_err(bad).to_string();
             assert!(error.contains("is no label selector"), "{error}");
         }

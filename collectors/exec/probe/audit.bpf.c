@@ -5,7 +5,7 @@
  * A process that comes into a container begins a session; its descendants are the session's members, wherever they move, by
  * task storage that is handed on at fork. It comes in when, at its exec, its surroundings are not its parent's: another
  * container's cgroup, or a namespace that a container's first process brought with it. A container's first process and its
- * descendants are a session too (INIT), of which nothing is told unless user space asks.
+ * descendants are a session too (INIT), of which the beginning is told, and the rest only if user space asks.
  *
  * Guarantee: each record of a session has a number, given before it is known whether the record can be told. So whoever
  * reads the records knows which are missing, and `lost` and `limited` in the session say why. A session ends when its last

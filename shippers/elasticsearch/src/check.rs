@@ -33,7 +33,7 @@ pub struct Remark {
     pub subject: String,
     /// What is so.
     pub text: String,
-    /// What to do about it.
+    /// What to do about it; empty for nothing.
     pub remedy: String,
 }
 

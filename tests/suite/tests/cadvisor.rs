@@ -150,18 +150,25 @@ impl Stage {
     }
 }
 
+/// Whether the machine's clock was set forward since it started (`booted`, by the clock as it is), and showed this time before.
+/// Its oldest files have the time of its start.
+fn shown_before_the_clock_was_set(time: f64, booted: f64) -> bool {
+    let oldest = std::fs::metadata("/sys").and_then(|root| root.modified()).ok();
+    let oldest = oldest.and_then(|time| Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs_f64()));
+    oldest.is_some_and(|oldest| oldest + 2.0 < booted && (oldest..booted).contains(&time))
+}
+
 /// What speaks against a series, if anything does.
 fn complaint(round: &Round, series: &Series) -> Option<String> {
     let name = &series.name;
     match round.values(series) {
         (Some(before), Some(theirs), Some(after)) => {
-            let room = match name.as_str() {
-                // Of the machine it takes a file's time, by a clock that may have been set since.
-                "container_start_time_seconds" if series.label("id") == "/" => 3600.0,
-                "container_start_time_seconds" => 2.0,
-                _ => theirs.abs() * 1e-9,
-            };
-            let within = theirs >= before.min(after) - room && theirs <= before.max(after) + room;
+            let is_start = name == "container_start_time_seconds";
+            let room = if is_start { 2.0 } else { theirs.abs() * 1e-9 };
+            // Of the machine it takes a file's time, by the clock as it was then.
+            let of_then =
+                is_start && series.label("id") == "/" && shown_before_the_clock_was_set(theirs, before);
+            let within = theirs >= before.min(after) - room && theirs <= before.max(after) + room || of_then;
             (!within && !in_table(name, &VALUES))
                 .then(|| format!("{before} here, then {theirs} there, then {after} here"))
         }
