@@ -12,7 +12,8 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
 use taffrail_api::{ApiConfig, ApiError, Counters, ErrorKind, Health, Pause, Server};
-use taffrail_record::{Ask, Collector, Context, Node, Stop};
+use taffrail_record::{Ask, Collector, Context, Input, Node, Origin, Payload, Stop};
+use taffrail_spool::{Contents, Sender, Spool};
 use tokio::sync::watch::{Receiver, Sender as Flag, channel};
 use tokio::time::sleep;
 
@@ -22,8 +23,6 @@ use crate::election::{Candidate, Timing};
 use crate::lease::Leases;
 use crate::random;
 use crate::room::Room;
-use crate::send::Sender;
-use crate::spool::Spool;
 use crate::status::{Metrics, Role, Status, View};
 use crate::timeline::{Entry, Ring, Selector};
 use crate::watch::Watch;
@@ -154,6 +153,16 @@ impl EventsCollector {
     pub fn again(&self) -> Self {
         self.clone()
     }
+
+    fn contents(&self) -> Contents {
+        let node = Arc::clone(&self.configured);
+        Contents {
+            origin: Arc::new(Origin { node, input: Input::Events, pod: None, container: None }),
+            payload: Payload::Event,
+            account: ["", "", "events"],
+            name: "events",
+        }
+    }
 }
 
 impl Collector for EventsCollector {
@@ -168,7 +177,7 @@ impl Collector for EventsCollector {
         let told = ending.clone();
         context.stop.when_raised(move || told.raise());
         let life = Life::start(self.clone(), Arc::clone(&spool), &ending)?;
-        let mut sender = Sender::new(&spool, context, &self.handle.status, &self.configured);
+        let mut sender = Sender::new(&spool, context, self.contents(), &*self.handle.status);
         while !ending.is_raised() && !life.is_over() {
             if sender.step().is_err() {
                 break;

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use serde_json::{Map, Value, json};
 use taffrail_pods::Owner;
 use taffrail_record::Node;
+use taffrail_spool::stamp;
 
 use crate::event::{Event, Reference};
 
@@ -217,12 +218,6 @@ fn put(tree: &mut Map<String, Value>, name: &str, value: impl Into<Value>) {
             }
         }
     }
-}
-
-/// RFC 3339 in UTC.
-pub(crate) fn stamp(time: i64) -> String {
-    let time = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
-    format!("{time:.9}")
 }
 
 fn part(text: &str) -> String {

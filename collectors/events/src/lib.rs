@@ -29,8 +29,6 @@ mod owner;
 mod owners;
 mod random;
 mod room;
-mod send;
-mod spool;
 mod status;
 mod there;
 mod timeline;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use taffrail_api::Change;
+use taffrail_spool::{Frame, Kind, Refusal, Spool, now};
 use tokio::sync::Notify;
 
 use crate::config::EventsConfig;
@@ -18,8 +19,6 @@ use crate::document::{Document, Writer};
 use crate::election::Authority;
 use crate::event::Event;
 use crate::owners::Owners;
-use crate::send::now;
-use crate::spool::{Frame, Kind, Refusal, Spool};
 use crate::status::Status;
 use crate::timeline::Ring;
 
@@ -129,7 +128,7 @@ impl Room {
         }
         if let Ok(version) = version.parse() {
             self.marked = Instant::now().checked_sub(MARK).unwrap_or(self.marked);
-            self.pass(Kind::Watched, version);
+            self.pass(Kind::InOrder, version);
             self.flush();
         }
     }
@@ -146,7 +145,7 @@ impl Room {
         }
         // What cannot be counted cannot be a position.
         let number = version.parse::<u64>().ok();
-        let kind = if change == Change::Listed || number.is_none() { Kind::Listed } else { Kind::Watched };
+        let kind = if change == Change::Listed || number.is_none() { Kind::Unordered } else { Kind::InOrder };
         let number = number.unwrap_or(0);
         if change == Change::Deleted {
             self.pass(kind, number);
@@ -195,7 +194,7 @@ impl Room {
 
     /// Nothing is to be stored for this version.
     fn pass(&mut self, kind: Kind, version: u64) {
-        if kind != Kind::Watched {
+        if kind != Kind::InOrder {
             return;
         }
         match self.waiting.back_mut() {
@@ -255,7 +254,7 @@ impl Room {
         let frame = Frame { kind, version, time: *time, observed: now(), id, body };
         if self.append(&frame) {
             self.seen.add(key, if self.listing { SEEN_IN_LIST } else { SEEN });
-            if kind == Kind::Watched {
+            if kind == Kind::InOrder {
                 self.passed = None;
             }
         }

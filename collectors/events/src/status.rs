@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use taffrail_record::{Ask, AskError, Family, Kind, Samples};
+use taffrail_spool::Observer;
 
 /// What an agent is to the events of its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -131,6 +132,24 @@ impl Status {
         let troubles = self.troubles.lock();
         let all: Vec<&str> = troubles.values().map(String::as_str).collect();
         (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
+impl Observer for Status {
+    fn waiting(&self, bytes: u64, lag: f64) {
+        let mut view = self.view.lock();
+        (view.spool_bytes, view.lag) = (bytes, lag);
+    }
+
+    fn sent(&self, documents: u64, again: bool) {
+        self.sent.add(documents);
+        if again {
+            self.sent_again.add(documents);
+        }
+    }
+
+    fn set_trouble(&self, part: &'static str, what: Option<String>) {
+        Status::set_trouble(self, part, what);
     }
 }
 
@@ -320,13 +339,20 @@ mod tests {
         status.full.add(3);
         status.filtered.add("kind");
         status.set_trouble("watch", Some("away".to_owned()));
+        status.waiting(11, 0.5);
+        Observer::sent(&*status, 5, false);
+        Observer::sent(&*status, 2, true);
         let mut gathered = Gathered::default();
         Metrics(status).ask(&mut gathered).expect("figures");
         for (name, labels, value) in [
             ("taffrail_events_role", "role=\"starting\"", 1.0),
             ("taffrail_events_role", "role=\"leader\"", 0.0),
             ("taffrail_events_position", "", 7.0),
+            ("taffrail_events_spool_bytes", "", 11.0),
+            ("taffrail_events_lag_seconds", "", 0.5),
             ("taffrail_events_trouble", "", 1.0),
+            ("taffrail_events_sent_total", "", 7.0),
+            ("taffrail_events_sent_again_total", "", 2.0),
             ("taffrail_events_terms_total", "", 2.0),
             ("taffrail_events_spool_full_total", "", 3.0),
             ("taffrail_events_filtered_total", "rule=\"kind\"", 1.0),

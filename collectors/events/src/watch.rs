@@ -9,11 +9,11 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use serde_json::Value;
 use taffrail_api::{ApiError, Change, ErrorKind, Health, Listener, Pause, Resource, Server, follow};
+use taffrail_spool::{Refusal, Spool};
 use tokio::time::{sleep, timeout};
 
 use crate::owners;
 use crate::room::{Halt, Room};
-use crate::spool::{Refusal, Spool};
 use crate::status::Status;
 
 const PATH: &str = "/api/v1/events";

@@ -37,9 +37,11 @@ struct Room {
 const TOP: [&str; 6] = ["agent", "benches", "collectors", "deploy", "shippers", "tests"];
 
 /// Edges between two collectors or two shippers that are meant.
-const MEANT: [(&str, &str); 9] = [
+const MEANT: [(&str, &str); 11] = [
     ("taffrail-events", "taffrail-api"),
     ("taffrail-events", "taffrail-pods"),
+    ("taffrail-events", "taffrail-spool"),
+    ("taffrail-exec", "taffrail-spool"),
     ("taffrail-logs", "taffrail-checkpoint"),
     ("taffrail-cgroup", "taffrail-kernfs"),
     ("taffrail-node", "taffrail-kernfs"),

@@ -3,7 +3,6 @@ use taffrail_api::{ApiError, ErrorKind};
 use taffrail_pods::Owner;
 
 use super::*;
-use crate::spool::{Found, Reader, decode};
 
 struct Fixture {
     room: Room,
@@ -45,16 +44,15 @@ impl Fixture {
 
     /// Versions of the documents in the spool, and their owners.
     fn told(&self) -> Vec<(u64, String)> {
-        let (mut data, mut used, mut told) = (Vec::new(), 0, Vec::new());
-        Reader::default().read(&self.spool, 0, 1 << 24, &mut data).expect("readable");
-        while let Found::Whole(frame, _, length) = decode(&data[used..]) {
+        let mut told = Vec::new();
+        let each = |frame: &Frame<'_>| {
             if frame.is_document() {
                 let document: serde_json::Value = serde_json::from_slice(frame.body).expect("JSON");
                 let owner = document["kubernetes"]["event"]["owner"]["name"].as_str().unwrap_or_default();
                 told.push((frame.version, owner.to_owned()));
             }
-            used += length;
-        }
+        };
+        self.spool.for_each(0, each).expect("readable");
         told
     }
 

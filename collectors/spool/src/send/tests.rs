@@ -1,15 +1,39 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crossbeam_channel::Receiver;
 use proptest::prelude::*;
 use taffrail_record::{Beat, Budget, BufferPool, Ledger, Outlet, Stop};
 
 use super::*;
-use crate::spool::Frame;
+use crate::frame::Frame;
+
+const ACCOUNT: [&str; 3] = ["", "", "documents"];
+
+#[derive(Default)]
+struct Told {
+    sent: AtomicU64,
+    again: AtomicU64,
+    waiting: AtomicU64,
+}
+
+impl Observer for Told {
+    fn waiting(&self, bytes: u64, _: f64) {
+        self.waiting.store(bytes, Ordering::Relaxed);
+    }
+
+    fn sent(&self, documents: u64, again: bool) {
+        self.sent.fetch_add(documents, Ordering::Relaxed);
+        self.again.fetch_add(if again { documents } else { 0 }, Ordering::Relaxed);
+    }
+
+    fn set_trouble(&self, _: &'static str, _: Option<String>) {}
+}
 
 struct Line {
     spool: Spool,
     context: Context,
     batches: Receiver<Batch>,
-    status: Status,
+    told: Told,
     _folder: tempfile::TempDir,
 }
 
@@ -25,12 +49,14 @@ fn line() -> Line {
         pool: BufferPool::new(4, 1 << 20),
         ledger: Ledger::new(),
     };
-    Line { spool, context, batches, status: Status::default(), _folder: folder }
+    Line { spool, context, batches, told: Told::default(), _folder: folder }
 }
 
 impl Line {
     fn sender(&self) -> Sender<'_> {
-        Sender::new(&self.spool, &self.context, &self.status, &Arc::new(Node::default()))
+        let contents =
+            Contents { origin: Arc::default(), payload: Payload::Event, account: ACCOUNT, name: "documents" };
+        Sender::new(&self.spool, &self.context, contents, &self.told)
     }
 
     fn append(&self, kind: Kind, version: u64, body: &[u8]) {
@@ -40,7 +66,7 @@ impl Line {
     }
 
     fn adds_up(&self) {
-        assert_eq!(self.context.ledger.account(["", "", "events"]).balance().difference(), 0);
+        assert_eq!(self.context.ledger.account(ACCOUNT).balance().difference(), 0);
     }
 }
 
@@ -55,8 +81,8 @@ fn ids(batch: &Batch) -> Vec<String> {
 fn a_batch_has_the_documents_with_their_ids_and_the_position_follows_its_receipt() {
     let line = line();
     let mut sender = line.sender();
-    line.append(Kind::Watched, 3, b"{\"a\":1}");
-    line.append(Kind::Listed, 9, b"{\"b\":1}");
+    line.append(Kind::InOrder, 3, b"{\"a\":1}");
+    line.append(Kind::Unordered, 9, b"{\"b\":1}");
     line.append(Kind::Mark, 4, b"");
     sender.step().expect("sent");
     let batch = line.batches.try_recv().expect("a batch");
@@ -65,10 +91,12 @@ fn a_batch_has_the_documents_with_their_ids_and_the_position_follows_its_receipt
     assert_eq!(batch.records.iter().map(Record::length).sum::<u64>(), 14);
     sender.step().expect("nothing");
     assert_eq!(line.spool.stored(), None);
+    assert_eq!(line.told.waiting.load(Ordering::Relaxed), line.spool.end());
     batch.receipt.confirm();
     sender.step().expect("nothing");
     assert_eq!(line.spool.stored(), Some(4));
     assert_eq!(line.spool.confirmed().offset, line.spool.end());
+    assert_eq!(line.told.waiting.load(Ordering::Relaxed), 0);
     line.adds_up();
     // What says only how far it came is passed without a batch.
     line.append(Kind::Mark, 8, b"");
@@ -82,7 +110,7 @@ fn what_is_abandoned_is_sent_again_from_there_on() {
     let line = line();
     let mut sender = line.sender();
     for version in 1..=3 {
-        line.append(Kind::Watched, version, b"{}");
+        line.append(Kind::InOrder, version, b"{}");
         sender.step().expect("sent");
     }
     let mut batches: Vec<Batch> = line.batches.try_iter().collect();
@@ -95,7 +123,9 @@ fn what_is_abandoned_is_sent_again_from_there_on() {
     assert_eq!(ids(&again), ["2", "3"]);
     again.receipt.confirm();
     sender.step().expect("settled");
-    assert_eq!((line.spool.stored(), line.status.sent_again.get()), (Some(3), 2));
+    assert_eq!(line.spool.stored(), Some(3));
+    let told = [&line.told.sent, &line.told.again].map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(told, [5, 2]);
     line.adds_up();
 }
 
@@ -103,8 +133,8 @@ fn what_is_abandoned_is_sent_again_from_there_on() {
 fn what_is_refused_is_declared_before_the_position_passes_it() {
     let line = line();
     let mut sender = line.sender();
-    line.append(Kind::Watched, 1, b"{\"fine\":1}");
-    line.append(Kind::Watched, 2, b"{\"bad\":1}");
+    line.append(Kind::InOrder, 1, b"{\"fine\":1}");
+    line.append(Kind::InOrder, 2, b"{\"bad\":1}");
     sender.step().expect("sent");
     let mut batch = line.batches.try_recv().expect("a batch");
     let refused = batch.records[1].span;
@@ -128,9 +158,9 @@ fn what_is_refused_is_declared_before_the_position_passes_it() {
 fn versions_begin_anew_after_a_reset() {
     let line = line();
     let mut sender = line.sender();
-    line.append(Kind::Watched, 100, b"{}");
+    line.append(Kind::InOrder, 100, b"{}");
     line.spool.reset().expect("reset");
-    line.append(Kind::Listed, 3, b"{}");
+    line.append(Kind::Unordered, 3, b"{}");
     sender.step().expect("sent");
     line.batches.try_recv().expect("a batch").receipt.confirm();
     sender.step().expect("settled");
@@ -145,7 +175,7 @@ fn versions_begin_anew_after_a_reset() {
 fn a_file_that_somebody_took_away_is_a_declared_loss() {
     let line = line();
     let mut sender = line.sender();
-    line.append(Kind::Watched, 1, b"{}");
+    line.append(Kind::InOrder, 1, b"{}");
     for entry in std::fs::read_dir(line.spool.folder()).expect("listed").flatten() {
         if entry.path().extension().is_some_and(|ending| ending == "events") {
             std::fs::remove_file(entry.path()).expect("removed");
@@ -157,7 +187,7 @@ fn a_file_that_somebody_took_away_is_a_declared_loss() {
     statement.receipt.confirm();
     sender.step().expect("settled");
     assert_eq!(line.spool.confirmed().offset, line.spool.end());
-    let balance = line.context.ledger.account(["", "", "events"]).balance();
+    let balance = line.context.ledger.account(ACCOUNT).balance();
     assert_eq!((balance.difference(), balance.lost_bytes()), (0, line.spool.end()));
 }
 
@@ -184,7 +214,7 @@ proptest! {
             match step {
                 0 => {
                     version += 1;
-                    line.append(Kind::Watched, version, b"{}");
+                    line.append(Kind::InOrder, version, b"{}");
                 }
                 1 if !open.is_empty() => known = confirm(open.swap_remove(index.index(open.len()))),
                 2 if !open.is_empty() => drop(open.swap_remove(index.index(open.len()))),

@@ -9,7 +9,7 @@ fn open(folder: &Path, limit: u64) -> Spool {
 }
 
 fn document<'a>(version: u64, id: &'a str, body: &'a [u8]) -> Frame<'a> {
-    Frame { kind: Kind::Watched, version, time: 5, observed: 6, id, body }
+    Frame { kind: Kind::InOrder, version, time: 5, observed: 6, id, body }
 }
 
 /// Versions, lengths and hashes of bodies of all entries from a place on, read in pieces of this size.
@@ -140,7 +140,7 @@ fn a_spool_takes_no_more_than_its_bound_and_gives_back_what_is_confirmed() {
 }
 
 #[test]
-fn versions_before_a_reset_or_of_another_cluster_say_nothing() {
+fn versions_before_a_reset_or_of_another_owner_say_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let spool = open(folder.path(), 4 << 20);
     spool.belongs_to("a").expect("new");
@@ -153,7 +153,7 @@ fn versions_before_a_reset_or_of_another_cluster_say_nothing() {
     spool.belongs_to("b").expect("another");
     assert_eq!(spool.newest(), None);
     spool.append(&document(7, "id", b"{}")).expect("room");
-    assert_eq!(read(&spool, 0, 1 << 20).len(), 3, "what is of another cluster is still to be stored");
+    assert_eq!(read(&spool, 0, 1 << 20).len(), 3, "what is of another owner is still to be stored");
     spool.confirm(spool.end(), Some(7));
     assert_eq!(spool.stored(), Some(7));
     drop(spool);

@@ -4,28 +4,33 @@ use std::ops::Range;
 
 /// What an entry stands for, and so what its version means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// An event out of a list: others of its version or before may still come.
-    Listed,
-    /// An event out of a watch: everything up to its version is here or was stored before.
-    Watched,
-    /// No event: everything up to its version is here or was stored before.
-    Mark,
-    /// No event: versions begin anew. What is before it says nothing of what follows.
-    Reset,
+#[repr(u8)]
+pub enum Kind {
+    /// A document: others of its version or before may still come.
+    Unordered = 0,
+    /// A document: everything up to its version is here or was stored before.
+    InOrder = 1,
+    /// No document: everything up to its version is here or was stored before.
+    Mark = 2,
+    /// No document: versions begin anew. What is before it says nothing of what follows.
+    Reset = 3,
 }
 
-/// One entry.
+/// One entry: a document and what is known of it besides, or what is to be known of versions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Frame<'a> {
-    pub(crate) kind: Kind,
-    pub(crate) version: u64,
+pub struct Frame<'a> {
+    /// What it stands for.
+    pub kind: Kind,
+    /// Its place in the order of whoever makes documents; grows until there is a [`Kind::Reset`].
+    pub version: u64,
     /// When it happened, nanoseconds since the Unix epoch.
-    pub(crate) time: i64,
-    /// When it was put here.
-    pub(crate) observed: i64,
-    pub(crate) id: &'a str,
-    pub(crate) body: &'a [u8],
+    pub time: i64,
+    /// When it was put here, nanoseconds since the Unix epoch.
+    pub observed: i64,
+    /// The document's id: the same for the same observation, however often it is made. Up to 512 bytes.
+    pub id: &'a str,
+    /// The document: a JSON object of up to 63 MiB; empty when there is none.
+    pub body: &'a [u8],
 }
 
 /// What stands at the beginning of some bytes.
@@ -41,17 +46,20 @@ pub(crate) enum Found<'a> {
 
 const HEAD: usize = 8;
 const FIXED: usize = 1 + 8 + 8 + 8 + 2;
-/// An event is at most 1.5 MiB in etcd, and a few times that with escapes.
+/// The largest that anybody makes is an event: at most 1.5 MiB in etcd, and a few times that with escapes.
 const LONGEST: usize = 64 << 20;
 
 impl<'a> Frame<'a> {
     /// An entry without a document.
-    pub(crate) fn bare(kind: Kind, version: u64) -> Self {
+    #[must_use]
+    pub fn bare(kind: Kind, version: u64) -> Self {
         Frame { kind, version, time: 0, observed: 0, id: "", body: b"" }
     }
 
-    pub(crate) fn is_document(&self) -> bool {
-        matches!(self.kind, Kind::Listed | Kind::Watched)
+    /// Whether there is a document in it.
+    #[must_use]
+    pub fn is_document(&self) -> bool {
+        matches!(self.kind, Kind::Unordered | Kind::InOrder)
     }
 
     pub(crate) fn length(&self) -> usize {
@@ -103,8 +111,8 @@ fn parts(payload: &[u8]) -> Option<Frame<'_>> {
     let (id, rest) = rest.split_first_chunk()?;
     let (id, body) = rest.split_at_checked(usize::from(u16::from_le_bytes(*id)))?;
     let kind = match kind {
-        0 => Kind::Listed,
-        1 => Kind::Watched,
+        0 => Kind::Unordered,
+        1 => Kind::InOrder,
         2 => Kind::Mark,
         3 => Kind::Reset,
         _ => return None,
@@ -128,7 +136,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_frame_reads_back_and_no_part_of_it_does(body in prop::collection::vec(any::<u8>(), 0..200), id in "[a-z:]{0,20}") {
-            let frame = Frame { kind: Kind::Watched, version: 7, time: -1, observed: 3, id: &id, body: &body };
+            let frame = Frame { kind: Kind::InOrder, version: 7, time: -1, observed: 3, id: &id, body: &body };
             let mut bytes = Vec::new();
             frame.encode(&mut bytes);
             prop_assert_eq!(bytes.len(), frame.length());

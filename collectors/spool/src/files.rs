@@ -9,9 +9,11 @@ use std::path::{Path, PathBuf};
 
 use taffrail_record::FileId;
 
-use super::{Confirmed, Found, Kind, Spool, SpoolError, decode};
+use crate::confirmed::Confirmed;
+use crate::frame::{Found, Kind, decode};
+use crate::spool::{Spool, SpoolError};
 
-/// Before the entries: what it is, whose, and from where on.
+/// Before the entries: what it is, whose, and from where on. It and the ending are from when events were all that lay here.
 const MAGIC: &[u8; 8] = b"TFEVENT1";
 const HEADER: usize = 8 + 16 + 8;
 const ENDING: &str = ".events";
@@ -20,32 +22,32 @@ const BLOCK: usize = 1 << 20;
 
 /// One file, by the places of its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) start: u64,
-    pub(super) end: u64,
+pub(crate) struct Segment {
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 /// What was found in a folder.
 #[derive(Debug, Default)]
-pub(super) struct Scan {
-    pub(super) id: Option<FileId>,
-    pub(super) segments: Vec<Segment>,
+pub(crate) struct Scan {
+    pub(crate) id: Option<FileId>,
+    pub(crate) segments: Vec<Segment>,
     /// Where it ends, even if nothing is in it.
-    pub(super) end: u64,
+    pub(crate) end: u64,
     /// The version up to which nothing is missing, when entries say so.
-    pub(super) newest: Option<u64>,
+    pub(crate) newest: Option<u64>,
     /// Whether entries are missing between others.
-    pub(super) broken: bool,
+    pub(crate) broken: bool,
     /// Whether the place that is confirmed is between two entries.
-    pub(super) is_boundary: bool,
+    pub(crate) is_boundary: bool,
 }
 
-pub(super) fn path_of(folder: &Path, start: u64) -> PathBuf {
+pub(crate) fn path_of(folder: &Path, start: u64) -> PathBuf {
     folder.join(format!("{start:020}{ENDING}"))
 }
 
 /// Held until it is closed, however this process ends.
-pub(super) fn lock(folder: &Path) -> Result<File, SpoolError> {
+pub(crate) fn lock(folder: &Path) -> Result<File, SpoolError> {
     let path = folder.join("lock");
     let failed = |error| SpoolError::Failed { path: path.clone(), error };
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
@@ -56,12 +58,12 @@ pub(super) fn lock(folder: &Path) -> Result<File, SpoolError> {
     }
 }
 
-pub(super) fn new_id() -> FileId {
+pub(crate) fn new_id() -> FileId {
     let half = || u128::from(RandomState::new().build_hasher().finish());
     FileId(half() << 64 | half())
 }
 
-pub(super) fn create(folder: &Path, id: FileId, start: u64) -> io::Result<File> {
+pub(crate) fn create(folder: &Path, id: FileId, start: u64) -> io::Result<File> {
     let path = path_of(folder, start);
     let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(path)?;
     let mut header = MAGIC.to_vec();
@@ -72,14 +74,14 @@ pub(super) fn create(folder: &Path, id: FileId, start: u64) -> io::Result<File> 
 }
 
 /// Takes away what was written of an entry that did not fit.
-pub(super) fn cut(mut file: &File, segment: Segment) -> io::Result<()> {
+pub(crate) fn cut(mut file: &File, segment: Segment) -> io::Result<()> {
     let end = HEADER as u64 + segment.end - segment.start;
     file.set_len(end)?;
     file.seek(SeekFrom::Start(end)).map(drop)
 }
 
 /// Reads through every file; what is confirmed tells where that was understood before.
-pub(super) fn scan(folder: &Path, confirmed: &Confirmed, alive: &dyn Fn()) -> io::Result<Scan> {
+pub(crate) fn scan(folder: &Path, confirmed: &Confirmed, alive: &dyn Fn()) -> io::Result<Scan> {
     let mut starts: Vec<u64> = std::fs::read_dir(folder)?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.strip_suffix(ENDING)?.parse().ok())
         .collect();
@@ -134,9 +136,9 @@ fn through(file: &mut File, start: u64, place: u64, scan: &mut Scan, alive: &dyn
                 Found::Whole(frame, _, length) => {
                     match frame.kind {
                         _ if scan.broken || at < place => {}
-                        Kind::Watched | Kind::Mark => scan.newest = Some(frame.version),
+                        Kind::InOrder | Kind::Mark => scan.newest = Some(frame.version),
                         Kind::Reset => scan.newest = None,
-                        Kind::Listed => {}
+                        Kind::Unordered => {}
                     }
                     used += length;
                     at += length as u64;

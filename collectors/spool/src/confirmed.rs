@@ -7,27 +7,29 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 /// In the spool's folder.
-pub(super) const NAME: &str = "confirmed.json";
+pub(crate) const NAME: &str = "confirmed.json";
 
 /// How far it is confirmed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub(crate) struct Confirmed {
+pub struct Confirmed {
     /// Everything before this place is.
-    pub(crate) offset: u64,
+    pub offset: u64,
     /// And everything up to this version.
-    pub(crate) version: Option<u64>,
-    /// Of the cluster with this id.
-    pub(crate) cluster: String,
+    pub version: Option<u64>,
+    /// Whose versions these are ([`Spool::belongs_to`](crate::Spool::belongs_to)); empty when nobody has said so.
+    // On the disk it has the name that it had when clusters were all that had a spool.
+    #[serde(rename = "cluster")]
+    pub owner: String,
 }
 
 impl Confirmed {
-    pub(super) fn read(folder: &Path) -> Confirmed {
+    pub(crate) fn read(folder: &Path) -> Confirmed {
         let text = std::fs::read(folder.join(NAME)).unwrap_or_default();
         serde_json::from_slice(&text).unwrap_or_default()
     }
 
-    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+    pub(crate) fn write(&self, folder: &Path) -> io::Result<()> {
         let aside = folder.join("confirmed.new");
         let mut file = File::create(&aside)?;
         file.write_all(&serde_json::to_vec(self)?)?;

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use taffrail_record::{
-    Account, Batch, Changes, Charge, Context, Extra, FileId, Flags, Hold, Input, LossReason, Node, Origin,
-    OutletClosed, Payload, Receipt, Record, Source, Span, Statement, StatementKind, Stream, Tracker,
+    Account, Batch, Changes, Charge, Context, Extra, FileId, Flags, Hold, LossReason, Origin, OutletClosed,
+    Payload, Receipt, Record, Source, Span, Statement, StatementKind, Stream, Tracker,
 };
 
-use crate::document::stamp;
-use crate::spool::{Found, Kind, Piece, Reader, Spool, decode};
-use crate::status::Status;
+use crate::files::{Piece, Reader};
+use crate::frame::{Found, Kind, decode};
+use crate::spool::Spool;
+use crate::time::{now, stamp};
 
 /// How much is read, and so sent, at once. One larger document goes by itself.
 const BLOCK: usize = 512 << 10;
@@ -28,12 +29,37 @@ const FULL: Duration = Duration::from_millis(10);
 /// How often what is confirmed is written down.
 const KEEP: Duration = Duration::from_secs(1);
 
+/// What a [`Sender`] sends.
+#[derive(Debug, Clone)]
+pub struct Contents {
+    /// Who the documents are about, and in which kind of place they were found.
+    pub origin: Arc<Origin>,
+    /// What the documents are, and so where they go.
+    pub payload: Payload,
+    /// Whose account they are on in the ledger: namespace, pod and container, each empty when it does not apply.
+    pub account: [&'static str; 3],
+    /// What they are called in messages, such as `events`.
+    pub name: &'static str,
+}
+
+/// Who is told how a [`Sender`] fares.
+pub trait Observer {
+    /// So many bytes wait to be confirmed, and for `lag` seconds the oldest document that was sent. Told at each step.
+    fn waiting(&self, bytes: u64, lag: f64);
+
+    /// So many documents were handed to the pipeline; `again` when it had them before and has not said that they are stored.
+    fn sent(&self, documents: u64, again: bool);
+
+    /// What is wrong with one part (`read`, `kept`) and what to do about it, or that nothing is. Told again and again.
+    fn set_trouble(&self, part: &'static str, what: Option<String>);
+}
+
 /// Sends what is in a spool.
-pub(crate) struct Sender<'a> {
+pub struct Sender<'a> {
     spool: &'a Spool,
     context: &'a Context,
-    status: &'a Status,
-    origin: Arc<Origin>,
+    observer: &'a dyn Observer,
+    contents: Contents,
     source: Arc<Source>,
     account: Arc<Account>,
     tracker: Arc<Tracker>,
@@ -53,7 +79,7 @@ struct Sent {
     end: u64,
     /// Everything up to this version is before its end.
     version: Option<u64>,
-    /// When its first event was observed.
+    /// When its first document was put into the spool.
     observed: i64,
 }
 
@@ -68,17 +94,23 @@ struct Taken {
 }
 
 impl<'a> Sender<'a> {
-    pub(crate) fn new(spool: &'a Spool, context: &'a Context, status: &'a Status, node: &Arc<Node>) -> Self {
+    /// One that begins with what is not confirmed.
+    #[must_use]
+    pub fn new(
+        spool: &'a Spool,
+        context: &'a Context,
+        contents: Contents,
+        observer: &'a dyn Observer,
+    ) -> Self {
         let confirmed = spool.confirmed();
-        let origin = Origin { node: Arc::clone(node), input: Input::Events, pod: None, container: None };
         let source = Source { id: spool.id(), path: spool.folder().to_owned(), device: 0, inode: 0 };
         Sender {
             spool,
             context,
-            status,
-            origin: Arc::new(origin),
+            observer,
             source: Arc::new(source),
-            account: context.ledger.account(["", "", "events"]),
+            account: context.ledger.account(contents.account),
+            contents,
             tracker: Tracker::new(0, confirmed.offset, &Changes::new()),
             reader: Reader::default(),
             at: confirmed.offset,
@@ -90,7 +122,10 @@ impl<'a> Sender<'a> {
     }
 
     /// Sends one batch, if there is something to send and room for it; waits a moment otherwise.
-    pub(crate) fn step(&mut self) -> Result<(), OutletClosed> {
+    ///
+    /// # Errors
+    /// [`OutletClosed`] when it is to end.
+    pub fn step(&mut self) -> Result<(), OutletClosed> {
         self.context.beat.beat();
         if let Some(position) = self.tracker.take_rewind() {
             self.rewind(position);
@@ -110,7 +145,7 @@ impl<'a> Sender<'a> {
     }
 
     /// Waits until what was sent is settled, for so long at most.
-    pub(crate) fn drain(&mut self, patience: Duration) {
+    pub fn drain(&mut self, patience: Duration) {
         let deadline = Instant::now() + patience;
         while !self.tracker.is_settled() && !self.tracker.is_abandoned() && Instant::now() < deadline {
             self.context.beat.beat();
@@ -122,7 +157,7 @@ impl<'a> Sender<'a> {
     }
 
     fn rewind(&mut self, position: u64) {
-        tracing::debug!(from = self.at, to = position, "events are sent again");
+        tracing::debug!(from = self.at, to = position, "{} are sent again", self.contents.name);
         self.at = position;
         self.under_way.retain(|sent| sent.end <= position);
         self.version = self.under_way.back().map_or(self.spool.confirmed().version, |sent| sent.version);
@@ -148,15 +183,15 @@ impl<'a> Sender<'a> {
 
     fn show(&self, confirmed: u64) {
         let waited = self.under_way.front().filter(|front| front.observed > 0).map(|f| now() - f.observed);
-        let mut view = self.status.view.lock();
-        view.spool_bytes = self.spool.end().saturating_sub(confirmed);
-        view.lag = waited.unwrap_or(0).max(0) as f64 / 1e9;
+        let bytes = self.spool.end().saturating_sub(confirmed);
+        self.observer.waiting(bytes, waited.unwrap_or(0).max(0) as f64 / 1e9);
     }
 
     fn keep(&mut self) {
         self.kept = Instant::now();
         let trouble = self.spool.keep().err();
-        self.status.set_trouble("kept", trouble.map(|error| format!("a crash now repeats events: {error}")));
+        let trouble = trouble.map(|error| format!("a crash now repeats {}: {error}", self.contents.name));
+        self.observer.set_trouble("kept", trouble);
     }
 
     fn send(&mut self, charge: Charge) -> Result<(), OutletClosed> {
@@ -179,7 +214,7 @@ impl<'a> Sender<'a> {
         let read = self.reader.read(self.spool, self.at, BLOCK, &mut data);
         let trouble =
             read.as_ref().err().map(|error| format!("the spool cannot be read: {error}; see to its disk"));
-        self.status.set_trouble("read", trouble);
+        self.observer.set_trouble("read", trouble);
         let piece = match read {
             Ok(piece) => piece?,
             Err(error) => {
@@ -201,9 +236,9 @@ impl<'a> Sender<'a> {
         while taken.records.len() < DOCUMENTS {
             let Found::Whole(frame, body, length) = decode(&taken.data[taken.used..]) else { return };
             match frame.kind {
-                Kind::Watched | Kind::Mark => self.version = Some(frame.version),
+                Kind::InOrder | Kind::Mark => self.version = Some(frame.version),
                 Kind::Reset => self.version = None,
-                Kind::Listed => {}
+                Kind::Unordered => {}
             }
             if frame.is_document() {
                 let place = taken.piece.start + (taken.used + body.start) as u64;
@@ -229,10 +264,7 @@ impl<'a> Sender<'a> {
         data.truncate(used);
         let bytes: u64 = records.iter().map(Record::length).sum();
         let count = records.len() as u64;
-        self.status.sent.add(count);
-        if piece.start < self.sent {
-            self.status.sent_again.add(count);
-        }
+        self.observer.sent(count, piece.start < self.sent);
         charge.resize((data.len() + records.len() * (size_of::<Record>() + size_of::<Extra>() + 128)) as u64);
         let hold = self.tracker.hold_records(piece.start, bytes);
         self.account.read(bytes);
@@ -240,8 +272,8 @@ impl<'a> Sender<'a> {
         let receipt =
             Receipt::new(vec![(self.source.id, hold)], Arc::clone(&self.account), &records, Some(charge));
         Batch {
-            payload: Payload::Event,
-            origin: Arc::clone(&self.origin),
+            payload: self.contents.payload,
+            origin: Arc::clone(&self.contents.origin),
             source: Arc::clone(&self.source),
             data,
             records,
@@ -263,7 +295,8 @@ impl<'a> Sender<'a> {
 
     /// Nothing between these places can be read any more.
     fn lose(&mut self, start: u64, end: u64) {
-        tracing::error!(start, end, folder = %self.spool.folder().display(), "events on the disk are damaged, and lost");
+        let folder = self.spool.folder().display();
+        tracing::error!(start, end, %folder, "{} on the disk are damaged, and lost", self.contents.name);
         self.account.lose_unread(end - start, LossReason::Unreadable);
         self.tracker.lose(Span { start, end }, LossReason::Unreadable);
         self.tracker.attribute(end);
@@ -292,7 +325,7 @@ impl<'a> Sender<'a> {
     }
 
     fn statement(&self, statement: &Statement, holds: Vec<(FileId, Hold)>) -> Batch {
-        let node = &self.origin.node;
+        let node = &self.contents.origin.node;
         let mut document =
             json!({ "@timestamp": stamp(now()), "ledger": statement, "host": { "name": node.name } });
         if !node.cluster.is_empty() {
@@ -309,18 +342,13 @@ impl<'a> Sender<'a> {
         };
         Batch {
             payload: Payload::Statement,
-            origin: Arc::clone(&self.origin),
+            origin: Arc::clone(&self.contents.origin),
             source: Arc::clone(&self.source),
             data,
             records: vec![record],
             receipt: Receipt::for_statements(holds, Arc::clone(&self.account)),
         }
     }
-}
-
-/// Nanoseconds since the Unix epoch.
-pub(crate) fn now() -> i64 {
-    i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

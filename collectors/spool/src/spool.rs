@@ -1,18 +1,12 @@
-//! Events on this node's disk, from when they are observed until they are stored: files of a bounded size in a row.
+//! Documents on this node's disk, from when they are made until they are confirmed: files of a bounded size in a row.
 //!
-//! - An entry is whole or it is not there: the last one of a crash is cut off. Nothing is synced: what a power cut takes
-//!   was not stored, so no position has passed it, and it is observed again.
+//! - An entry is whole or it is not there: the last one of a crash is cut off. Nothing is synced: a power cut may take what
+//!   was appended last. What of it was not confirmed no position has passed: whoever can observe it again does.
 //! - Places in the spool grow for ever, from file to file and from life to life.
 //! - A file goes when all of it is confirmed. How far that is stands in a file of its own, written now and then.
-//! - It takes no more than its bound on the disk, but for a few entries of some bytes that say how far a watch has come, and for
-//!   a single document that is larger than the bound.
+//! - It takes no more than its bound on the disk, but for a few entries of some bytes that say how far its owner has come,
+//!   and for a single document that is larger than the bound.
 //! - [`Spool::newest`] is the version up to which everything is stored or here.
-
-mod confirmed;
-mod files;
-mod frame;
-#[cfg(test)]
-mod tests;
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -23,14 +17,16 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use taffrail_record::FileId;
 
-pub(crate) use confirmed::Confirmed;
-pub(crate) use files::{Piece, Reader};
-use files::{Segment, create, path_of};
-pub(crate) use frame::{Found, Frame, Kind, decode};
+use crate::confirmed::{self, Confirmed};
+use crate::files::{self, Reader, Segment, create, path_of};
+use crate::frame::{Found, Frame, Kind, decode};
+
+/// How much is read at once to be shown.
+const BLOCK: usize = 1 << 20;
 
 /// One writer's spool. One thread appends, one reads and confirms.
 #[derive(Debug)]
-pub(crate) struct Spool {
+pub struct Spool {
     folder: PathBuf,
     id: FileId,
     limit: u64,
@@ -58,16 +54,23 @@ struct State {
 
 /// What cannot be done with a spool.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SpoolError {
+pub enum SpoolError {
+    /// Another process has it open.
     #[error("{0} is in use by another process; give each agent a state directory of its own")]
     InUse(PathBuf),
+    /// The disk refuses.
     #[error("{path}: {error}; see that the state directory can be written to and has room")]
-    Failed { path: PathBuf, error: io::Error },
+    Failed {
+        /// What cannot be written or read.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
 }
 
 /// Why an entry was not taken.
 #[derive(Debug)]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// There is no room until something is confirmed.
     Full,
     /// The disk does not take it.
@@ -90,8 +93,12 @@ impl State {
 }
 
 impl Spool {
-    /// Opens the spool in `folder`, which is made if it is not there. `alive` is called now and then meanwhile.
-    pub(crate) fn open(folder: &Path, limit: u64, alive: &dyn Fn()) -> Result<Spool, SpoolError> {
+    /// Opens the spool in `folder`, which is made if it is not there, to take up to `limit` bytes on the disk. `alive` is
+    /// called now and then meanwhile.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; nothing that was there is lost by it.
+    pub fn open(folder: &Path, limit: u64, alive: &dyn Fn()) -> Result<Spool, SpoolError> {
         let failed = |error| SpoolError::Failed { path: folder.to_owned(), error };
         std::fs::create_dir_all(folder).map_err(failed)?;
         let lock = files::lock(folder)?;
@@ -130,64 +137,82 @@ impl Spool {
         self.id
     }
 
-    pub(crate) fn folder(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
         &self.folder
     }
 
     /// The place up to which everything is confirmed.
-    pub(crate) fn confirmed(&self) -> Confirmed {
+    #[must_use]
+    pub fn confirmed(&self) -> Confirmed {
         self.state.lock().confirmed.clone()
     }
 
     /// The place of the next entry.
-    pub(crate) fn end(&self) -> u64 {
+    #[must_use]
+    pub fn end(&self) -> u64 {
         self.state.lock().end()
     }
 
-    /// The version up to which everything is stored or here.
-    pub(crate) fn newest(&self) -> Option<u64> {
+    /// The version up to which everything is stored or here; none when nobody knows.
+    #[must_use]
+    pub fn newest(&self) -> Option<u64> {
         self.state.lock().newest
     }
 
-    /// Bytes it takes on the disk.
-    pub(crate) fn bytes(&self) -> u64 {
+    /// Bytes of entries that it has on the disk; up to a file's worth of them are confirmed.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
         let state = self.state.lock();
         state.end() - state.start()
     }
 
-    /// Whether it makes sense to watch again after it was full.
-    pub(crate) fn has_room(&self) -> bool {
+    /// Whether it makes sense to append again after it was full.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
         self.state.lock().is_drained() || self.bytes() + 2 * self.segment <= self.limit
     }
 
     /// The version up to which everything is stored, as far as this spool can tell.
-    pub(crate) fn stored(&self) -> Option<u64> {
+    #[must_use]
+    pub fn stored(&self) -> Option<u64> {
         let confirmed = self.confirmed();
         (confirmed.offset >= *self.counts_from.lock()).then_some(confirmed.version).flatten()
     }
 
     /// From now on versions count anew.
-    pub(crate) fn reset(&self) -> Result<(), Refusal> {
+    ///
+    /// # Errors
+    /// [`Refusal::Failed`]; versions count as before.
+    pub fn reset(&self) -> Result<(), Refusal> {
         self.append(&Frame::bare(Kind::Reset, 0))?;
         *self.counts_from.lock() = self.end();
         Ok(())
     }
 
-    /// Says whose events these are; those of another cluster are still to be stored, but say nothing of this one.
-    pub(crate) fn belongs_to(&self, cluster: &str) -> Result<(), Refusal> {
-        let known = self.state.lock().confirmed.cluster.clone();
-        if known == cluster {
+    /// Says by whose count versions are from now on, such as a cluster's. Documents of another owner are still to be stored,
+    /// but their versions say nothing of this one's.
+    ///
+    /// # Errors
+    /// [`Refusal::Failed`].
+    pub fn belongs_to(&self, owner: &str) -> Result<(), Refusal> {
+        let known = self.state.lock().confirmed.owner.clone();
+        if known == owner {
             return Ok(());
         }
         if !known.is_empty() || self.newest().is_some() {
             self.reset()?;
         }
-        cluster.clone_into(&mut self.state.lock().confirmed.cluster);
+        owner.clone_into(&mut self.state.lock().confirmed.owner);
         self.keep().map_err(Refusal::Failed)
     }
 
-    /// Appends an entry.
-    pub(crate) fn append(&self, frame: &Frame<'_>) -> Result<(), Refusal> {
+    /// Appends an entry. What is no document is taken even when it is full.
+    ///
+    /// # Errors
+    /// [`Refusal`]; the spool is as it was.
+    pub fn append(&self, frame: &Frame<'_>) -> Result<(), Refusal> {
         let mut state = self.state.lock();
         let length = frame.length() as u64;
         let is_full = state.end() - state.start() + length > self.limit && !state.is_drained();
@@ -197,9 +222,9 @@ impl Spool {
         self.write(&mut state, frame)
             .map_err(|error| Refusal::Failed(SpoolError::Failed { path: self.folder.clone(), error }))?;
         match frame.kind {
-            Kind::Watched | Kind::Mark => state.newest = Some(frame.version),
+            Kind::InOrder | Kind::Mark => state.newest = Some(frame.version),
             Kind::Reset => state.newest = None,
-            Kind::Listed => {}
+            Kind::Unordered => {}
         }
         drop(state);
         self.appended.notify_all();
@@ -239,9 +264,29 @@ impl Spool {
     }
 
     /// The file that has `from` in it, or the first one behind it.
-    fn segment(&self, from: u64) -> Option<Segment> {
+    pub(crate) fn segment(&self, from: u64) -> Option<Segment> {
         let state = self.state.lock();
         state.segments.iter().find(|segment| segment.end > from).copied()
+    }
+
+    /// Shows every entry from the place `from` on, in order, up to the first that cannot be read.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub fn for_each(&self, from: u64, mut show: impl FnMut(&Frame<'_>)) -> io::Result<()> {
+        let (mut reader, mut data, mut at) = (Reader::default(), Vec::new(), from);
+        while let Some(piece) = reader.read(self, at, BLOCK, &mut data)? {
+            let mut used = 0;
+            while let Found::Whole(frame, _, length) = decode(&data[used..]) {
+                show(&frame);
+                used += length;
+            }
+            if used == 0 {
+                break;
+            }
+            at = piece.start + used as u64;
+        }
+        Ok(())
     }
 
     /// Where the file ends that has `from` in it.
@@ -249,8 +294,9 @@ impl Spool {
         self.segment(from).map_or(from, |segment| segment.end)
     }
 
-    /// Everything before `offset` is confirmed, and with it everything up to `version`.
-    pub(crate) fn confirm(&self, offset: u64, version: Option<u64>) {
+    /// Everything before the place `offset` is confirmed, and with it everything up to `version`. A
+    /// [`Sender`](crate::Sender) says so of what it has sent.
+    pub fn confirm(&self, offset: u64, version: Option<u64>) {
         let mut state = self.state.lock();
         state.confirmed.offset = offset;
         state.confirmed.version = version;
@@ -258,13 +304,16 @@ impl Spool {
             let Some(first) = state.segments.pop_front() else { break };
             let path = path_of(&self.folder, first.start);
             if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "a file of stored events stays; remove it");
+                tracing::warn!(path = %path.display(), %error, "a file of what is confirmed stays; remove it");
             }
         }
     }
 
     /// Writes down what is confirmed, if it is not.
-    pub(crate) fn keep(&self) -> Result<(), SpoolError> {
+    ///
+    /// # Errors
+    /// [`SpoolError::Failed`]; a crash costs repeats then.
+    pub fn keep(&self) -> Result<(), SpoolError> {
         let confirmed = self.confirmed();
         if confirmed == self.state.lock().kept {
             return Ok(());
@@ -276,3 +325,6 @@ impl Spool {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
