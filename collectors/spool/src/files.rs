@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use taffrail_record::FileId;
 
 use crate::confirmed::Confirmed;
-use crate::frame::{Found, Kind, decode};
-use crate::spool::{Spool, SpoolError};
+use crate::frame::{Found, Frame, Kind, decode};
+use crate::spool::{LastDocument, Spool, SpoolError};
 
 /// Before the entries: what it is, whose, and from where on. It and the ending are from when events were all that lay here.
 const MAGIC: &[u8; 8] = b"TFEVENT1";
@@ -25,6 +25,8 @@ const BLOCK: usize = 1 << 20;
 pub(crate) struct Segment {
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// Whether any of them is a document.
+    pub(crate) has_documents: bool,
 }
 
 /// What was found in a folder.
@@ -44,6 +46,11 @@ pub(crate) struct Scan {
 
 pub(crate) fn path_of(folder: &Path, start: u64) -> PathBuf {
     folder.join(format!("{start:020}{ENDING}"))
+}
+
+/// Where the file is put that has the last of the confirmed documents. Its name is none of a file of the row.
+pub(crate) fn path_aside(folder: &Path) -> PathBuf {
+    folder.join(format!("last{ENDING}"))
 }
 
 /// Held until it is closed, however this process ends.
@@ -74,8 +81,8 @@ pub(crate) fn create(folder: &Path, id: FileId, start: u64) -> io::Result<File> 
 }
 
 /// Takes away what was written of an entry that did not fit.
-pub(crate) fn cut(mut file: &File, segment: Segment) -> io::Result<()> {
-    let end = HEADER as u64 + segment.end - segment.start;
+pub(crate) fn cut(mut file: &File, start: u64, end: u64) -> io::Result<()> {
+    let end = HEADER as u64 + end - start;
     file.set_len(end)?;
     file.seek(SeekFrom::Start(end)).map(drop)
 }
@@ -90,56 +97,88 @@ pub(crate) fn scan(folder: &Path, confirmed: &Confirmed, alive: &dyn Fn()) -> io
     for start in starts {
         let path = path_of(folder, start);
         let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
-        let Some(id) = header(&mut file, start)? else {
+        let Some((id, _)) = header(&mut file)?.filter(|(_, named)| *named == start) else {
             // Not even its beginning was written: nothing was in it.
             std::fs::remove_file(&path)?;
             continue;
         };
         scan.id = scan.id.or(Some(id));
         scan.broken |= scan.segments.last().is_some_and(|last| last.end != start);
-        let end = through(&mut file, start, confirmed.offset, &mut scan, alive)?;
-        cut(&file, Segment { start, end })?;
+        let mut has_documents = false;
+        let end = through(&file, start, alive, &mut |at, frame| {
+            scan.is_boundary |= at == confirmed.offset;
+            has_documents |= frame.is_document();
+            match frame.kind {
+                _ if scan.broken || at < confirmed.offset => {}
+                Kind::InOrder | Kind::Mark => scan.newest = Some(frame.version),
+                Kind::Reset => scan.newest = None,
+                Kind::Unordered => {}
+            }
+        })?;
+        scan.is_boundary |= end == confirmed.offset;
+        cut(&file, start, end)?;
         scan.end = end;
         if end == start {
             std::fs::remove_file(&path)?;
             continue;
         }
-        scan.segments.push(Segment { start, end });
+        scan.segments.push(Segment { start, end, has_documents });
     }
     scan.is_boundary |= scan.segments.is_empty();
     Ok(scan)
 }
 
-fn header(file: &mut File, start: u64) -> io::Result<Option<FileId>> {
+/// The last whole document in the file at `path`; none also when there is no such file.
+pub(crate) fn last_document(path: &Path) -> io::Result<Option<LastDocument>> {
+    let mut file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let Some((_, start)) = header(&mut file)? else { return Ok(None) };
+    let mut last = None;
+    through(&file, start, &|| {}, &mut |_, frame| {
+        if frame.is_document() {
+            last = Some(LastDocument {
+                version: frame.version,
+                id: frame.id.to_owned(),
+                body: frame.body.to_vec(),
+            });
+        }
+    })?;
+    Ok(last)
+}
+
+/// Whose it is and from where on, if it is a file of a spool.
+fn header(file: &mut File) -> io::Result<Option<(FileId, u64)>> {
     let mut header = [0; HEADER];
     match file.read_exact(&mut header) {
         Ok(()) => {}
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
         Err(error) => return Err(error),
     }
-    let mut id = [0; 16];
+    let (mut id, mut start) = ([0; 16], [0; 8]);
     id.copy_from_slice(&header[8..24]);
-    let same = header.starts_with(MAGIC) && header[24..] == start.to_le_bytes();
-    Ok(same.then(|| FileId(u128::from_le_bytes(id))))
+    start.copy_from_slice(&header[24..]);
+    let known = header.starts_with(MAGIC);
+    Ok(known.then(|| (FileId(u128::from_le_bytes(id)), u64::from_le_bytes(start))))
 }
 
-/// The end of the last whole entry.
-fn through(file: &mut File, start: u64, place: u64, scan: &mut Scan, alive: &dyn Fn()) -> io::Result<u64> {
+/// Shows each whole entry and its place; the end of the last.
+fn through(
+    file: &File,
+    start: u64,
+    alive: &dyn Fn(),
+    show: &mut dyn FnMut(u64, &Frame<'_>),
+) -> io::Result<u64> {
     let (mut bytes, mut at, mut wanted) = (Vec::new(), start, BLOCK);
     loop {
         alive();
-        let read = (&*file).take((wanted - bytes.len()) as u64).read_to_end(&mut bytes)?;
+        let read = file.take((wanted - bytes.len()) as u64).read_to_end(&mut bytes)?;
         let mut used = 0;
         let stopped = loop {
-            scan.is_boundary |= at == place;
             match decode(&bytes[used..]) {
                 Found::Whole(frame, _, length) => {
-                    match frame.kind {
-                        _ if scan.broken || at < place => {}
-                        Kind::InOrder | Kind::Mark => scan.newest = Some(frame.version),
-                        Kind::Reset => scan.newest = None,
-                        Kind::Unordered => {}
-                    }
+                    show(at, &frame);
                     used += length;
                     at += length as u64;
                 }

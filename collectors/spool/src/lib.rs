@@ -14,6 +14,8 @@
 //! - Only the prefix that is confirmed without a gap is let go of, and [`Spool::stored`] never passes a document that is not
 //!   confirmed.
 //! - Disk and memory are bounded: a full spool refuses documents, and what is read of it is charged to the budget.
+//! - The last document is known after it was confirmed, and after a restart ([`Spool::last`]): whoever numbers or chains
+//!   documents goes on from there.
 
 mod confirmed;
 mod files;
@@ -25,5 +27,5 @@ mod time;
 pub use confirmed::Confirmed;
 pub use frame::{Frame, Kind};
 pub use send::{Contents, Observer, Sender};
-pub use spool::{Refusal, Spool, SpoolError};
+pub use spool::{LastDocument, Refusal, Spool, SpoolError};
 pub use time::{now, stamp};

@@ -4,8 +4,10 @@
 //!   was appended last. What of it was not confirmed no position has passed: whoever can observe it again does.
 //! - Places in the spool grow for ever, from file to file and from life to life.
 //! - A file goes when all of it is confirmed. How far that is stands in a file of its own, written now and then.
+//! - Of the files that would go, the latest with a document in it stays, put aside: so [`Spool::last`] knows the last document
+//!   for as long as the disk does, confirmed or not, in whatever life.
 //! - It takes no more than its bound on the disk, but for a few entries of some bytes that say how far its owner has come,
-//!   and for a single document that is larger than the bound.
+//!   for a single document that is larger than the bound, and for the one file that is put aside.
 //! - [`Spool::newest`] is the version up to which everything is stored or here.
 
 use std::collections::VecDeque;
@@ -18,7 +20,7 @@ use parking_lot::{Condvar, Mutex};
 use taffrail_record::FileId;
 
 use crate::confirmed::{self, Confirmed};
-use crate::files::{self, Reader, Segment, create, path_of};
+use crate::files::{self, Reader, Segment, create, path_aside, path_of};
 use crate::frame::{Found, Frame, Kind, decode};
 
 /// How much is read at once to be shown.
@@ -49,7 +51,20 @@ struct State {
     confirmed: Confirmed,
     /// As it is on the disk.
     kept: Confirmed,
+    /// A file that should have been put aside, and could not be.
+    left: Option<PathBuf>,
     buffer: Vec<u8>,
+}
+
+/// The document that was appended last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastDocument {
+    /// [`Frame::version`]
+    pub version: u64,
+    /// [`Frame::id`]
+    pub id: String,
+    /// [`Frame::body`]
+    pub body: Vec<u8>,
 }
 
 /// What cannot be done with a spool.
@@ -115,11 +130,11 @@ impl Spool {
         }
         // Nothing is appended to a file of another life: what may be torn at its end is cut off, but who knows.
         segments.retain(|segment| segment.end > segment.start);
-        segments.push_back(Segment { start: end, end });
+        segments.push_back(Segment { start: end, end, has_documents: false });
         let file = create(folder, id, end).map_err(failed)?;
         let newest = found.newest;
         let (kept, buffer) = (Confirmed::default(), Vec::new());
-        let state = State { segments, file, newest, kept, confirmed, buffer };
+        let state = State { segments, file, newest, kept, confirmed, left: None, buffer };
         Ok(Spool {
             folder: folder.to_owned(),
             id,
@@ -161,7 +176,7 @@ impl Spool {
         self.state.lock().newest
     }
 
-    /// Bytes of entries that it has on the disk; up to a file's worth of them are confirmed.
+    /// Bytes of entries that it has on the disk; up to a file's worth of them are confirmed. What is put aside does not count.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let state = self.state.lock();
@@ -236,7 +251,7 @@ impl Spool {
         let Some(last) = state.segments.back().copied() else { return Err(io::ErrorKind::NotFound.into()) };
         if last.end - last.start >= self.segment {
             state.file = create(&self.folder, self.id, end)?;
-            state.segments.push_back(Segment { start: end, end });
+            state.segments.push_back(Segment { start: end, end, has_documents: false });
         }
         let mut buffer = std::mem::take(&mut state.buffer);
         buffer.clear();
@@ -248,10 +263,11 @@ impl Spool {
         }
         let Some(last) = state.segments.back_mut() else { return Ok(()) };
         if let Err(error) = written {
-            files::cut(&state.file, *last)?;
+            files::cut(&state.file, last.start, last.end)?;
             return Err(error);
         }
         last.end += length;
+        last.has_documents |= frame.is_document();
         Ok(())
     }
 
@@ -302,11 +318,45 @@ impl Spool {
         state.confirmed.version = version;
         while state.segments.len() > 1 && state.segments.front().is_some_and(|first| first.end <= offset) {
             let Some(first) = state.segments.pop_front() else { break };
-            let path = path_of(&self.folder, first.start);
-            if let Err(error) = std::fs::remove_file(&path) {
-                tracing::warn!(path = %path.display(), %error, "a file of what is confirmed stays; remove it");
+            self.let_go(&mut state, first);
+        }
+    }
+
+    /// Removes a file, or puts it aside in the place of the one before it.
+    fn let_go(&self, state: &mut State, segment: Segment) {
+        let path = path_of(&self.folder, segment.start);
+        let gone = if segment.has_documents {
+            std::fs::rename(&path, path_aside(&self.folder))
+        } else {
+            std::fs::remove_file(&path)
+        };
+        if let Err(error) = &gone {
+            tracing::warn!(path = %path.display(), %error, "a file of what is confirmed stays; remove it");
+        }
+        if segment.has_documents {
+            state.left = gone.is_err().then_some(path);
+        }
+    }
+
+    /// The last document that was ever appended and is still whole, confirmed or not, in whatever life and whoever's it is.
+    /// None when there never was one, or when it was damaged or taken away and no other is left. Since nothing is synced, a
+    /// power cut may leave an earlier one than was confirmed.
+    ///
+    /// Reads a file of the spool, and appending waits meanwhile: to be asked for once, after opening.
+    ///
+    /// # Errors
+    /// [`SpoolError::Failed`]: there may be one, and the disk does not give it.
+    pub fn last(&self) -> Result<Option<LastDocument>, SpoolError> {
+        let state = self.state.lock();
+        let segments = state.segments.iter().rev().filter(|segment| segment.has_documents);
+        let files = segments.map(|segment| path_of(&self.folder, segment.start));
+        for path in files.chain(state.left.clone()).chain([path_aside(&self.folder)]) {
+            let found = files::last_document(&path);
+            if let Some(last) = found.map_err(|error| SpoolError::Failed { path, error })? {
+                return Ok(Some(last));
             }
         }
+        Ok(None)
     }
 
     /// Writes down what is confirmed, if it is not.

@@ -60,6 +60,8 @@ proptest! {
         let mut spool = open(folder.path(), 1 << 20);
         // Of each entry: where it ends, its version, its body.
         let mut written: Vec<(u64, u64, Vec<u8>)> = Vec::new();
+        // Of each document, confirmed or not: where it ends, its version, its length.
+        let mut documents: Vec<(u64, u64, usize)> = Vec::new();
         let mut version = 0;
         for step in steps {
             match step {
@@ -67,7 +69,10 @@ proptest! {
                     version += 1;
                     let body = vec![(version % 251) as u8; size];
                     match spool.append(&document(version, "id", &body)) {
-                        Ok(()) => written.push((spool.end(), version, body)),
+                        Ok(()) => {
+                            written.push((spool.end(), version, body));
+                            documents.push((spool.end(), version, size));
+                        }
                         Err(Refusal::Full) => prop_assert!(spool.bytes() + size as u64 + 100 > 1 << 20),
                         Err(Refusal::Failed(error)) => panic!("{error}"),
                     }
@@ -97,6 +102,7 @@ proptest! {
                     file.set_len(length - cut).expect("cut");
                     let left = last.end - cut;
                     written.retain(|(end, ..)| *end <= left);
+                    documents.retain(|(end, ..)| *end <= left);
                     spool = open(folder.path(), 1 << 20);
                 }
             }
@@ -111,6 +117,8 @@ proptest! {
             // What is confirmed and gone is remembered only when it was written down.
             prop_assert!(spool.newest() == newest || (expected.is_empty() && spool.newest() < newest));
             prop_assert_eq!(spool.end(), written.last().map_or(0, |(end, ..)| *end).max(confirmed.offset));
+            let last = spool.last().expect("readable").map(|last| (last.version, last.body.len()));
+            prop_assert_eq!(last, documents.last().map(|(_, version, length)| (*version, *length)));
         }
     }
 }
@@ -205,4 +213,185 @@ fn what_is_larger_than_the_bound_is_taken_when_nothing_else_waits() {
         assert!(!spool.has_room());
         spool.confirm(spool.end(), Some(version));
     }
+}
+
+fn last(spool: &Spool) -> Option<(u64, String, Vec<u8>)> {
+    spool.last().expect("readable").map(|last| (last.version, last.id, last.body))
+}
+
+fn told(version: u64, id: &str, body: &[u8]) -> Option<(u64, String, Vec<u8>)> {
+    Some((version, id.to_owned(), body.to_vec()))
+}
+
+fn confirm_all(spool: &Spool) {
+    spool.confirm(spool.end(), spool.newest());
+}
+
+/// Files of documents.
+fn files_in(folder: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
+        .expect("listed")
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "events"))
+        .collect();
+    files.sort();
+    files
+}
+
+fn shorten(path: &Path, by: u64) {
+    let file = std::fs::OpenOptions::new().write(true).open(path).expect("opened");
+    file.set_len(file.metadata().expect("there").len() - by).expect("cut");
+}
+
+#[test]
+fn the_last_document_is_known_after_it_is_confirmed_and_in_whatever_life() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    assert_eq!(last(&spool), None);
+    spool.append(&Frame::bare(Kind::Mark, 1)).expect("room");
+    assert_eq!(last(&spool), None, "no document");
+    spool.append(&document(2, "two", b"{\"n\":2}")).expect("room");
+    let listed = Frame { kind: Kind::Unordered, ..document(1, "three", b"{\"n\":3}") };
+    spool.append(&listed).expect("room");
+    spool.append(&Frame::bare(Kind::Mark, 4)).expect("room");
+    let three = told(1, "three", b"{\"n\":3}");
+    assert_eq!(last(&spool), three);
+    confirm_all(&spool);
+    assert_eq!(last(&spool), three);
+    drop(spool);
+    for life in 0..3 {
+        let spool = open(folder.path(), 4 << 20);
+        assert_eq!(last(&spool), three, "{life}");
+        assert_eq!(
+            (spool.newest(), spool.confirmed().offset),
+            (Some(4), if life == 0 { 0 } else { spool.end() })
+        );
+        confirm_all(&spool);
+        assert_eq!(last(&spool), three, "{life}");
+        spool.keep().expect("kept");
+    }
+    // Files that have no document in them come and go.
+    let spool = open(folder.path(), 1 << 20);
+    for version in 5..5000 {
+        spool.append(&Frame::bare(Kind::Mark, version)).expect("room");
+    }
+    confirm_all(&spool);
+    spool.reset().expect("reset");
+    assert_eq!(last(&spool), three);
+    assert_eq!(files_in(folder.path()).len(), 2, "the last document's, and the one that is written");
+    drop(spool);
+    let spool = open(folder.path(), 1 << 20);
+    assert_eq!(last(&spool), three);
+    spool.append(&document(7, "seven", b"")).expect("room");
+    assert_eq!(last(&spool), told(7, "seven", b""));
+}
+
+#[test]
+fn one_confirmed_file_stays_whatever_was_appended() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 1 << 20);
+    let body = vec![b'x'; 30_000];
+    for version in 1..100 {
+        spool.append(&document(version, "id", &body)).expect("room");
+        confirm_all(&spool);
+        assert!(spool.bytes() <= (64 << 10) + 31_000, "{}", spool.bytes());
+        assert!(files_in(folder.path()).len() <= 2);
+        assert_eq!(last(&spool), told(version, "id", &body));
+    }
+}
+
+#[test]
+fn when_the_last_document_is_torn_the_one_before_it_is_the_last() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    for (version, id) in [(1, "one"), (2, "two")] {
+        spool.append(&document(version, id, id.as_bytes())).expect("room");
+    }
+    confirm_all(&spool);
+    spool.keep().expect("kept");
+    drop(spool);
+    // In another file, and the one before it is put aside.
+    let spool = open(folder.path(), 4 << 20);
+    spool.append(&document(3, "three", b"three")).expect("room");
+    spool.append(&document(4, "four", b"four")).expect("room");
+    spool.confirm(spool.end() - document(4, "four", b"four").length() as u64, Some(3));
+    drop(spool);
+    let written = files_in(folder.path()).into_iter().find(|path| !path.ends_with("last.events"));
+    let written = written.expect("a file");
+    shorten(&written, 1);
+    let spool = open(folder.path(), 4 << 20);
+    assert_eq!(last(&spool), told(3, "three", b"three"));
+    drop(spool);
+    shorten(&written, 1);
+    let spool = open(folder.path(), 4 << 20);
+    assert_eq!(last(&spool), told(2, "two", b"two"));
+    drop(spool);
+    shorten(&path_aside(folder.path()), 1);
+    let spool = open(folder.path(), 4 << 20);
+    assert_eq!(last(&spool), told(1, "one", b"one"));
+    std::fs::write(path_aside(folder.path()), b"what is this").expect("written");
+    assert_eq!(last(&spool), None);
+    std::fs::remove_file(path_aside(folder.path())).expect("removed");
+    assert_eq!(last(&spool), None);
+    spool.append(&document(5, "five", b"five")).expect("room");
+    assert_eq!(last(&spool), told(5, "five", b"five"));
+}
+
+#[test]
+fn a_file_that_cannot_be_put_aside_is_still_known() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    spool.append(&document(1, "one", b"one")).expect("room");
+    confirm_all(&spool);
+    drop(spool);
+    // Nothing is renamed over a folder, whoever one is.
+    std::fs::create_dir(path_aside(folder.path())).expect("made");
+    let spool = open(folder.path(), 4 << 20);
+    confirm_all(&spool);
+    assert_eq!(last(&spool), told(1, "one", b"one"));
+    drop(spool);
+    let spool = open(folder.path(), 4 << 20);
+    assert_eq!(last(&spool), told(1, "one", b"one"));
+}
+
+#[test]
+fn what_the_disk_does_not_give_is_not_taken_for_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let spool = open(folder.path(), 4 << 20);
+    std::fs::create_dir(path_aside(folder.path())).expect("made");
+    assert!(matches!(spool.last(), Err(SpoolError::Failed { path, .. }) if path.ends_with("last.events")));
+}
+
+#[test]
+fn what_earlier_versions_have_written_is_read() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let entry = |kind: u8, version: u64, id: &[u8], body: &[u8]| {
+        let mut payload = vec![kind];
+        payload.extend_from_slice(&version.to_le_bytes());
+        payload.extend_from_slice(&5_i64.to_le_bytes());
+        payload.extend_from_slice(&6_i64.to_le_bytes());
+        payload.extend_from_slice(&(id.len() as u16).to_le_bytes());
+        payload.extend_from_slice(id);
+        payload.extend_from_slice(body);
+        let sum = crc32fast::hash(&payload).to_le_bytes();
+        [&(payload.len() as u32).to_le_bytes()[..], &sum, &payload].concat()
+    };
+    let first = entry(1, 3, b"c:u:3", b"{}");
+    let rest = [entry(0, 9, b"c:v:9", b"{\"a\":1}"), entry(2, 12, b"", b"")].concat();
+    let head = [&b"TFEVENT1"[..], &7_u128.to_le_bytes(), &100_u64.to_le_bytes()].concat();
+    std::fs::write(folder.path().join("00000000000000000100.events"), [head, first.clone(), rest].concat())
+        .expect("written");
+    let place = 100 + first.len() as u64;
+    let confirmed = format!(r#"{{"offset":{place},"version":3,"cluster":"c"}}"#);
+    std::fs::write(folder.path().join("confirmed.json"), &confirmed).expect("written");
+    let spool = open(folder.path(), 4 << 20);
+    assert_eq!(spool.confirmed(), Confirmed { offset: place, version: Some(3), owner: "c".to_owned() });
+    assert_eq!((spool.id(), spool.newest(), spool.stored()), (FileId(7), Some(12), Some(3)));
+    let mut entries = Vec::new();
+    spool.for_each(place, |frame| entries.push((frame.kind, frame.version))).expect("readable");
+    assert_eq!(entries, [(Kind::Unordered, 9), (Kind::Mark, 12)]);
+    assert_eq!(last(&spool), told(9, "c:v:9", b"{\"a\":1}"));
+    spool.keep().expect("kept");
+    let kept = std::fs::read_to_string(folder.path().join("confirmed.json")).expect("read");
+    assert_eq!(kept, confirmed);
 }
