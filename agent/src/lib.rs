@@ -1,6 +1,7 @@
 //! The taffrail daemon and its command.
 
 mod announce;
+mod audit;
 pub mod check;
 pub mod cli;
 pub mod client;

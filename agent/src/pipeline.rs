@@ -25,10 +25,12 @@ use parking_lot::Mutex;
 use taffrail_cgroup::Names;
 use taffrail_checkpoint::Store;
 use taffrail_events::Events;
+use taffrail_exec::Audit;
 use taffrail_logs::find::{Handed, PodTeller};
 use taffrail_logs::{LogsCollector, Rhythm, Settings};
 use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Ledger, Node, Outlet, Stop};
 
+use crate::audit;
 use crate::components::Components;
 use crate::config::{Config, Output};
 use crate::events;
@@ -85,6 +87,8 @@ pub struct Pipeline {
     pub asks: Vec<Arc<dyn Ask>>,
     /// The cluster's events and their shipper, where this agent takes part.
     pub events: Option<(Events, Option<Arc<Current>>)>,
+    /// The audit of this node's containers, where it is wanted.
+    pub audit: Option<Audit>,
     stop: Stop,
     logs: Settings,
     next: Vec<pump::Next>,
@@ -126,6 +130,7 @@ impl Pipeline {
             Patience { end: config.pipeline.drain_timeout.0 + Duration::from_secs(5), ..Patience::default() };
         let requests = cluster.map(Cluster::requests).unwrap_or_default();
         let events = events::start(config, node, &context, &requests, shared)?;
+        let audit = audit::start(config, node, cluster.map(Cluster::teller), &context, patience, shared)?;
         let logs = supervise("logs", make, context, Arc::clone(&shared.components), patience)?;
 
         let mut asks = vec![Arc::clone(&shipper) as Arc<dyn Ask>, stored, counted];
@@ -137,11 +142,17 @@ impl Pipeline {
             nexts.extend(events.next);
             seen = Some((events.events, events.shipper));
         }
+        let audit = audit.map(|(audit, thread)| {
+            asks.push(audit.metrics());
+            threads.push(thread);
+            audit
+        });
         threads.push(pump);
         Ok(Pipeline {
             shipper,
             asks,
             events: seen,
+            audit,
             stop: shared.stop.clone(),
             logs: settings,
             next: nexts,

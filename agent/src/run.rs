@@ -18,6 +18,7 @@ use taffrail_record::{Ask, Budget, Ledger, Stop};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::announce::announce;
+use crate::audit;
 use crate::cli::ConfigArg;
 use crate::components::Components;
 use crate::config::{Config, ConfigError, LogFormat};
@@ -197,6 +198,7 @@ fn keep_as_started(started: &Config, new: &mut Config) -> Vec<&'static str> {
         keep("cri", &started.cri, &mut new.cri),
         keep("kubernetes", &started.kubernetes, &mut new.kubernetes),
         keep("events", &started.events, &mut new.events),
+        keep("audit", &started.audit, &mut new.audit),
         keep("docker", &started.docker, &mut new.docker),
         keep("state", &started.state, &mut new.state),
         keep("pipeline", &started.pipeline, &mut new.pipeline),
@@ -219,7 +221,7 @@ fn serve(
 ) -> anyhow::Result<http::Handle> {
     let config = current.load();
     let shipper = Arc::clone(&pipeline.shipper);
-    let events = pipeline.events.clone();
+    let (events, audit) = (pipeline.events.clone(), pipeline.audit.clone());
     let requests = cluster.as_ref().map(|cluster| cluster.requests()).unwrap_or_default();
     let timelines = Timelines::new(&config, requests, events.as_ref().map(|(events, _)| events.clone()));
     let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess)];
@@ -236,7 +238,8 @@ fn serve(
             let shipper = Shipper { name: name.to_owned(), trouble };
             let cluster = cluster.as_ref().map(|cluster| cluster.standing());
             let events = events.iter().flat_map(|(events, shipper)| standing(events, shipper.as_ref()));
-            [shipper].into_iter().chain(cluster).chain(events).collect()
+            let audit = audit.as_ref().map(audit::standing);
+            [shipper].into_iter().chain(cluster).chain(events).chain(audit).collect()
         }),
         components: Arc::clone(&shared.components),
         tap: Arc::clone(&shared.tap),

@@ -36,7 +36,10 @@ pub(super) fn search_engine(config: &Config) -> Vec<Finding> {
 pub(super) fn output(config: &Config) -> Vec<Finding> {
     let Output::Kafka(kafka) = &config.output else { return Vec::new() };
     const SUBJECT: &str = "kafka";
-    match taffrail_kafka::check(kafka, go_to_output(config)) {
+    let events = go_to_output(config).then_some(kafka.events_topic.as_str());
+    let audit = config.audit.enabled.then_some(kafka.audit_topic.as_str());
+    let with: Vec<&str> = events.into_iter().chain(audit).collect();
+    match taffrail_kafka::check(kafka, &with) {
         Err(error) => {
             vec![Finding::bad(
                 SUBJECT,

@@ -42,6 +42,7 @@ pub use taffrail_docker::DockerConfig;
 pub use taffrail_elasticsearch::ElasticsearchConfig;
 pub use taffrail_envelope::EnvelopeConfig;
 pub use taffrail_events::EventsConfig;
+pub use taffrail_exec::AuditConfig;
 pub use taffrail_file::FileConfig;
 pub use taffrail_kafka::KafkaConfig;
 pub use taffrail_logs::LogsConfig;
@@ -66,6 +67,8 @@ pub struct Config {
     pub kubernetes: KubernetesConfig,
     /// Events of the cluster.
     pub events: EventsConfig,
+    /// Who comes into containers, and what they do there.
+    pub audit: AuditConfig,
     /// The search engine that events are stored in. Not set: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub elasticsearch: Option<ElasticsearchConfig>,

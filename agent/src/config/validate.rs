@@ -43,6 +43,7 @@ pub(super) fn validate(config: &Config) -> Vec<Invalid> {
     found.extend(output(config));
     found.extend(elasticsearch(config));
     found.extend(events(config));
+    found.extend(audit(config));
     found
 }
 
@@ -267,6 +268,12 @@ fn elasticsearch(config: &Config) -> Vec<Invalid> {
     found
         .map(|bad| invalid(format!("elasticsearch.{}", bad.key).trim_end_matches('.'), bad.problem))
         .collect()
+}
+
+fn audit(config: &Config) -> Vec<Invalid> {
+    let bad = config.audit.validate().err();
+    let bad = bad.map(|bad| invalid(format!("audit.{}", bad.key), bad.problem));
+    bad.into_iter().chain(not_absolute("audit.bpffs", &config.audit.bpffs)).collect()
 }
 
 fn files(file: &FileConfig, encoding: Encoding) -> Vec<Invalid> {

@@ -47,7 +47,7 @@ impl Copier {
                     Some(charge) => Some(self.copy(&batch, charge)),
                     None => continue,
                 },
-                Payload::Line | Payload::Statement => None,
+                Payload::Line | Payload::Statement | Payload::Audit => None,
             };
             if self.on.send(batch, &self.stop, &beat).is_err() {
                 continue;

@@ -76,6 +76,16 @@ impl Teller {
         })
     }
 
+    /// The pod and the container of this id, complete.
+    pub(crate) fn of_container(&self, id: &str) -> Option<(Pod, Container)> {
+        let (found, name) = self.store.by_container(id)?;
+        let meta = &found.pod.meta;
+        let [namespace, pod, uid] = [&*meta.namespace, &*meta.name, &*meta.uid].map(str::to_owned);
+        let pod = Pod { namespace, name: pod, uid, ..Pod::default() };
+        let container = Container { name: name.to_string(), id: id.to_owned(), ..Container::default() };
+        self.complete(&pod, &container)
+    }
+
     /// More became known of the node, and of what runs its containers.
     pub(super) fn node_is(&self, node: Arc<Node>, runtime: String) {
         self.runtime.store(Arc::new(runtime));

@@ -24,6 +24,7 @@ use taffrail_process::OwnProcess;
 use taffrail_record::{Ask, Budget, BufferPool, Family, Ledger};
 
 use super::cell;
+use crate::audit;
 use crate::components::Components;
 use crate::config::{Config, Discard, FileConfig, KafkaConfig, Output};
 use crate::cri;
@@ -146,6 +147,7 @@ fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
     asks.extend(sources(&scratch.0)?);
     asks.extend(shippers(&scratch.0)?);
     asks.extend(events(&scratch.0)?);
+    asks.push(audit::metrics(&scratch.0));
     let mut all: Vec<(&'static str, &'static [Family])> =
         asks.iter().map(|ask| (ask.name(), ask.families())).collect();
     all.extend(taffrail_node::switched_off(&NodeMetricsConfig::default()));

@@ -124,6 +124,19 @@ impl Names {
         self.version.load(Ordering::Acquire)
     }
 
+    /// What is known of a container, and who told it: `cri`, `docker`, `links`. Who feeds this is told when nothing is.
+    pub fn ask(&self, id: &str) -> Option<(&'static str, Arc<ContainerName>)> {
+        let told = {
+            let known = self.known.read();
+            let each = known.containers.iter();
+            each.filter_map(|(source, told)| Some((*source, told.containers.get(id).cloned()?))).next()
+        };
+        if told.is_none() {
+            self.lack();
+        }
+        told
+    }
+
     pub(crate) fn container(&self, id: &str) -> Option<Arc<ContainerName>> {
         self.known.read().containers.values().find_map(|told| told.containers.get(id).cloned())
     }

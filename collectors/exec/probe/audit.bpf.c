@@ -9,7 +9,7 @@
  *
  * Guarantee: each record of a session has a number, given before it is known whether the record can be told. So whoever
  * reads the records knows which are missing, and `lost` and `limited` in the session say why. A session ends when its last
- * member does; user space removes it.
+ * member does. It stays in the map `sessions` until that was told: what user space finds there without members it ends itself.
  */
 #include "kernel.h"
 #include "record.h"
@@ -31,21 +31,18 @@ volatile const __u32 burst = 20000;        /* and at once */
 
 struct tag { __u64 session; };
 
-struct container {
-	__u64 init;     /* the session of its first process */
-	__u64 refilled; /* when */
-	__u64 tokens;   /* records that it may still have told, times SECOND */
-};
-
 struct { NUMBER(type, MAP_RINGBUF); NUMBER(max_entries, 16 << 20); } records SEC(".maps");
 struct { NUMBER(type, MAP_TASK_STORAGE); NUMBER(map_flags, NO_PREALLOC); TYPE(key, int); TYPE(value, struct tag); } tags SEC(".maps");
-struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 8192); TYPE(key, __u64); TYPE(value, struct session); } sessions SEC(".maps");
+struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 16384); TYPE(key, __u64); TYPE(value, struct session); } sessions SEC(".maps");
 struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 4096); TYPE(key, __u64); TYPE(value, struct container); } containers SEC(".maps");
 /* Inodes of namespaces that containers brought with them. */
 struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 16384); TYPE(key, __u32); TYPE(value, __u64); } namespaces SEC(".maps");
 struct { NUMBER(type, MAP_PERCPU_ARRAY); NUMBER(max_entries, COUNTS); TYPE(key, __u32); TYPE(value, __u64); } counts SEC(".maps");
-/* The number of the next record that is of no session. */
-struct { NUMBER(type, MAP_ARRAY); NUMBER(max_entries, 1); TYPE(key, __u32); TYPE(value, __u64); } numbers SEC(".maps");
+/* Processes that are older than the probe, by pid, and whose session they are. User space puts them here; they leave at their end. */
+struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 16384); TYPE(key, __u32); TYPE(value, __u64); } adoptions SEC(".maps");
+/* What user space wishes of sessions. */
+struct { NUMBER(type, MAP_HASH); NUMBER(max_entries, 4096); TYPE(key, __u64); TYPE(value, __u32); } wishes SEC(".maps");
+struct { NUMBER(type, MAP_ARRAY); NUMBER(max_entries, NUMBERS); TYPE(key, __u32); TYPE(value, __u64); } numbers SEC(".maps");
 
 /* Places in a draft's texts are below TEXTS, and what is read at one is no longer than LONGEST. */
 #define TEXTS 0x4000
@@ -56,10 +53,11 @@ struct draft {
 	union {
 		struct exec exec;
 		struct exit exit;
-		struct session end;
 	};
+	/* Directly behind an exec. A session that has ended reaches into it. */
 	__u8 texts[TEXTS + LONGEST];
 };
+_Static_assert(__builtin_offsetof(struct draft, texts) == __builtin_offsetof(struct draft, exec) + sizeof(struct exec), "a gap");
 struct { NUMBER(type, MAP_PERCPU_ARRAY); NUMBER(max_entries, 1); TYPE(key, __u32); TYPE(value, struct draft); } drafts SEC(".maps");
 
 INLINE void count(__u32 what)
@@ -247,13 +245,29 @@ INLINE void found_container(struct surroundings *at, struct surroundings *from, 
 			map_update(&namespaces, &own[number], &id, NOEXIST);
 }
 
-INLINE struct session *session_of(struct task_struct *task, __u64 *id)
+INLINE __u64 *number(__u32 which)
+{
+	return map_lookup(&numbers, &which);
+}
+
+/* The session of a task; `adopted` says that it was found, not followed: members do not count it. */
+INLINE struct session *session_of(struct task_struct *task, __u64 *id, int *adopted)
 {
 	struct tag *tag = task_storage_get(&tags, task, 0, 0);
-	*id = 0;
-	if (!tag || !tag->session)
+	*id = *adopted = 0;
+	if (tag && tag->session) {
+		*id = tag->session;
+		return map_lookup(&sessions, id);
+	}
+	__u64 *any = number(ADOPTED_PROCESSES);
+	if (!any || !*any)
 		return 0;
-	*id = tag->session;
+	__u32 pid = READ(task, tgid);
+	__u64 *of = map_lookup(&adoptions, &pid);
+	if (!of)
+		return 0;
+	*id = *of;
+	*adopted = 1;
 	return map_lookup(&sessions, id);
 }
 
@@ -287,17 +301,21 @@ INLINE struct session *begin(struct task_struct *task, struct surroundings *at, 
 
 /* ---- Telling. ---- */
 
-/* Whether a container may have one more record told. Not exact when several of its processes ask at once. */
-INLINE int within_rate(__u64 id, __u64 now)
+/* Whether a container may have one more record told. Not exact when several of its processes ask at once. A part of its rate is
+ * left to the beginnings and ends of sessions, of which what is inside cannot make many. */
+INLINE int within_rate(struct head *head)
 {
-	struct container *container = map_lookup(&containers, &id);
+	__u64 now = head->time;
+	struct container *container = map_lookup(&containers, &head->container);
 	if (!container)
 		return 1;
 	__u64 most = (__u64)burst * SECOND;
 	__u64 passed = now - container->refilled;
 	__u64 tokens = container->tokens + (passed > SECOND ? SECOND : passed) * rate;
 	/* While the ring fills up, those who have told much wait, so that others still can. */
-	__u64 least = ringbuf_query(&records, AVAILABLE_DATA) > ring_bytes / 2 ? most / 2 : SECOND;
+	__u64 least = SECOND;
+	if (head->kind != END && !(head->flags & ENTRY))
+		least += ringbuf_query(&records, AVAILABLE_DATA) > ring_bytes / 2 ? most / 2 : most / 16;
 	container->refilled = now;
 	if (tokens > most)
 		tokens = most;
@@ -313,27 +331,28 @@ INLINE int within_rate(__u64 id, __u64 now)
 INLINE int wanted(struct session *session, struct head *head)
 {
 	if (!session) {
-		__u32 zero = 0;
-		__u64 *next = map_lookup(&numbers, &zero);
+		__u64 *next = number(NEXT);
 		if (!whole_node || !next)
 			return 0;
 		head->number = __sync_fetch_and_add(next, 1);
 		return 1;
 	}
-	__u32 mode = session->mode;
-	if (!whole_node && (mode == OFF || (mode == UNDECIDED && session->kind == INIT && session->records >= UNDECIDED_RECORDS)))
+	if (!whole_node && session->kind == INIT && head->kind != END && session->records >= UNDECIDED_RECORDS && !map_lookup(&wishes, &head->session)) {
+		add(&session->unwanted);
 		return 0;
+	}
 	head->number = __sync_fetch_and_add(&session->records, 1);
 	return 1;
 }
 
-INLINE void tell(struct draft *draft, struct session *session, __u64 length)
+/* Whether it was told. */
+INLINE int tell(struct draft *draft, struct session *session, __u64 length)
 {
 	__u64 flags = 0;
-	if (session && !within_rate(session->container, draft->head.time)) {
+	if (session && !within_rate(&draft->head)) {
 		add(&session->limited);
 		count(LIMITED);
-		return;
+		return 0;
 	}
 	if (length > sizeof(*draft))
 		length = sizeof(*draft);
@@ -342,11 +361,12 @@ INLINE void tell(struct draft *draft, struct session *session, __u64 length)
 		flags = ringbuf_query(&records, AVAILABLE_DATA) >= wake_at ? FORCE_WAKEUP : NO_WAKEUP;
 	if (ringbuf_output(&records, draft, length, flags) == 0) {
 		count(TOLD);
-		return;
+		return 1;
 	}
 	if (session)
 		add(&session->lost);
 	count(LOST);
+	return 0;
 }
 
 INLINE struct draft *draft(__u16 kind, struct session *session, __u64 id)
@@ -356,8 +376,11 @@ INLINE struct draft *draft(__u16 kind, struct session *session, __u64 id)
 	if (!draft)
 		return 0;
 	draft->head = (struct head){ .kind = kind, .time = ktime_get_boot_ns(), .session = id };
-	if (session)
+	if (session) {
 		draft->head.container = session->container;
+		if (session->kind == INIT)
+			draft->head.flags = OF_INIT;
+	}
 	return wanted(session, &draft->head) ? draft : 0;
 }
 
@@ -501,17 +524,37 @@ INLINE void entry(struct draft *draft, struct task_struct *task, struct surround
 	exec->cgroup = *used - begin;
 }
 
-/* A member has ended, or gone over into another session. */
-INLINE void leave(struct session *session, __u64 id)
+/* What a container brought with it is nobody's when its first process and all that came of it have ended. */
+INLINE void forget_container(struct session *init)
 {
+	for (int number = 0; number < NAMESPACES; number++)
+		if (owner_of(init->namespaces[number]) == init->container)
+			map_delete(&namespaces, &init->namespaces[number]);
+	map_delete(&containers, &init->container);
+}
+
+/* A member has ended, or gone over into another session. */
+INLINE void leave(struct session *session, __u64 id, int adopted, __u32 pid)
+{
+	if (adopted) {
+		map_delete(&adoptions, &pid);
+		return;
+	}
 	if (__sync_fetch_and_add(&session->members, -1) != 1)
 		return;
 	struct draft *end = draft(END, session, id);
-	if (!end)
-		return;
-	end->process = (struct process){};
-	end->end = *session;
-	tell(end, session, __builtin_offsetof(struct draft, end) + sizeof(struct session));
+	int told = 1;
+	if (end) {
+		end->process = (struct process){};
+		*(struct session *)&end->exec = *session;
+		told = tell(end, session, __builtin_offsetof(struct draft, exec) + sizeof(struct session));
+	}
+	if (session->kind == INIT)
+		forget_container(session);
+	if (told) {
+		map_delete(&sessions, &id);
+		map_delete(&wishes, &id);
+	}
 }
 
 SEC("tp_btf/sched_process_exec")
@@ -523,9 +566,9 @@ int on_exec(__u64 *arguments)
 	struct surroundings at, from;
 	__u64 id;
 	__u32 by;
-	int is_entry = 0, whole;
+	int is_entry = 0, whole, adopted;
 	count(EXECS);
-	struct session *session = session_of(task, &id);
+	struct session *session = session_of(task, &id, &adopted);
 	look(leader, &at);
 	look(READ(leader, real_parent), &from);
 	by = differences(&at, &from);
@@ -539,9 +582,11 @@ int on_exec(__u64 *arguments)
 		if (session && is_first)
 			found_container(&at, &from, container, id);
 		if (session && left)
-			leave(left, left_id);
+			leave(left, left_id, adopted, READ(task, tgid));
 		is_entry = session != 0;
 	}
+	if (session)
+		add(&session->execs);
 	struct draft *draft_ = draft(EXEC, session, id);
 	if (!draft_)
 		return 0;
@@ -612,7 +657,8 @@ int on_fork(__u64 *arguments)
 {
 	struct task_struct *parent = (void *)arguments[0], *child = (void *)arguments[1];
 	__u64 id;
-	struct session *session = session_of(parent, &id);
+	int adopted;
+	struct session *session = session_of(parent, &id, &adopted);
 	count(FORKS);
 	if (!session)
 		return 0;
@@ -626,6 +672,7 @@ int on_fork(__u64 *arguments)
 	if (READ(child, pid) != READ(child, tgid))
 		return 0;
 	__sync_fetch_and_add(&session->members, 1);
+	add(&session->forks);
 	struct draft *draft_ = draft(FORK, session, id);
 	if (!draft_)
 		return 0;
@@ -644,18 +691,27 @@ int on_exit(__u64 *arguments)
 	if (READ(signal, live).counter != 0)
 		return 0;
 	count(EXITS);
-	struct session *session = session_of(task, &id);
+	int adopted;
+	struct session *session = session_of(task, &id, &adopted);
+	int grouped = READ(signal, flags) & SIGNAL_GROUP_EXIT;
+	__s32 status = grouped ? READ(signal, group_exit_code) : READ(READ(task, group_leader), exit_code);
+	__u32 pid = READ(task, tgid);
+	if (session) {
+		add(&session->exits);
+		if (pid == session->root && !session->ended) {
+			session->ended = ktime_get_boot_ns();
+			session->status = status;
+		}
+	}
 	struct draft *draft_ = draft(EXIT, session, id);
 	if (draft_) {
 		describe(&draft_->process, task);
-		int grouped = READ(signal, flags) & SIGNAL_GROUP_EXIT;
 		draft_->exit = (struct exit){
-			.status = grouped ? READ(signal, group_exit_code) : READ(READ(task, group_leader), exit_code),
-			.cpu = READ(signal, sum_sched_runtime) + READ(task, se.sum_exec_runtime),
+			.status = status, .cpu = READ(signal, sum_sched_runtime) + READ(task, se.sum_exec_runtime),
 		};
 		tell(draft_, session, __builtin_offsetof(struct draft, exit) + sizeof(struct exit));
 	}
 	if (session)
-		leave(session, id);
+		leave(session, id, adopted, pid);
 	return 0;
 }

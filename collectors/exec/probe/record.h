@@ -29,6 +29,7 @@ enum flag {
 	ENVIRONMENT_UNREADABLE = 4,
 	PATH_CUT = 8,              /* the program's path has more components, or longer ones, than fit */
 	DIRECTORY_CUT = 16,        /* so has the working directory's */
+	OF_INIT = 32,              /* its session is a container's first process and what descends from that */
 };
 
 /* What a session is. */
@@ -38,11 +39,9 @@ enum session_kind {
 	ADOPTED = 3, /* the same, begun before the probe was there */
 };
 
-/* What is wanted of a session. */
-enum session_mode {
-	UNDECIDED = 0, /* as COMMANDS, but of an INIT a few records only */
-	OFF = 1,
-	COMMANDS = 2,
+/* What user space wishes of a session, in the map `wishes`. Without a wish all is told, but of an INIT the beginning only. */
+enum wish {
+	ALL = 1,
 };
 
 struct head {
@@ -101,21 +100,41 @@ struct exit {
 	__u64 cpu;    /* nanoseconds that its threads ran */
 };
 
-/* A session, as the probe counts it. Behind the head of its END; and in the map `sessions`. */
+/* A session, as the probe counts it. Behind the head of its END; and in the map `sessions`, until its END was told. */
 struct session {
 	__u64 container;
 	__u64 begun;
 	__u64 records; /* numbers that were given out */
 	__u64 lost;    /* of them, not told: the ring was full */
 	__u64 limited; /* of them, not told: the container was over its rate */
+	__u64 unwanted; /* records that got no number: nobody had asked for them */
 	__u64 untracked; /* processes that could not be counted in: no memory */
+	__u64 execs, forks, exits; /* of its members, told or not */
 	__u64 cgroup;  /* kernfs id, of its first member when it came in */
-	__u32 root;    /* pid */
-	__u32 members; /* living processes */
+	__u64 ended;   /* when its first process did; 0: it lives */
+	__u32 root;    /* pid of that */
+	__s32 status;  /* how it ended, as wait(2) has it */
+	__u32 members; /* living processes; of an ADOPTED, HOLD more than were made since */
 	__u32 kind;
-	__u32 mode;
 	__u32 namespaces[NAMESPACES]; /* inodes of those of its first member, when it came in */
 	__u32 unused;
+};
+
+/* User space holds an ADOPTED session open: it knows best when the processes that it found have ended. */
+#define HOLD (1 << 20)
+
+/* A container as the probe knows it, in the map `containers`, by the kernfs id of its cgroup. */
+struct container {
+	__u64 init;     /* the session of its first process; 0: it is older than the probe */
+	__u64 refilled; /* when */
+	__u64 tokens;   /* records that it may still have told, times 1e9 */
+};
+
+/* Places in the map `numbers`. */
+enum number {
+	NEXT,    /* of the next record that is of no session */
+	ADOPTED_PROCESSES, /* 0: the map `adoptions` is empty */
+	NUMBERS,
 };
 
 /* Which of a process's surroundings are not its parent's. */

@@ -1,7 +1,27 @@
 //! Exec audit: who came into a container from outside, and every process that came of it.
 //!
 //! The probe in the kernel (`probe/audit.bpf.c`) groups processes into sessions and numbers what it tells of each, so that
-//! what is missing is known by its session.
+//! what is missing is known by its session. The book makes documents of that; they are links of a chain, lie on the node's disk
+//! until they are delivered, and say themselves whether they are all there.
 
+mod book;
+pub mod chain;
+mod collector;
+mod config;
+mod desk;
+mod document;
+mod kept;
+pub mod pins;
 pub mod probe;
+mod ring;
+pub mod scan;
+mod session;
+mod status;
+mod watch;
 pub mod wire;
+
+pub use collector::{Audit, AuditCollector};
+pub use config::{AuditConfig, Invalid, Policy, Recording};
+pub use document::{line, plain};
+pub use session::{Entry, Namer, Open, Origin, Summary, Whose};
+pub use status::{Tier, View};

@@ -7,6 +7,8 @@ use std::fmt;
 /// A record of the probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
+    /// What there is to know of it.
+    pub flags: Flags,
     /// When, nanoseconds of `CLOCK_BOOTTIME`.
     pub time: u64,
     /// Its session; 0 for none.
@@ -78,8 +80,6 @@ pub struct Process {
 /// A program that was begun.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Exec {
-    /// What there is to know of the record.
-    pub flags: Flags,
     /// Inode of the program's file.
     pub inode: u64,
     /// Its device, as the kernel numbers it.
@@ -112,11 +112,14 @@ pub struct Exec {
     pub environment: Vec<u8>,
 }
 
-/// What there is to know of an exec's record.
+/// What there is to know of a record.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flags(u16);
 
 impl Flags {
+    /// Of an exec that a session begins with.
+    pub(crate) const ENTRY: Flags = Flags(1);
+
     /// With this exec a session began.
     #[must_use]
     pub fn is_entry(self) -> bool {
@@ -146,6 +149,17 @@ impl Flags {
     pub fn directory_cut(self) -> bool {
         self.0 & 16 != 0
     }
+
+    #[cfg(test)]
+    pub(crate) fn of_init(is_entry: bool) -> Flags {
+        Flags(32 | u16::from(is_entry))
+    }
+
+    /// Its session is a container's first process and what descends from that.
+    #[must_use]
+    pub fn is_of_init(self) -> bool {
+        self.0 & 32 != 0
+    }
 }
 
 /// The bits of [`Exec::entered_by`].
@@ -162,6 +176,20 @@ pub mod differences {
     pub const UTS_NAMESPACE: u32 = 16;
     /// Its cgroup is not.
     pub const CGROUP: u32 = 32;
+
+    const NAMES: [(u32, &str); 6] = [
+        (PID_NAMESPACE, "pid"),
+        (MOUNT_NAMESPACE, "mount"),
+        (NETWORK_NAMESPACE, "network"),
+        (IPC_NAMESPACE, "ipc"),
+        (UTS_NAMESPACE, "uts"),
+        (CGROUP, "cgroup"),
+    ];
+
+    /// What they are called.
+    pub fn names(bits: u32) -> impl Iterator<Item = &'static str> {
+        NAMES.into_iter().filter(move |(bit, _)| bits & bit != 0).map(|(_, name)| name)
+    }
 }
 
 /// How a process ended.
@@ -189,14 +217,15 @@ impl Exit {
 
 /// What a session is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u32)]
 pub enum SessionKind {
     /// A container's first process and its descendants.
     #[default]
-    Init,
+    Init = 1,
     /// A process that came into a container from outside, and its descendants.
-    Entered,
+    Entered = 2,
     /// The same, begun before the probe was there.
-    Adopted,
+    Adopted = 3,
 }
 
 /// A session as the probe counts it.
@@ -212,18 +241,30 @@ pub struct Session {
     pub lost: u64,
     /// Of them, not told: the container was over its rate.
     pub limited: u64,
+    /// What happened and got no number: nobody had asked for it.
+    pub unwanted: u64,
     /// Processes that could not be counted in.
     pub untracked: u64,
+    /// Programs that its members began, told or not.
+    pub execs: u64,
+    /// Processes that they made.
+    pub forks: u64,
+    /// Members that ended.
+    pub exits: u64,
     /// The kernfs id of its first member's cgroup, when that came in.
     pub cgroup: u64,
+    /// When its first process ended; 0 while it lives.
+    pub ended: u64,
     /// Its first process.
     pub root: u32,
-    /// Processes that live.
+    /// How that ended, as wait(2) has it.
+    pub status: i32,
+    /// Processes that live; of an adopted one [`Session::HOLD`] more than were made since.
     pub members: u32,
     /// What it is.
     pub kind: SessionKind,
-    /// What is wanted of it.
-    pub mode: u32,
+    /// Inodes of the first member's namespaces, when it came in: mount, pid, network, IPC and UTS.
+    pub namespaces: [u32; 5],
 }
 
 /// What is no record.
@@ -308,13 +349,15 @@ impl Record {
             }
             _ => return Err(Malformed),
         };
-        Ok(Record { time, session, number, container, what })
+        Ok(Record { flags, time, session, number, container, what })
     }
 }
 
 impl Session {
     /// Bytes of one.
-    pub(crate) const SIZE: usize = 96;
+    pub(crate) const SIZE: usize = 12 * 8 + 10 * 4;
+    /// What holds an adopted session open in the kernel.
+    pub const HOLD: u32 = 1 << 20;
 
     /// Reads one, as it is in the probe's map.
     ///
@@ -322,15 +365,21 @@ impl Session {
     /// [`Malformed`].
     pub fn read(bytes: &[u8]) -> Result<Session, Malformed> {
         let mut fields = Fields(bytes);
-        Ok(Session {
+        let session = Session {
             container: fields.u64()?,
             begun: fields.u64()?,
             records: fields.u64()?,
             lost: fields.u64()?,
             limited: fields.u64()?,
+            unwanted: fields.u64()?,
             untracked: fields.u64()?,
+            execs: fields.u64()?,
+            forks: fields.u64()?,
+            exits: fields.u64()?,
             cgroup: fields.u64()?,
+            ended: fields.u64()?,
             root: fields.u32()?,
+            status: fields.u32()? as i32,
             members: fields.u32()?,
             kind: match fields.u32()? {
                 1 => SessionKind::Init,
@@ -338,8 +387,43 @@ impl Session {
                 3 => SessionKind::Adopted,
                 _ => return Err(Malformed),
             },
-            mode: fields.u32()?,
-        })
+            namespaces: [fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?, fields.u32()?],
+        };
+        fields.u32()?;
+        Ok(session)
+    }
+
+    /// As it is in the probe's map.
+    pub(crate) fn write(&self) -> [u8; Self::SIZE] {
+        let long = [
+            self.container,
+            self.begun,
+            self.records,
+            self.lost,
+            self.limited,
+            self.unwanted,
+            self.untracked,
+            self.execs,
+            self.forks,
+            self.exits,
+            self.cgroup,
+            self.ended,
+        ];
+        let short = [self.root, self.status as u32, self.members, self.kind as u32]
+            .into_iter()
+            .chain(self.namespaces);
+        let bytes = long.iter().flat_map(|field| field.to_ne_bytes());
+        let mut written = [0; Self::SIZE];
+        for (place, byte) in written.iter_mut().zip(bytes.chain(short.flat_map(u32::to_ne_bytes))) {
+            *place = byte;
+        }
+        written
+    }
+
+    /// How its first process ended, if it did.
+    #[must_use]
+    pub fn exit(&self) -> Option<Exit> {
+        (self.ended > 0).then_some(Exit { status: self.status, cpu: 0 })
     }
 }
 
@@ -370,7 +454,7 @@ fn process(fields: &mut Fields<'_>) -> Result<Process, Malformed> {
 }
 
 fn exec(fields: &mut Fields<'_>, flags: Flags) -> Result<Exec, Malformed> {
-    let mut exec = Exec { flags, inode: fields.u64()?, ..Exec::default() };
+    let mut exec = Exec { inode: fields.u64()?, ..Exec::default() };
     (exec.device, exec.links) = (fields.u32()?, fields.u32()?);
     (exec.entered_by, exec.session_kind) = (fields.u32()?, fields.u32()?);
     for _ in 0..ANCESTORS {
@@ -463,11 +547,12 @@ mod tests {
         let bytes = record(1, 1 | 8, &[&process_bytes(), &exec_bytes(texts)]);
         let record = Record::read(&bytes).expect("a record");
         assert_eq!((record.time, record.session, record.number, record.container), (5, 6, 7, 8));
+        let flags = record.flags;
         let What::Exec(process, exec) = record.what else { panic!("{:?}", record.what) };
         assert_eq!((process.start, process.parent_start, process.pid, process.level), (100, 90, 1, 15));
         assert_eq!((process.login_user, process.audit_session), (None, Some(12)));
         assert_eq!((process.name.as_slice(), process.tty.as_slice()), (&b"sh"[..], &b"pts0"[..]));
-        assert!(exec.flags.is_entry() && exec.flags.path_cut() && !exec.flags.directory_cut());
+        assert!(flags.is_entry() && flags.path_cut() && !flags.directory_cut() && !flags.is_of_init());
         assert_eq!(
             (exec.inode, exec.device, exec.links, exec.entered_by, exec.session_kind),
             (77, 20, 21, 22, 23)
@@ -480,6 +565,30 @@ mod tests {
         );
         assert_eq!(exec.cgroup, [b"ab".to_vec(), b"containers".to_vec()]);
         assert_eq!((exec.arguments_total, exec.environment_total), (50, 51));
+    }
+
+    #[test]
+    fn a_session_reads_back() {
+        let session = Session {
+            container: 1,
+            begun: 2,
+            records: 3,
+            lost: 4,
+            limited: 5,
+            unwanted: 6,
+            untracked: 7,
+            execs: 8,
+            forks: 9,
+            exits: 10,
+            cgroup: 11,
+            ended: 12,
+            root: 13,
+            status: -14,
+            members: 15,
+            kind: SessionKind::Adopted,
+            namespaces: [16, 17, 18, 19, 20],
+        };
+        assert_eq!(Session::read(&session.write()), Ok(session));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub struct Extra {
     pub fragments: Vec<Fragment>,
     /// Content bytes that were cut off because the line was too long.
     pub cut: u64,
-    /// The id of a document ([`Payload::Event`]): the same for the same observation whoever sends it and however often, so
+    /// The id of a document ([`Payload::Event`], [`Payload::Audit`]): the same for the same observation whoever sends it and however often, so
     /// that a search engine keeps it once. Up to 512 bytes; none for lines and statements.
     pub id: Option<Box<str>>,
 }
@@ -158,6 +158,8 @@ pub enum Payload {
     Statement,
     /// Events of the cluster: complete JSON objects in ECS names, each with an id of its own ([`Extra::id`]).
     Event,
+    /// What was done in containers: as events.
+    Audit,
 }
 
 /// Records of one origin out of one source, with the receipt for them.

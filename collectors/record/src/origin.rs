@@ -36,6 +36,8 @@ pub enum Input {
     Agent,
     /// Events of the cluster, from its API server.
     Events,
+    /// Sessions in containers, from the kernel.
+    Audit,
 }
 
 /// A Kubernetes pod as far as it is known.

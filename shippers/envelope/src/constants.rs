@@ -210,6 +210,7 @@ fn input_type(input: Input) -> &'static str {
         Input::File => "filestream",
         Input::Agent => "taffrail",
         Input::Events => "kubernetes_events",
+        Input::Audit => "audit",
     }
 }
 

@@ -69,7 +69,7 @@ impl Encoder {
         &self.config
     }
 
-    /// Appends the messages of `batch` to `into` and returns what they have in common. Statements and events pass as they are.
+    /// Appends the messages of `batch` to `into` and returns what they have in common. What is a document already passes as it is.
     pub fn encode(&mut self, batch: &Batch, into: &mut Encoded) -> Arc<Constants> {
         let constants = self.cache.get(&self.config, &batch.origin, &batch.source);
         into.messages.reserve(batch.records.len());
@@ -80,7 +80,9 @@ impl Encoder {
             let begin = into.data.len();
             let mut head = begin..begin;
             match (batch.payload, self.config.encoding) {
-                (Payload::Statement | Payload::Event, _) => into.data.extend_from_slice(body),
+                (Payload::Statement | Payload::Event | Payload::Audit, _) => {
+                    into.data.extend_from_slice(body);
+                }
                 (Payload::Line, Encoding::Json) => self.json(&mut into.data, record, body, &constants.tail),
                 (Payload::Line, Encoding::Raw) => {
                     head::write(&mut into.data, &mut self.clock, record, &constants.head_start);

@@ -1,6 +1,6 @@
 //! NDJSON files on this machine: the embedded default.
 //!
-//! Records go to `logs-*.ndjson`, ledger statements to `ledger-*.ndjson`, events of the cluster to `events-*.ndjson`, one JSON
+//! Records go to `logs-*.ndjson`, ledger statements to `ledger-*.ndjson`, events of the cluster to `events-*.ndjson`, the audit of containers to `audit-*.ndjson`, one JSON
 //! object a line. A file is written as
 //! `*.ndjson.open` and renamed when it is full or old enough; what has its final name is whole and never changes.
 //!

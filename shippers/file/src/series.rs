@@ -1,4 +1,4 @@
-//! The files of one kind (`logs`, `ledger`, `events`): which is being written, when the next begins, which are deleted.
+//! The files of one kind (`logs`, `ledger`, `events`, `audit`): which is being written, when the next begins, which are deleted.
 
 use std::fs;
 use std::io;

@@ -36,6 +36,7 @@ pub struct FileShipper {
     logs: Series,
     ledger: Series,
     events: Series,
+    audit: Series,
     /// Batches that are not written yet, in order.
     waiting: VecDeque<Piece>,
     /// Batches that are written and not synced.
@@ -79,7 +80,8 @@ impl FileShipper {
         let mut logs = Series::open("logs", config, &counters)?;
         let mut ledger = Series::open("ledger", config, &counters)?;
         let mut events = Series::open("events", config, &counters)?;
-        for series in [&mut logs, &mut ledger, &mut events] {
+        let mut audit = Series::open("audit", config, &counters)?;
+        for series in [&mut logs, &mut ledger, &mut events, &mut audit] {
             if let Err(error) = series.delete_oldest() {
                 tracing::warn!("{error}");
             }
@@ -90,6 +92,7 @@ impl FileShipper {
             logs,
             ledger,
             events,
+            audit,
             waiting: VecDeque::new(),
             unsynced: VecDeque::new(),
             unsynced_bytes: 0,
@@ -163,6 +166,7 @@ impl FileShipper {
             Payload::Line => &mut self.logs,
             Payload::Statement => &mut self.ledger,
             Payload::Event => &mut self.events,
+            Payload::Audit => &mut self.audit,
         }
     }
 
@@ -187,6 +191,7 @@ impl FileShipper {
         self.logs.sync()?;
         self.ledger.sync()?;
         self.events.sync()?;
+        self.audit.sync()?;
         self.counters.syncs.fetch_add(1, Relaxed);
         self.unsynced_bytes = 0;
         self.oldest_unsynced = None;
@@ -217,6 +222,7 @@ impl FileShipper {
         self.logs.roll_back();
         self.ledger.roll_back();
         self.events.roll_back();
+        self.audit.roll_back();
         self.unsynced.append(&mut self.waiting);
         std::mem::swap(&mut self.unsynced, &mut self.waiting);
         self.unsynced_bytes = 0;
@@ -270,7 +276,7 @@ impl Ship for FileShipper {
             }
             std::thread::sleep(STEP.min(left));
         }
-        for series in [&mut self.logs, &mut self.ledger, &mut self.events] {
+        for series in [&mut self.logs, &mut self.ledger, &mut self.events, &mut self.audit] {
             if let Err(error) = series.close() {
                 tracing::warn!("file: {error}; the next start repairs it");
             }

@@ -23,12 +23,12 @@ pub struct TopicReport {
     pub remark: String,
 }
 
-/// Checks the configuration and asks the brokers about its topics, that of events only where events go there.
+/// Checks the configuration and asks the brokers about its topics; `with` are those of them that not everybody uses.
 ///
 /// # Errors
 /// [`KafkaError`] when the configuration cannot be right, the brokers cannot be used, or a topic may not be used. A
 /// topic that does not exist yet is a remark, since brokers may be allowed to create it.
-pub fn check(config: &KafkaConfig, with_events: bool) -> Result<Vec<TopicReport>, KafkaError> {
+pub fn check(config: &KafkaConfig, with: &[&str]) -> Result<Vec<TopicReport>, KafkaError> {
     native(&producer_properties(config)?)?;
     let heard = rd::RD_KAFKA_EVENT_ERROR | rd::RD_KAFKA_EVENT_LOG;
     let client = Client::new(Side::Consumer, &consumer_properties(config)?, heard)?;
@@ -42,8 +42,7 @@ pub fn check(config: &KafkaConfig, with_events: bool) -> Result<Vec<TopicReport>
             remark: "depends on the record; checked when it is first used".to_owned(),
         },
     }];
-    let events = with_events.then_some(&config.events_topic);
-    for topic in config.ledger_topic.iter().chain(events) {
+    for topic in config.ledger_topic.as_deref().into_iter().chain(with.iter().copied()) {
         reports.push(report(&client, &mut topics, topic, brokers)?);
     }
     Ok(reports)

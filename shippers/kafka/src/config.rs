@@ -26,6 +26,9 @@ pub struct KafkaConfig {
     /// Topic of the cluster's events, where they go here: `events.copy_to_output` is set, or `events.enabled` is `always` and there is
     /// no `elasticsearch`. Default `taffrail.events`.
     pub events_topic: String,
+    /// Topic of what is done in containers, where `audit.enabled` is set. All of a node is in one partition, in its order. Default
+    /// `taffrail.audit`.
+    pub audit_topic: String,
     /// `lz4` (default), `zstd`, `snappy`, `gzip` or `none`.
     pub compression: Compression,
     /// How long a record may wait for others to share a request with while more keep coming, in milliseconds; when
@@ -50,6 +53,7 @@ impl Default for KafkaConfig {
             topic: TopicTemplate::default(),
             ledger_topic: Some("taffrail.ledger".to_owned()),
             events_topic: "taffrail.events".to_owned(),
+            audit_topic: "taffrail.audit".to_owned(),
             compression: Compression::Lz4,
             linger_ms: 500,
             retry_max_ms: 30_000,

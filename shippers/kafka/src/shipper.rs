@@ -52,6 +52,8 @@ pub struct KafkaShipper {
     ledger: Option<usize>,
     /// Topic of events.
     events: String,
+    /// Topic of the audit.
+    audit: String,
     properties: ClientConfig,
     largest_message: usize,
     largest_pause: Duration,
@@ -98,6 +100,7 @@ impl KafkaShipper {
             topic: config.topic.clone(),
             ledger: None,
             events: config.events_topic.clone(),
+            audit: config.audit_topic.clone(),
             properties,
             largest_message: largest.unwrap_or(1_000_000),
             largest_pause: Duration::from_millis(config.retry_max_ms.into()),
@@ -152,7 +155,9 @@ impl KafkaShipper {
         let constants = self.encoder.encode(&batch, &mut encoded);
         let key = match batch.payload {
             Payload::Line => constants.key.clone(),
-            Payload::Statement | Payload::Event => batch.source.id.to_string().into_bytes().into(),
+            Payload::Statement | Payload::Event | Payload::Audit => {
+                batch.source.id.to_string().into_bytes().into()
+            }
         };
         let file = batch.source.id;
         self.pool.give(batch.data, spare_records);
@@ -422,6 +427,7 @@ impl Ship for KafkaShipper {
         let lane = match (batch.payload, self.ledger) {
             (Payload::Line, _) => self.lane_of(&batch.origin),
             (Payload::Event, _) => self.lane(self.events.clone()),
+            (Payload::Audit, _) => self.lane(self.audit.clone()),
             (Payload::Statement, Some(ledger)) => ledger,
             (Payload::Statement, None) => {
                 self.pool.give(batch.data, batch.records);

@@ -52,8 +52,10 @@ impl KafkaConfig {
         let mut found = brokers(&self.brokers);
         let ledger = self.ledger_topic.as_deref().map(TopicTemplate::fixed).and_then(Result::err);
         found.extend(ledger.map(|error| invalid("ledger_topic", error.to_string())));
-        let events = TopicTemplate::fixed(&self.events_topic).err();
-        found.extend(events.map(|error| invalid("events_topic", error.to_string())));
+        for (key, topic) in [("events_topic", &self.events_topic), ("audit_topic", &self.audit_topic)] {
+            let error = TopicTemplate::fixed(topic).err();
+            found.extend(error.map(|error| invalid(key, error.to_string())));
+        }
         if self.retry_max_ms == 0 {
             found.push(invalid("retry_max_ms", "`0` would ask without a pause; write more, such as `30s`"));
         }

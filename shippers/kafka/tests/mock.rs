@@ -301,19 +301,19 @@ fn what_is_not_delivered_at_the_end_is_abandoned_and_the_position_stays() {
 #[test]
 fn check_tells_topics_apart_and_names_what_to_change() {
     let (cluster, mut config) = cluster();
-    let reports = check(&config, false).expect("reachable");
+    let reports = check(&config, &[]).expect("reachable");
     assert_eq!(reports.iter().map(|report| report.partitions).collect::<Vec<_>>(), [Some(3), Some(1)]);
-    let with_events = check(&config, true).expect("reachable");
+    let with_events = check(&config, &[config.events_topic.as_str()]).expect("reachable");
     assert_eq!(with_events.last().map(|report| &report.topic), Some(&config.events_topic));
     config.topic = TopicTemplate::try_from("logs.{pod}".to_owned()).expect("valid");
     config.ledger_topic = None;
-    assert!(check(&config, false).expect("reachable")[0].remark.contains("depends on the record"));
+    assert!(check(&config, &[]).expect("reachable")[0].remark.contains("depends on the record"));
     config.topic = TopicTemplate::default();
     let refused = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
     cluster.topic_error(LOGS, refused).expect("topic error");
-    let error = check(&config, false).expect_err("refused").to_string();
+    let error = check(&config, &[]).expect_err("refused").to_string();
     assert!(error.contains(LOGS) && error.contains("grant Write"), "{error}");
-    let error = check(&support::config("127.0.0.1:1"), false).expect_err("nobody there").to_string();
+    let error = check(&support::config("127.0.0.1:1"), &[]).expect_err("nobody there").to_string();
     assert!(error.contains("kafka.brokers"), "{error}");
 }
 

@@ -97,7 +97,7 @@ fn assert_held_back(log: &Log, position: u64) {
 fn records_for_a_topic_that_does_not_exist_wait_until_it_is_created() {
     let kafka = shared();
     let config = config_for(&kafka, Listener::Plain, "absent");
-    assert!(check(&config, false).expect("reachable")[0].remark.contains("does not exist"));
+    assert!(check(&config, &[]).expect("reachable")[0].remark.contains("does not exist"));
     let mut shipper = shipper(&config);
     let mut log = Log::new("a", 1);
     shipper.ship(log.batch(&lines(0, 100, 50)));
@@ -125,7 +125,7 @@ fn a_user_without_rights_is_told_which_and_loses_nothing_until_they_are_granted(
     until(&mut shipper, "the refusal", |shipper| trouble(shipper).contains("grant"));
     assert!(errors(&shipper, "topic_authorization") + errors(&shipper, "authentication") > 0.0);
     assert_held_back(&log, 0);
-    let refused = check(&config, false).expect_err("refused").to_string();
+    let refused = check(&config, &[]).expect_err("refused").to_string();
     assert!(refused.contains("guarded") && refused.contains("grant Write"), "{refused}");
     kafka.allow(USER, "guarded").expect("granted");
     until(&mut shipper, "the delivery", |_| log.is_settled());

@@ -37,13 +37,14 @@ struct Room {
 const TOP: [&str; 6] = ["agent", "benches", "collectors", "deploy", "shippers", "tests"];
 
 /// Edges between two collectors or two shippers that are meant.
-const MEANT: [(&str, &str); 11] = [
+const MEANT: [(&str, &str); 12] = [
     ("taffrail-events", "taffrail-api"),
     ("taffrail-events", "taffrail-pods"),
     ("taffrail-events", "taffrail-spool"),
     ("taffrail-exec", "taffrail-spool"),
     ("taffrail-logs", "taffrail-checkpoint"),
     ("taffrail-cgroup", "taffrail-kernfs"),
+    ("taffrail-exec", "taffrail-kernfs"),
     ("taffrail-node", "taffrail-kernfs"),
     ("taffrail-node", "taffrail-text"),
     ("taffrail-discard", "taffrail-envelope"),

@@ -1,0 +1,100 @@
+//! The audit of this node's containers: who tells whose they are, and which way its documents go.
+//!
+//! They go where everything goes, through a spool of their own: an output that is away costs disk, up to `audit.spool_bytes`,
+//! and after that waits in the kernel.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use arc_swap::ArcSwap;
+use taffrail_cgroup::Names;
+use taffrail_exec::{Audit, AuditCollector, AuditConfig, Namer, Whose};
+use taffrail_kernfs::Roots;
+use taffrail_record::{Ask, Context, Node};
+
+use crate::config::Config;
+use crate::http::Shipper;
+use crate::kubernetes::Teller;
+use crate::pipeline::Shared;
+use crate::supervise::{Make, Patience, supervise};
+
+/// Starts it, where that is wanted.
+///
+/// # Errors
+/// When the system grants no thread.
+pub(crate) fn start(
+    config: &Config,
+    node: &Arc<ArcSwap<Node>>,
+    teller: Option<Arc<Teller>>,
+    context: &Context,
+    patience: Patience,
+    shared: &Shared,
+) -> std::io::Result<Option<(Audit, JoinHandle<()>)>> {
+    if !config.audit.enabled {
+        return Ok(None);
+    }
+    let namer = Arc::new(Known { names: Arc::clone(&shared.names), teller });
+    let folder = config.state_directory().join("audit");
+    let roots = config.metrics.roots();
+    let collector = AuditCollector::new(config.audit.clone(), Arc::clone(node), roots, namer, folder)
+        .with_drain(config.pipeline.drain_timeout.0);
+    let audit = collector.handle();
+    let make: Make = Box::new(move || Box::new(collector.again()));
+    let thread = supervise("audit", make, context.clone(), Arc::clone(&shared.components), patience)?;
+    Ok(Some((audit, thread)))
+}
+
+/// What it would count, kept in `folder`: for the reference.
+pub(crate) fn metrics(folder: &Path) -> Arc<dyn Ask> {
+    let namer = Arc::new(Known { names: Names::new(), teller: None });
+    let (config, node, roots) = (AuditConfig::default(), Arc::default(), Roots::default());
+    AuditCollector::new(config, node, roots, namer, folder).handle().metrics()
+}
+
+/// What troubles it, for readiness.
+pub(crate) fn standing(audit: &Audit) -> Shipper {
+    Shipper { name: "audit".to_owned(), trouble: audit.view().trouble }
+}
+
+/// What the runtimes and the cluster have told.
+struct Known {
+    names: Arc<Names>,
+    teller: Option<Arc<Teller>>,
+}
+
+impl Namer for Known {
+    fn whose(&self, container_id: &str, pod_uid: &str) -> (Whose, bool) {
+        let named = self.names.ask(container_id);
+        let (id, uid) = (container_id.to_owned(), pod_uid.to_owned());
+        let mut whose = Whose { id, pod_uid: uid, ..Whose::default() };
+        if let Some((source, name)) = &named {
+            whose.container.clone_from(if name.pod.is_empty() { &name.name } else { &name.container });
+            whose.image.clone_from(&name.image);
+            whose.runtime = if *source == "docker" { "docker".to_owned() } else { String::new() };
+            whose.namespace.clone_from(&name.namespace);
+            whose.pod.clone_from(&name.pod);
+            if !name.pod_uid.is_empty() {
+                whose.pod_uid.clone_from(&name.pod_uid);
+            }
+            if name.pod.is_empty() {
+                whose.labels = name.labels.iter().cloned().collect();
+            }
+        }
+        // The cluster knows labels and owners; the runtime knows a container first.
+        let told = self.teller.as_ref().and_then(|teller| teller.of_container(container_id));
+        let Some((pod, container)) = told else {
+            let waits = self.teller.is_some() && !whose.pod_uid.is_empty();
+            return (whose, named.is_some() && !waits);
+        };
+        whose.container = container.name;
+        whose.runtime = container.runtime;
+        if !container.image.is_empty() {
+            whose.image = container.image;
+        }
+        (whose.namespace, whose.pod, whose.pod_uid) = (pod.namespace, pod.name, pod.uid);
+        whose.labels = pod.labels;
+        whose.owners = pod.told.map(|told| told.owners).unwrap_or_default();
+        (whose, true)
+    }
+}
