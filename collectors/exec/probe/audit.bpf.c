@@ -446,7 +446,7 @@ static long step(__u32 number, struct walk *walk)
 		return 1;
 	}
 	struct dentry *parent = READ(at, d_parent);
-	if (at == READ(walk->tree, mnt_root) || at == parent) {
+	if (at == READ(walk->tree, mnt_root)) {
 		struct mount *outer = READ(walk->mount, mnt_parent);
 		if (outer == walk->mount) {
 			walk->done = 1;
@@ -465,7 +465,9 @@ static long step(__u32 number, struct walk *walk)
 		return 1;
 	walk->length += length;
 	walk->at = parent;
-	return 0;
+	/* What is in no folder, such as a file in memory alone. */
+	walk->done = at == parent;
+	return walk->done;
 }
 
 /* Writes the components of a path to the texts at `begin`; how many bytes. */

@@ -13,9 +13,6 @@ use crate::scan::{Container, Entered, Texts, id_in};
 use crate::session::{Entry, Namer, Open, Origin, Summary, Whose};
 use crate::wire::{Exec, Flags, Process, Record, Session, SessionKind, What, differences};
 
-/// Nanoseconds in a hundredth of a second.
-const TICK: u64 = 10_000_000;
-
 /// What happens to a session, for whoever keeps it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Turn {
@@ -136,17 +133,18 @@ impl Book {
             What::Exit(..) | What::End(_) => ("exit", "end"),
         };
         let mut document = self.writer.happened(record, clock, action, kind);
+        let found = self.open.get(&record.session).map(|open| open.found.as_slice()).unwrap_or_default();
         match &record.what {
             What::Exec(process, exec) => {
-                self.writer.process(&mut document, process, clock);
+                self.writer.process(&mut document, process, found, clock);
                 self.writer.program(&mut document, record.flags, exec);
             }
             What::Fork(process) => {
-                self.writer.process(&mut document, process, clock);
+                self.writer.process(&mut document, process, found, clock);
                 self.writer.made(&mut document, process);
             }
             What::Exit(process, exit) => {
-                self.writer.process(&mut document, process, clock);
+                self.writer.process(&mut document, process, found, clock);
                 self.writer.exit(&mut document, process, *exit, record.time);
             }
             What::End(_) => {}
@@ -297,7 +295,7 @@ fn entry(process: &Process, exec: &Exec) -> Entry {
         directory: text(&exec.directory),
         pid: process.pid,
         inner_pid: process.inner_pid,
-        start: process.start / TICK,
+        start: process.start,
         user: process.user,
         group: process.group,
         login_user: process.login_user,

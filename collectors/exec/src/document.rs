@@ -14,12 +14,11 @@ use taffrail_record::Node;
 use taffrail_spool::stamp;
 
 use crate::chain::hash;
-use crate::session::{Open, Whose, shell_code};
+use crate::scan::TICK;
+use crate::session::{Found, Open, Whose, shell_code};
 use crate::wire::{Exec, Exit, Flags, Process, Record, Session, differences};
 
 const ECS_VERSION: &str = "8.0.0";
-/// Nanoseconds in a hundredth of a second.
-const TICK: u64 = 10_000_000;
 
 /// Between the kernel's clock and everybody's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -145,7 +144,7 @@ impl Writer {
         if !entry.lost {
             put(&mut tree, "process.pid", entry.pid);
             put(&mut tree, "process.vpid", entry.inner_pid);
-            put(&mut tree, "process.entity_id", self.entity(entry.pid, entry.start * TICK));
+            put(&mut tree, "process.entity_id", self.entity(entry.pid, entry.start));
             put(&mut tree, "process.executable", entry.executable.as_str());
             put(&mut tree, "process.args", json!(entry.arguments));
             put(&mut tree, "process.command_line", command);
@@ -175,7 +174,7 @@ impl Writer {
         put(tree, "audit.session.adopted", open.adopted.then_some(true));
         if !open.entry.lost {
             put(tree, "process.entry_leader.pid", open.entry.pid);
-            put(tree, "process.entry_leader.entity_id", self.entity(open.entry.pid, open.entry.start * TICK));
+            put(tree, "process.entry_leader.entity_id", self.entity(open.entry.pid, open.entry.start));
         }
     }
 
@@ -189,12 +188,12 @@ impl Writer {
     }
 
     /// Which process it was, and whose.
-    pub(crate) fn process(&self, document: &mut Document, process: &Process, clock: Clock) {
+    pub(crate) fn process(&self, document: &mut Document, process: &Process, found: &[Found], clock: Clock) {
         let tree = &mut document.tree;
         let id = |id: u32| id.to_string();
         put(tree, "process.pid", process.pid);
         put(tree, "process.vpid", process.inner_pid);
-        put(tree, "process.entity_id", self.entity(process.pid, process.start));
+        put(tree, "process.entity_id", self.entity(process.pid, as_found(process.pid, process.start, found)));
         put(tree, "process.name", text(&process.name));
         put(tree, "process.start", stamp(clock.time(process.start)));
         put(tree, "process.thread.id", (process.thread != process.pid).then_some(process.thread));
@@ -203,7 +202,8 @@ impl Writer {
         put(
             tree,
             "process.parent.entity_id",
-            Some(self.entity(process.parent, process.parent_start)).filter(|_| process.parent_start > 0),
+            Some(self.entity(process.parent, as_found(process.parent, process.parent_start, found)))
+                .filter(|_| process.parent_start > 0),
         );
         put(tree, "process.session_leader.pid", process.process_session);
         put(tree, "process.real_user.id", id(process.user));
@@ -268,9 +268,9 @@ impl Writer {
         put(tree, "audit.cpu_ns", exit.cpu);
     }
 
-    /// Names a process for ever, also over boots: to a hundredth of a second, as /proc has it.
+    /// Names a process for ever, also over boots.
     fn entity(&self, pid: u32, start: u64) -> String {
-        format!("{}-{pid}-{:x}", self.boot, start / TICK)
+        format!("{}-{pid}-{start:x}", self.boot)
     }
 
     /// Of the environment what may be told.
@@ -319,6 +319,12 @@ impl Writer {
             put(tree, name, value.as_str());
         }
     }
+}
+
+/// The start by which a process is called: of one that was found, the one that /proc tells, which is less exact.
+fn as_found(pid: u32, start: u64, found: &[Found]) -> u64 {
+    let same = |(known, begun): &&Found| *known == pid && (*begun..*begun + TICK).contains(&start);
+    found.iter().find(same).map_or(start, |(_, begun)| *begun)
 }
 
 fn ended(tree: &mut Map<String, Value>, exit: Exit) {

@@ -17,8 +17,8 @@ use crate::wire::Process;
 
 /// Hexadecimal digits of a container's id.
 const ID: usize = 64;
-/// What the kernel counts starts of processes in.
-const TICK: u64 = 1_000_000_000 / 100;
+/// Nanoseconds of what /proc counts starts of processes in.
+pub(crate) const TICK: u64 = 1_000_000_000 / 100;
 /// Namespaces, as the probe orders them.
 const NAMESPACES: [&str; 5] = ["mnt", "pid", "net", "ipc", "uts"];
 /// How deep cgroups are looked through.

@@ -89,7 +89,7 @@ pub struct Entry {
     pub pid: u32,
     /// As its own pid namespace does.
     pub inner_pid: u32,
-    /// When it was made, in hundredths of a second since the machine's start.
+    /// When it was made, nanoseconds since the machine's start.
     pub start: u64,
     /// Real user and group.
     pub user: u32,
@@ -104,6 +104,9 @@ pub struct Entry {
     /// Whether nothing of this is known: its record was lost.
     pub lost: bool,
 }
+
+/// A process by its pid and its start, which /proc tells to a hundredth of a second.
+pub(crate) type Found = (u32, u64);
 
 /// A session that has not ended.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,7 +131,7 @@ pub struct Open {
     /// What began it.
     pub entry: Entry,
     /// Whose processes were found, by pid and start: of an adopted one.
-    pub found: Vec<(u32, u64)>,
+    pub found: Vec<Found>,
 }
 
 /// A session as it is told to people: live, or ended.

@@ -1,0 +1,309 @@
+//! The audit beside a real Docker engine: what is done in containers is what its documents say, and each session says rightly
+//! whether it is whole.
+
+#[path = "audit/support.rs"]
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use support::{Auditor, Shop, Told};
+use taffrail_exec::{AuditConfig, Policy, Recording};
+
+#[test]
+fn commands_of_all_kinds_are_told_as_they_were() -> Result<()> {
+    let shop = Shop::open()?;
+    let auditor =
+        Auditor::start(&shop, AuditConfig { environment: vec!["WHO".to_owned()], ..AuditConfig::default() })?;
+    let container = shop.container("counter", &[])?;
+
+    // As another user, detached, with an environment and in a directory.
+    shop.docker.output(&[
+        "exec",
+        "-d",
+        "-u",
+        "1000:1001",
+        "-w",
+        "/tmp",
+        "-e",
+        "WHO=ana",
+        "counter",
+        "sh",
+        "-c",
+        "exit 5",
+    ])?;
+    let told = auditor.session(&["sh", "-c", "exit 5"])?;
+    told.is_whole()?;
+    let entry = told.only("exec")?;
+    ensure!(entry["user"] == json!({"id": "1000", "group": {"id": "1001"}}), "{}", entry["user"]);
+    ensure!(
+        entry["process"]["working_directory"] == "/tmp" && entry["process"]["env_vars"] == json!(["WHO=ana"])
+    );
+    ensure!(entry["container"]["id"] == container.as_str() && entry["container"]["name"] == "counter");
+    ensure!(entry["process"]["tty"] == Value::Null && told.end["process"]["exit_code"] == 5);
+
+    // With a terminal.
+    shop.with_terminal(&["exec", "-it", "counter", "sh", "-c", "tty; exit 0"])?;
+    let told = auditor.session(&["sh", "-c", "tty; exit 0"])?;
+    told.is_whole()?;
+    let tty = told.execs()[0]["process"]["tty"]["name"].as_str().unwrap_or_default().to_owned();
+    ensure!(tty.starts_with("pts"), "{tty}");
+
+    // Programs that take each other's place are one process.
+    shop.docker.output(&["exec", "counter", "sh", "-c", "exec sh -c 'exec sleep 0'"])?;
+    let told = auditor.session(&["sh", "-c", "exec sh -c 'exec sleep 0'"])?;
+    told.is_whole()?;
+    let pids: BTreeSet<u64> =
+        told.execs().iter().filter_map(|exec| exec["process"]["pid"].as_u64()).collect();
+    ensure!(told.commands().len() == 3 && pids.len() == 1, "{:?}", told.commands());
+
+    // A script through standard input.
+    let mut piped =
+        shop.docker.docker(&["exec", "-i", "counter", "sh", "-s", "script"]).stdin(Stdio::piped()).spawn()?;
+    piped.stdin.take().context("no input")?.write_all(b"cat /etc/hostname\nsleep 0\nexit 6\n")?;
+    ensure!(piped.wait()?.code() == Some(6));
+    let told = auditor.session(&["sh", "-s", "script"])?;
+    told.is_whole()?;
+    ensure!(
+        told.commands()[1..] == [vec!["cat", "/etc/hostname"], vec!["sleep", "0"]],
+        "{:?}",
+        told.commands()
+    );
+    ensure!(told.end["process"]["exit_code"] == 6);
+
+    // Arguments with everything in them, and more of them than fit.
+    let odd = "a\nb\u{1b}]0;title\u{7}'\"\\ \u{202e}c";
+    shop.docker.output(&["exec", "counter", "echo", odd, ""])?;
+    let told = auditor.session(&["echo", odd, ""])?;
+    told.is_whole()?;
+    let line = told.only("exec")?["process"]["command_line"].as_str().unwrap_or_default().to_owned();
+    ensure!(!line.contains(|c: char| c.is_control() || c == '\u{202e}'), "{line:?}");
+    let long = format!("x{}", "y".repeat(120_000));
+    let many: Vec<&str> =
+        ["exec", "counter", "true"].into_iter().chain(std::iter::repeat_n(long.as_str(), 8)).collect();
+    shop.docker.output(&many)?;
+    let told = auditor.session_where("of a million arguments", |end| {
+        end["process"]["args"][1].as_str().is_some_and(|first| first.starts_with("xyy"))
+    })?;
+    told.is_whole()?;
+    let exec = told.only("exec")?;
+    ensure!(exec["audit"]["exec"]["args_bytes"] == 5 + 8 * (long.len() + 1), "{}", exec["audit"]["exec"]);
+    ensure!(exec["audit"]["flags"] == json!(["args_truncated"]), "{}", exec["audit"]["flags"]);
+    auditor.stop()
+}
+
+#[test]
+fn programs_that_hide_are_told_for_what_they_are() -> Result<()> {
+    let shop = Shop::open()?;
+    let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    shop.container("counter", &["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined"])?;
+    shop.bring_doer("counter")?;
+    let done = |what: &str| -> Result<Told> {
+        shop.docker.output(&["exec", "counter", "/doer", what])?;
+        let told = auditor.session(&["/doer", what])?;
+        told.is_whole()?;
+        Ok(told)
+    };
+
+    let told = done("memory")?;
+    let hidden = &told.execs()[1];
+    ensure!(hidden["audit"]["exec"]["deleted"] == true, "{hidden}");
+    ensure!(
+        hidden["process"]["executable"].as_str().is_some_and(|path| path.contains("memfd:nowhere")),
+        "{hidden}"
+    );
+    let told = done("gone")?;
+    ensure!(told.execs()[1]["audit"]["exec"]["deleted"] == true, "{}", told.execs()[1]);
+    ensure!(told.execs()[0]["audit"]["exec"]["deleted"] == Value::Null);
+
+    let told = done("false-name")?;
+    let innocent = &told.execs()[1];
+    ensure!(
+        innocent["process"]["args"] == json!(["innocent", "done"])
+            && innocent["process"]["executable"] == "/doer",
+        "{innocent}"
+    );
+    ensure!(innocent["audit"]["exec"]["inode"] == told.execs()[0]["audit"]["exec"]["inode"]);
+
+    // The number of a process says nothing by itself.
+    let told = done("twins")?;
+    let twins = &told.execs()[1..];
+    ensure!(
+        twins.len() == 2 && twins.iter().all(|twin| twin["process"]["vpid"] == 31337),
+        "{:?}",
+        told.commands()
+    );
+    ensure!(twins[0]["process"]["entity_id"] != twins[1]["process"]["entity_id"]);
+
+    // What was left behind, in a process session of its own, without a parent in the container but the first process.
+    let told = done("daemon")?;
+    ensure!(told.commands() == [vec!["/doer", "daemon"], vec!["doer", "done"]], "{:?}", told.commands());
+    let duration = told.end["event"]["duration"].as_u64().unwrap_or(0);
+    ensure!(duration > 600_000_000, "the session lasts as long as its last member: {duration}");
+
+    let told = done("thread")?;
+    ensure!(told.commands() == [vec!["/doer", "thread"], vec!["doer", "done"]], "{:?}", told.commands());
+
+    let told = done("forks")?;
+    let mut codes: Vec<u64> =
+        told.of("exit").iter().filter_map(|exit| exit["process"]["exit_code"].as_u64()).collect();
+    codes.sort_unstable();
+    ensure!(
+        codes == [0, 0, 1, 2, 3, 4] && told.of("fork").len() == 5 && told.execs().len() == 1,
+        "{codes:?}"
+    );
+    let parent = &told.execs()[0]["process"]["entity_id"];
+    ensure!(told.of("fork").iter().all(|fork| fork["process"]["parent"]["entity_id"] == *parent));
+
+    // Another user's rights.
+    shop.docker.output(&[
+        "exec",
+        "counter",
+        "sh",
+        "-c",
+        "cp /doer /doer-of-root; chmod 4755 /doer-of-root",
+    ])?;
+    shop.docker.output(&["exec", "-u", "1000", "counter", "/doer-of-root"])?;
+    let told = auditor.session(&["/doer-of-root"])?;
+    let ids = &told.of("exit")[0]["process"];
+    ensure!(ids["real_user"]["id"] == "1000" && ids["user"]["id"] == "0", "{ids}");
+    auditor.stop()
+}
+
+#[test]
+fn a_fork_bomb_is_told_like_anything_else_and_disturbs_nobody() -> Result<()> {
+    let shop = Shop::open()?;
+    let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    shop.container("bombed", &["--pids-limit", "40"])?;
+    shop.container("quiet", &[])?;
+    shop.bring_doer("bombed")?;
+    let mut bomb = shop.docker.docker(&["exec", "bombed", "/doer", "bomb"]).spawn()?;
+    std::thread::sleep(Duration::from_millis(500));
+    shop.docker.output(&["exec", "quiet", "sh", "-c", "exit 0 # beside"])?;
+    auditor.session(&["sh", "-c", "exit 0 # beside"])?.is_whole()?;
+    bomb.wait()?;
+    let told = auditor.session(&["/doer", "bomb"])?;
+    told.is_whole()?;
+    ensure!(told.of("fork").len() >= 38 && told.of("fork").len() + 1 == told.of("exit").len());
+    auditor.stop()
+}
+
+#[test]
+fn sessions_of_a_container_that_is_stopped_end_with_it() -> Result<()> {
+    let shop = Shop::open()?;
+    let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    shop.container("short", &[])?;
+    let mut session = shop.docker.docker(&["exec", "short", "sh", "-c", "sleep 1000; true"]).spawn()?;
+    auditor.until("the session's beginning", |documents| {
+        documents.iter().any(|document| document["process"]["args"] == json!(["sleep", "1000"]))
+    })?;
+    shop.docker.output(&["kill", "short"])?;
+    session.wait()?;
+    let told = auditor.session(&["sh", "-c", "sleep 1000; true"])?;
+    told.is_whole()?;
+    ensure!(
+        told.end["process"]["exit_code"] == 137 && told.end["audit"]["signal"] == 9,
+        "{}",
+        told.end["process"]
+    );
+    ensure!(told.of("exit").iter().all(|exit| exit["audit"]["signal"] == 9));
+    auditor.stop()
+}
+
+#[test]
+fn nothing_is_missed_while_nobody_reads_and_who_was_there_before_is_adopted() -> Result<()> {
+    let shop = Shop::open()?;
+    shop.container("old", &[])?;
+    let mut before =
+        shop.docker.docker(&["exec", "old", "sh", "-c", "sleep 6; /bin/ls /; exit 3"]).spawn()?;
+    std::thread::sleep(Duration::from_millis(500));
+    let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    auditor.until("the adoption", |documents| {
+        documents.iter().any(|document| document["process"]["args"] == json!(["sleep", "6"]))
+    })?;
+    // An end and a beginning, and an end without a word.
+    let mut over = shop.docker.docker(&["exec", "old", "sh", "-c", "sleep 2; exit 4"]).spawn()?;
+    auditor.until("a beginning", |documents| {
+        documents.iter().any(|document| document["process"]["args"] == json!(["sleep", "2"]))
+    })?;
+    auditor.stop()?;
+    shop.docker.output(&["exec", "old", "sh", "-c", "/bin/ls /nowhere || exit 2"]).unwrap_err();
+    over.wait()?;
+    let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    let told = auditor.session(&["sh", "-c", "/bin/ls /nowhere || exit 2"])?;
+    told.is_whole()?;
+    ensure!(told.commands().len() == 2 && told.end["process"]["exit_code"] == 2);
+    let told = auditor.session(&["sh", "-c", "sleep 2; exit 4"])?;
+    told.is_whole()?;
+    ensure!(told.end["process"]["exit_code"] == 4 && told.commands().len() == 2, "{:?}", told.commands());
+    before.wait()?;
+    let told = auditor.session(&["sh", "-c", "sleep 6; /bin/ls /; exit 3"])?;
+    ensure!(
+        told.end["audit"]["session"]["gaps"] == json!(["its beginning was before the probe"]),
+        "{}",
+        told.end["audit"]
+    );
+    ensure!(told.end["process"]["exit_code"] == 3, "{}", told.end["process"]);
+    // Found twice, and what came of them since: `ls`, made by the shell that was found.
+    ensure!(
+        told.commands()
+            == [vec!["sh", "-c", "sleep 6; /bin/ls /; exit 3"], vec!["sleep", "6"], vec!["/bin/ls", "/"]],
+        "{:?}",
+        told.commands()
+    );
+    ensure!(told.numbers().len() as u64 == told.end["audit"]["session"]["documents"].as_u64().unwrap_or(0));
+    let entities = |action: &str| -> BTreeSet<String> {
+        told.of(action).iter().map(|document| document["process"]["entity_id"].to_string()).collect()
+    };
+    ensure!(entities("exec") == entities("exit"), "{:?} {:?}", entities("exec"), entities("exit"));
+    auditor.is_chained()?;
+    auditor.stop()
+}
+
+#[test]
+fn what_the_disk_does_not_take_waits_in_the_kernel_and_what_does_not_fit_there_is_counted() -> Result<()> {
+    let shop = Shop::open()?;
+    let config = AuditConfig {
+        ring_bytes: 64 << 10,
+        rate: 1_000_000,
+        burst: 1_000_000,
+        spool_bytes: 4 << 20,
+        ..AuditConfig::default()
+    };
+    let auditor = Auditor::start(&shop, config)?;
+    shop.container("busy", &[])?;
+    auditor.far_is_away(true);
+    let script = "i=0; while [ $i -lt 2000 ]; do i=$((i+1)); /bin/true; done";
+    shop.docker.output(&["exec", "busy", "sh", "-c", script])?;
+    let trouble = auditor.trouble().context("nothing troubles it")?;
+    ensure!(trouble.contains("audit.spool_bytes"), "{trouble}");
+    auditor.far_is_away(false);
+    let told = auditor.session(&["sh", "-c", script])?;
+    let session = &told.end["audit"]["session"];
+    let number = |name: &str| session[name].as_u64().unwrap_or(0);
+    ensure!(number("lost") > 0 && number("execs") == 2001 && session["complete"] == false, "{session}");
+    ensure!(told.numbers().len() as u64 == number("documents"), "{} of {session}", told.numbers().len());
+    auditor.until("well again", |_| auditor.trouble().is_none())?;
+    auditor.is_chained()?;
+    auditor.stop()
+}
+
+#[test]
+fn a_policy_says_what_is_written_down() -> Result<()> {
+    let shop = Shop::open()?;
+    let off = Policy { containers: vec!["dull*".to_owned()], record: Recording::Off, ..Policy::default() };
+    let auditor = Auditor::start(&shop, AuditConfig { policies: vec![off], ..AuditConfig::default() })?;
+    shop.container("dull-1", &[])?;
+    shop.container("counter", &[])?;
+    shop.docker.output(&["exec", "dull-1", "sh", "-c", "exit 0"])?;
+    shop.docker.output(&["exec", "counter", "sh", "-c", "exit 0"])?;
+    let told = auditor.session(&["sh", "-c", "exit 0"])?;
+    ensure!(told.end["container"]["name"] == "counter");
+    auditor.until("both sessions", |_| auditor.audit.sessions().len() == 2)?;
+    ensure!(auditor.documents().iter().all(|document| document["container"]["name"] == "counter"));
+    auditor.stop()
+}
