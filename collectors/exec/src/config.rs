@@ -15,6 +15,9 @@ use crate::session::Whose;
 pub struct AuditConfig {
     /// Whether sessions in containers are audited. It takes root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE.
     pub enabled: bool,
+    /// By what it is to be known who comes in: `auto` (default: the probe, and what is next best where the kernel refuses it), `probe`
+    /// or `connector` (the process connector and /proc: it takes CAP_NET_ADMIN, and knows only who lives long enough to be looked at).
+    pub tier: TierChoice,
     /// Whether every program that is begun on the machine is written down, not only those of sessions.
     pub whole_node: bool,
     /// Names of environment variables that are written down with each program. No other ones are.
@@ -53,6 +56,19 @@ pub struct Policy {
     pub record: Recording,
 }
 
+/// By what it is to be known who comes in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TierChoice {
+    /// The best that the kernel permits.
+    #[default]
+    Auto,
+    /// The probe, or nothing.
+    Probe,
+    /// The process connector.
+    Connector,
+}
+
 /// What is written down of a session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -83,6 +99,7 @@ impl Default for AuditConfig {
     fn default() -> Self {
         AuditConfig {
             enabled: false,
+            tier: TierChoice::Auto,
             whole_node: false,
             environment: Vec::new(),
             policies: Vec::new(),

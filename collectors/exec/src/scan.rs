@@ -66,6 +66,8 @@ pub struct Seen {
     pub namespaces: [u32; 5],
     /// The kernfs id of its container's cgroup, where it is in one.
     pub(crate) cgroup: Option<u64>,
+    /// Whether it is in one that was not there when cgroups were looked through.
+    pub(crate) is_new: bool,
 }
 
 /// What more there is to know of a process: texts.
@@ -101,9 +103,22 @@ impl Scan {
 }
 
 /// The cgroups of containers: by id, the kernfs id and the names of it and those around it.
-type Cgroups = HashMap<String, (u64, Vec<Vec<u8>>)>;
+pub(crate) type Cgroups = HashMap<String, (u64, Vec<Vec<u8>>)>;
 
-fn container_cgroups(roots: &Roots) -> io::Result<Cgroups> {
+/// The containers that brought namespaces with them, by the inodes of those.
+pub(crate) type Owners = HashMap<u32, u64>;
+
+pub(crate) fn owners(containers: &[Container]) -> Owners {
+    let mut owners = HashMap::new();
+    for container in containers {
+        for inode in &container.namespaces {
+            owners.entry(*inode).or_insert(container.cgroup);
+        }
+    }
+    owners
+}
+
+pub(crate) fn container_cgroups(roots: &Roots) -> io::Result<Cgroups> {
     let version_1 = roots.sys("fs/cgroup/pids");
     let root = if version_1.is_dir() { version_1 } else { roots.sys("fs/cgroup") };
     let mut found = HashMap::new();
@@ -139,7 +154,13 @@ pub fn id_in(name: &str) -> Option<&str> {
 }
 
 impl Seen {
-    fn of(roots: &Roots, pid: u32, cgroups: &Cgroups) -> io::Result<Seen> {
+    /// The container that it is in. As the probe has it: a mount namespace says most, then the cgroup, then the others.
+    pub(crate) fn container(&self, owners: &Owners) -> Option<u64> {
+        let owner = |index: usize| owners.get(self.namespaces.get(index)?).copied();
+        owner(0).or(self.cgroup).or_else(|| (1..NAMESPACES.len()).find_map(owner))
+    }
+
+    pub(crate) fn of(roots: &Roots, pid: u32, cgroups: &Cgroups) -> io::Result<Seen> {
         let folder = roots.proc(&pid.to_string());
         let stat = fs::read(folder.join("stat"))?;
         let status = fs::read_to_string(folder.join("status"))?;
@@ -148,9 +169,11 @@ impl Seen {
         let cgroup = fs::read_to_string(folder.join("cgroup"))?;
         let components =
             cgroup.lines().filter_map(|line| line.splitn(3, ':').nth(2)).flat_map(|path| path.split('/'));
-        let cgroup = components.filter_map(id_in).find_map(|id| cgroups.get(id)).map(|(inode, _)| *inode);
-        // Threads of the kernel have no program, and none is in a container.
-        Ok(Seen { process, namespaces: namespaces(&folder)?, cgroup })
+        let mut ids = components.filter_map(id_in).peekable();
+        let in_container = ids.peek().is_some();
+        let cgroup = ids.find_map(|id| cgroups.get(id)).map(|(inode, _)| *inode);
+        let is_new = in_container && cgroup.is_none();
+        Ok(Seen { process, namespaces: namespaces(&folder)?, cgroup, is_new })
     }
 
     /// Whether it is in the cgroup of a container.
@@ -265,7 +288,6 @@ fn arrange(mut seen: Vec<Seen>, host: [u32; 5], cgroups: &Cgroups) -> Scan {
     seen.sort_by_key(|seen| (seen.process.start, seen.process.pid));
     let place: HashMap<u32, Option<u64>> = seen.iter().map(|seen| (seen.process.pid, seen.cgroup)).collect();
     let mut containers: Vec<Container> = Vec::new();
-    let mut owners: HashMap<u32, u64> = HashMap::new();
     for seen in &seen {
         let Some(cgroup) = seen.cgroup else { continue };
         let is_first = seen.process.inner_pid == 1 || seen.namespaces[1] == host[1];
@@ -274,9 +296,6 @@ fn arrange(mut seen: Vec<Seen>, host: [u32; 5], cgroups: &Cgroups) -> Scan {
             continue;
         }
         let own: Vec<u32> = seen.namespaces.into_iter().filter(|inode| !host.contains(inode)).collect();
-        own.iter().for_each(|inode| {
-            owners.entry(*inode).or_insert(cgroup);
-        });
         let names = cgroups.values().find(|(inode, _)| *inode == cgroup).map(|(_, names)| names.clone());
         containers.push(Container {
             cgroup,
@@ -285,13 +304,9 @@ fn arrange(mut seen: Vec<Seen>, host: [u32; 5], cgroups: &Cgroups) -> Scan {
             namespaces: own,
         });
     }
-    // As the probe has it: a mount namespace says most, then the cgroup, then the others.
-    let place_of = |seen: &Seen| {
-        let owner = |index: usize| owners.get(&seen.namespaces[index]).copied();
-        owner(0).or(seen.cgroup).or_else(|| (1..NAMESPACES.len()).find_map(owner))
-    };
+    let owners = owners(&containers);
     let places: HashMap<u32, u64> =
-        seen.iter().filter_map(|seen| Some((seen.process.pid, place_of(seen)?))).collect();
+        seen.iter().filter_map(|seen| Some((seen.process.pid, seen.container(&owners)?))).collect();
     let inits: HashSet<u32> = containers.iter().map(|container| container.init.0).collect();
     let mut sessions: Vec<Entered> = Vec::new();
     // Parents began before their children, and those come later in the list.
@@ -327,7 +342,7 @@ mod tests {
         cgroup: Option<u64>,
     ) -> Seen {
         let process = Process { pid, parent, start, inner_pid, ..Process::default() };
-        Seen { process, namespaces, cgroup }
+        Seen { process, namespaces, cgroup, is_new: false }
     }
 
     #[test]

@@ -20,10 +20,12 @@ pub enum Tier {
     None,
     /// The probe in the kernel.
     Probe,
+    /// The kernel's process connector, and `/proc`.
+    Connector,
 }
 
 impl Tier {
-    const ALL: [Tier; 2] = [Tier::None, Tier::Probe];
+    const ALL: [Tier; 3] = [Tier::None, Tier::Probe, Tier::Connector];
 
     /// The label of metrics.
     #[must_use]
@@ -31,6 +33,7 @@ impl Tier {
         match self {
             Tier::None => "none",
             Tier::Probe => "probe",
+            Tier::Connector => "connector",
         }
     }
 }
@@ -40,10 +43,14 @@ impl Tier {
 pub struct View {
     /// By what it knows.
     pub tier: Tier,
+    /// Why not by what would be better.
+    pub refused: Option<String>,
     /// Whether that stays when the agent ends.
     pub pinned: bool,
     /// What the probe counts.
     pub counts: Counts,
+    /// Programs that had ended before the connector's reader could look at them.
+    pub unread: u64,
     /// Bytes of the kernel's ring, and of them what waited at most in the last second.
     pub ring: (u64, u64),
     /// Bytes of documents that wait on this node's disk.
@@ -157,7 +164,7 @@ const fn family(
     Family { name, kind, help, labels }
 }
 
-static FAMILIES: [Family; 20] = [
+static FAMILIES: [Family; 21] = [
     family(
         "taffrail_audit_tier",
         Kind::Gauge,
@@ -198,6 +205,12 @@ static FAMILIES: [Family; 20] = [
         "taffrail_audit_untracked_total",
         Kind::Counter,
         "Processes and sessions that the kernel had no memory for.",
+        &[],
+    ),
+    family(
+        "taffrail_audit_unread_total",
+        Kind::Counter,
+        "Programs that had ended before it could be seen whether they were in a container; by the process connector.",
         &[],
     ),
     family(
@@ -286,6 +299,7 @@ impl Ask for Metrics {
         next(&[(&[], counts.told as f64)]);
         next(&[(&["ring_full"], counts.lost as f64), (&["over_rate"], counts.limited as f64)]);
         next(&[(&[], counts.untracked as f64)]);
+        next(&[(&[], view.unread as f64)]);
         next(&[(&[], load(&status.malformed))]);
         next(&[(&[], view.ring.0 as f64)]);
         next(&[(&[], view.ring.1 as f64)]);

@@ -1,4 +1,5 @@
-//! The reader of the probe: brings it into the kernel or finds it there, and hands what it tells to the desk.
+//! The reader of the kernel: brings the probe into it or finds it there, and hands what it tells to the desk. Where the kernel
+//! refuses the probe, the process connector is read instead.
 //!
 //! Guarantee: while the disk takes nothing, nothing is read: it waits in the kernel's ring, and what does not fit there is counted
 //! in its session. Sessions whose end the kernel could not tell end here.
@@ -12,14 +13,16 @@ use taffrail_kernfs::Roots;
 use taffrail_record::Stop;
 use taffrail_spool::Observer as _;
 
-use crate::config::AuditConfig;
+use crate::config::{AuditConfig, TierChoice};
+use crate::connector::Connector;
 use crate::desk::Desk;
 use crate::document::Clock;
+use crate::follow::Followed;
 use crate::pins::Pins;
 use crate::probe::{Loaded, Options, Probe, ProbeError};
 use crate::scan::{Entered, Scan, is_alive};
 use crate::status::{Status, Tier};
-use crate::wire::{Session, SessionKind};
+use crate::wire::{Record, Session, SessionKind};
 
 /// How long to wait for records that are too few to wake anybody.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -89,19 +92,112 @@ impl Watch {
     pub(crate) fn run(mut self) {
         self.desk.resume();
         while !self.stop.is_raised() {
-            match self.begin() {
-                Ok(probe) => {
-                    self.status.set_trouble("probe", None);
-                    self.status.view.lock().tier = Tier::Probe;
-                    self.follow(probe);
+            let refused = match self.config.tier {
+                TierChoice::Connector => None,
+                TierChoice::Auto | TierChoice::Probe => match self.begin() {
+                    Ok(probe) => {
+                        self.now_by(Tier::Probe, None);
+                        self.follow(probe);
+                        continue;
+                    }
+                    Err(error) => Some(error.to_string()),
+                },
+            };
+            if self.config.tier == TierChoice::Probe {
+                self.without(&refused.unwrap_or_default());
+                continue;
+            }
+            match Connector::open() {
+                Ok(connector) => {
+                    self.now_by(Tier::Connector, refused);
+                    self.listen(connector);
                 }
                 Err(error) => {
-                    let trouble = format!("who comes into containers is not known: {error}");
-                    self.status.set_trouble("probe", Some(trouble));
-                    let _ = self.stop.wait(AGAIN);
+                    let connector = format!(
+                        "the process connector: {error}; it takes CAP_NET_ADMIN in the machine's own network (hostNetwork)"
+                    );
+                    let both = refused.into_iter().chain([connector]);
+                    self.without(&both.collect::<Vec<_>>().join("; "));
                 }
             }
         }
+    }
+
+    fn now_by(&self, tier: Tier, refused: Option<String>) {
+        if let Some(why) = &refused {
+            tracing::warn!(why, tier = tier.as_str(), "the audit goes by what is next best");
+        }
+        self.status.set_trouble("tier", None);
+        let mut view = self.status.view.lock();
+        (view.tier, view.refused) = (tier, refused);
+    }
+
+    /// Nothing is known by anything.
+    fn without(&self, why: &str) {
+        self.status.view.lock().tier = Tier::None;
+        self.status.set_trouble("tier", Some(format!("who comes into containers is not known: {why}")));
+        let _ = self.stop.wait(AGAIN);
+    }
+
+    /// By the process connector, until it is told to stop.
+    fn listen(&mut self, mut connector: Connector) {
+        self.end_earlier();
+        let mut followed = Followed::default();
+        let looked = followed.look_through(&self.roots);
+        let trouble = looked.as_ref().err().map(|error| format!("what is in containers is not known: {error}; the agent is to see the machine's processes (hostPID) and cgroups, with CAP_SYS_PTRACE"));
+        self.status.set_trouble("scan", trouble);
+        for entered in looked.map(|scan| scan.entered).unwrap_or_default() {
+            self.find(&mut followed, &entered);
+        }
+        let mut round = Instant::now();
+        while !self.stop.is_raised() {
+            let mut events = Vec::new();
+            connector.read(PATIENCE, |told| events.push(told));
+            let offset = since_start() as i64 - read(ClockId::CLOCK_MONOTONIC) as i64;
+            for told in events {
+                let time = told.time.saturating_add_signed(offset);
+                let records = followed.take(&self.roots, told.event, time);
+                self.hand_on(&followed, records);
+            }
+            if round.elapsed() >= ROUND {
+                round = Instant::now();
+                followed.lose(connector.take_lost());
+                let records = followed.sweep(&self.roots, since_start());
+                self.hand_on(&followed, records);
+                self.status.counted(&followed.sessions());
+                self.status.view.lock().unread = followed.unread;
+            }
+        }
+    }
+
+    /// A session that was there before.
+    fn find(&mut self, followed: &mut Followed, entered: &Entered) {
+        let first = entered.processes.first().map_or(0, |first| first.process.start);
+        let number = followed.free_number(first);
+        let texts: Vec<_> = entered.processes.iter().map(|seen| seen.texts(&self.roots)).collect();
+        let containers = followed.containers.clone();
+        containers.iter().for_each(|container| self.desk.book.home(container));
+        let (session, page) = self.desk.book.adopt(number, entered, &texts, clock());
+        followed.adopt(number, session, entered);
+        self.desk.page(page);
+        self.wait_for_disk();
+    }
+
+    fn hand_on(&mut self, followed: &Followed, records: Vec<Record>) {
+        if records.is_empty() {
+            return;
+        }
+        followed.containers.iter().for_each(|container| self.desk.book.home(container));
+        for record in records {
+            let page = self.desk.book.take(&record, clock());
+            self.desk.page(page);
+            self.wait_for_disk();
+        }
+    }
+
+    /// While the disk takes nothing nothing is read: what the kernel cannot keep meanwhile is counted.
+    fn wait_for_disk(&mut self) {
+        while !self.desk.flush() && !self.stop.wait(FULL) {}
     }
 
     fn options(&self) -> Options {

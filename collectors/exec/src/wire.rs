@@ -120,6 +120,11 @@ impl Flags {
     /// Of an exec that a session begins with.
     pub(crate) const ENTRY: Flags = Flags(1);
 
+    /// The same of an exec whose arguments are not known.
+    pub(crate) fn with_arguments_unreadable(self) -> Flags {
+        Flags(self.0 | 2)
+    }
+
     /// With this exec a session began.
     #[must_use]
     pub fn is_entry(self) -> bool {

@@ -6,13 +6,16 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use support::{Auditor, Shop, Told};
-use taffrail_exec::{AuditConfig, Policy, Recording};
+use taffrail_exec::{AuditConfig, Policy, Recording, Tier, TierChoice};
+use taffrail_parts::packages;
 
 #[test]
 fn commands_of_all_kinds_are_told_as_they_were() -> Result<()> {
@@ -290,6 +293,79 @@ fn what_the_disk_does_not_take_waits_in_the_kernel_and_what_does_not_fit_there_i
     auditor.until("well again", |_| auditor.trouble().is_none())?;
     auditor.is_chained()?;
     auditor.stop()
+}
+
+#[test]
+fn who_goes_past_the_runtime_is_out_of_band() -> Result<()> {
+    packages::ensure(&[("nsenter", "util-linux")])?;
+    let shop = Shop::open()?;
+    let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    let id = shop.container("counter", &[])?;
+    let pid = shop.docker.output(&["inspect", "--format", "{{.State.Pid}}", "counter"])?.trim().to_owned();
+    for (mark, flags) in [("all", "-a"), ("network", "-n")] {
+        let status =
+            Command::new("nsenter").args(["-t", &pid, flags, "--", "sh", "-c", "exit 5", mark]).status()?;
+        ensure!(status.code() == Some(5));
+        let told = auditor.session(&["sh", "-c", "exit 5", mark])?;
+        told.is_whole()?;
+        ensure!(told.end["audit"]["session"]["origin"] == "out-of-band", "{}", told.end["audit"]);
+        ensure!(told.end["container"]["id"] == id.as_str() && told.end["container"]["name"] == "counter");
+    }
+    auditor.stop()
+}
+
+#[test]
+fn where_the_probe_is_refused_who_lives_long_enough_is_known() -> Result<()> {
+    let shop = Shop::open()?;
+    shop.container("old", &[])?;
+    let script = "sleep 4; exit 7";
+    let mut before = shop.docker.docker(&["exec", "old", "sh", "-c", script]).spawn()?;
+    std::thread::sleep(Duration::from_millis(500));
+    let auditor =
+        Auditor::start(&shop, AuditConfig { tier: TierChoice::Connector, ..AuditConfig::default() })?;
+    ensure!(auditor.audit.view().tier == Tier::Connector);
+    let new = shop.container("new", &[])?;
+    for container in ["old", "new"] {
+        let script = format!("sleep 0.5 & sleep 0.3; wait; exit 3 # {container}");
+        shop.docker.docker(&["exec", "-u", "1000", container, "sh", "-c", &script]).status()?;
+        let told = auditor.session(&["sh", "-c", &script])?;
+        let mut commands = told.commands();
+        commands[1..].sort_unstable();
+        ensure!(
+            commands == [vec!["sh", "-c", &script], vec!["sleep", "0.3"], vec!["sleep", "0.5"]],
+            "{commands:?}"
+        );
+        ensure!(told.end["process"]["exit_code"] == 3 && told.end["user"]["id"] == "1000", "{}", told.end);
+        ensure!(
+            told.end["container"]["name"] == container && told.end["audit"]["session"]["origin"] == "exec"
+        );
+        told.is_whole()?;
+    }
+    ensure!(auditor.documents().iter().any(|document| document["container"]["id"] == new.as_str()));
+    before.wait()?;
+    let told = auditor.session(&["sh", "-c", script])?;
+    ensure!(told.end["process"]["exit_code"] == 7, "{}", told.end);
+    ensure!(told.numbers().len() as u64 == told.end["audit"]["session"]["documents"].as_u64().unwrap_or(0));
+    auditor.is_chained()?;
+    auditor.stop()
+}
+
+#[test]
+fn a_kernel_that_does_not_describe_its_types_is_no_reason_to_fail() -> Result<()> {
+    let shop = Shop::open()?;
+    // For this thread and those that it makes, the kernel's types are not there.
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    mount(Some("none"), "/sys/kernel/btf", Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
+    let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    let view = auditor.audit.view();
+    ensure!(view.tier == Tier::Connector && view.trouble.is_none(), "{view:?}");
+    ensure!(view.refused.as_deref().is_some_and(|why| why.contains("CONFIG_DEBUG_INFO_BTF")), "{view:?}");
+    auditor.abandon();
+    let probe = Auditor::start(&shop, AuditConfig { tier: TierChoice::Probe, ..AuditConfig::default() });
+    let refusal = format!("{:#}", probe.err().context("a probe without types")?);
+    ensure!(refusal.contains("CONFIG_DEBUG_INFO_BTF"), "{refusal}");
+    Ok(())
 }
 
 #[test]

@@ -156,8 +156,18 @@ impl Auditor {
             }
         });
         let auditor = Auditor { audit, stop, far, ledger, collector, shipper };
-        auditor.until("a probe", |_| auditor.audit.view().tier == Tier::Probe)?;
-        Ok(auditor)
+        loop {
+            let view = auditor.audit.view();
+            if view.tier != Tier::None {
+                return Ok(auditor);
+            }
+            if let Some(trouble) = view.trouble {
+                auditor.abandon();
+                anyhow::bail!(trouble);
+            }
+            ensure!(!auditor.collector.is_finished(), "the collector has ended");
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     pub(crate) fn far_is_away(&self, away: bool) {
@@ -222,12 +232,18 @@ impl Auditor {
         Ok(())
     }
 
-    /// Ends in order; what was read is accounted for.
-    pub(crate) fn stop(self) -> Result<()> {
+    /// Ends, whatever was delivered.
+    pub(crate) fn abandon(self) {
         self.stop.raise();
         self.collector.join().expect("the collector ends");
         self.shipper.join().expect("the shipper ends");
-        let balance = self.ledger.account(["", "", "audit"]).balance();
+    }
+
+    /// Ends in order; what was read is accounted for.
+    pub(crate) fn stop(self) -> Result<()> {
+        let ledger = Arc::clone(&self.ledger);
+        self.abandon();
+        let balance = ledger.account(["", "", "audit"]).balance();
         ensure!(
             balance.difference() == 0 && balance.lost_bytes() == 0 && balance.confirmed.records > 0,
             "{balance:?}"
