@@ -3,6 +3,7 @@
 //! Every finding says what was looked at, what is there, and when that stands in the way what to do. Nothing is
 //! changed, but for a file that is written into the state directory and removed again.
 
+mod audit;
 mod cluster;
 mod cri;
 mod far;
@@ -86,6 +87,7 @@ fn machine(config: &Config, web: Option<&Web>) -> Vec<Finding> {
     let mut findings = sources::all(config);
     findings.extend(metrics::all(config));
     findings.extend(limits::all());
+    findings.extend(audit::all(config));
     findings.extend(places::all(config, web));
     findings
 }

@@ -66,6 +66,18 @@ fn clock() -> Clock {
     Clock { offset: read(ClockId::CLOCK_REALTIME) as i64 - since_start() as i64 }
 }
 
+/// What the probe is loaded with.
+pub(crate) fn options(config: &AuditConfig) -> Options {
+    Options {
+        whole_node: config.whole_node,
+        with_environment: !config.environment.is_empty(),
+        ring_bytes: config.ring_bytes,
+        wake_at: WAKE_AT.min(config.ring_bytes / 4),
+        rate: config.rate,
+        burst: config.burst,
+    }
+}
+
 impl Watch {
     pub(crate) fn new(
         config: Arc<AuditConfig>,
@@ -200,20 +212,8 @@ impl Watch {
         while !self.desk.flush() && !self.stop.wait(FULL) {}
     }
 
-    fn options(&self) -> Options {
-        let config = &self.config;
-        Options {
-            whole_node: config.whole_node,
-            with_environment: !config.environment.is_empty(),
-            ring_bytes: config.ring_bytes,
-            wake_at: WAKE_AT.min(config.ring_bytes / 4),
-            rate: config.rate,
-            burst: config.burst,
-        }
-    }
-
     fn begin(&mut self) -> Result<Probe, ProbeError> {
-        let options = self.options();
+        let options = options(&self.config);
         if let Some(pins) = &self.pins {
             if let Some(mut probe) = Probe::found(&options, pins) {
                 self.status.view.lock().pinned = true;
