@@ -9,8 +9,8 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
-use aya::programs::BtfTracePoint;
 use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::{BtfTracePoint, loaded_programs};
 use aya::{Btf, Ebpf, EbpfLoader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -418,6 +418,35 @@ impl Probe {
             untracked: at(7),
         })
     }
+}
+
+/// What one of the probe's hooks has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cost {
+    /// `fork`, `exec` or `exit`.
+    pub hook: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// And for how long.
+    pub time: Duration,
+}
+
+/// What the hooks of all of these probes in the kernel have taken, where the kernel counts that (`kernel.bpf_stats_enabled`) and
+/// this process may see it (it takes `CAP_SYS_ADMIN`).
+#[must_use]
+pub fn costs() -> Option<Vec<Cost>> {
+    let mut costs: Vec<Cost> =
+        HOOKS.map(|hook| Cost { hook: hook.to_owned(), runs: 0, time: Duration::ZERO }).into();
+    for program in loaded_programs() {
+        let program = program.ok()?;
+        let name = program.name_as_str().unwrap_or_default();
+        if let Some(cost) = costs.iter_mut().find(|cost| name.strip_prefix("on_") == Some(&cost.hook)) {
+            cost.runs += program.run_count();
+            cost.time += program.run_time();
+        }
+    }
+    costs.retain(|cost| cost.runs > 0);
+    (!costs.is_empty()).then_some(costs)
 }
 
 fn refused(error: impl std::error::Error) -> ProbeError {
