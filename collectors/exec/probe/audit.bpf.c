@@ -76,9 +76,9 @@ INLINE void add(__u64 *to)
 
 INLINE struct pid_namespace *pid_namespace_of(struct task_struct *task, __u32 *number, __u32 *level)
 {
-	struct pid *pid = READ(task, thread_pid);
+	struct pid *pid = GET(task, thread_pid);
 	struct upid own = {};
-	*level = READ(pid, level);
+	*level = GET(pid, level);
 	const char *each = (const char *)pid + OFFSET(struct pid, numbers);
 	probe_read_kernel(&own, sizeof(own), each + *level * sizeof(struct upid));
 	*number = own.nr;
@@ -88,8 +88,8 @@ INLINE struct pid_namespace *pid_namespace_of(struct task_struct *task, __u32 *n
 /* The cgroup that a runtime puts containers into: that of the pids controller where version 1 has it, else version 2's. */
 INLINE struct kernfs_node *cgroup_of(struct task_struct *task)
 {
-	struct css_set *set = READ(task, cgroups);
-	struct cgroup *unified = READ(set, dfl_cgrp);
+	struct css_set *set = GET(task, cgroups);
+	struct cgroup *unified = GET(set, dfl_cgrp);
 	struct cgroup_subsys_state *state = 0;
 	if (__builtin_preserve_enum_value(*(typeof(enum cgroup_subsys_id) *)pids_cgrp_id, 0)) {
 		__u64 index = __builtin_preserve_enum_value(*(typeof(enum cgroup_subsys_id) *)pids_cgrp_id, 1);
@@ -98,7 +98,7 @@ INLINE struct kernfs_node *cgroup_of(struct task_struct *task)
 	}
 	if (state) {
 		struct cgroup *own = READ(state, cgroup);
-		if (READ(own, root) != READ(unified, root))
+		if (READ(own, root) != GET(unified, root))
 			return READ(own, kn);
 	}
 	return READ(unified, kn);
@@ -116,8 +116,9 @@ INLINE struct kernfs_node *around(struct kernfs_node *node)
 /* ---- Entering a container. ---- */
 
 /* Whether a cgroup's name ends, but for `.scope`, in 64 hexadecimal digits, as every runtime names those of containers. */
-INLINE int is_container(struct kernfs_node *node)
+OUTLINE int is_container(__u64 address)
 {
+	struct kernfs_node *node = (void *)address;
 	char name[160] = {};
 	long length = probe_read_kernel_str(name, sizeof(name), READ(node, name)) - 1;
 	if (length < ID_LENGTH || length >= (long)sizeof(name))
@@ -152,12 +153,12 @@ struct surroundings {
 
 INLINE void look(struct task_struct *task, struct surroundings *at)
 {
-	struct nsproxy *proxy = READ(task, nsproxy);
+	struct nsproxy *proxy = GET(task, nsproxy);
 	at->pid = pid_namespace_of(task, &at->number, &at->level);
-	at->mount = READ(proxy, mnt_ns);
-	at->network = READ(proxy, net_ns);
-	at->ipc = READ(proxy, ipc_ns);
-	at->uts = READ(proxy, uts_ns);
+	at->mount = GET(proxy, mnt_ns);
+	at->network = GET(proxy, net_ns);
+	at->ipc = GET(proxy, ipc_ns);
+	at->uts = GET(proxy, uts_ns);
 	at->cgroup = cgroup_of(task);
 }
 
@@ -187,11 +188,11 @@ INLINE __u64 owner_of(__u32 inode)
 
 INLINE void name(struct surroundings *at, __u32 *inodes)
 {
-	inodes[0] = READ(at->mount, ns.inum);
+	inodes[0] = GET(at->mount, ns.inum);
 	inodes[1] = READ(at->pid, ns.inum);
-	inodes[2] = READ(at->network, ns.inum);
-	inodes[3] = READ(at->ipc, ns.inum);
-	inodes[4] = READ(at->uts, ns.inum);
+	inodes[2] = GET(at->network, ns.inum);
+	inodes[3] = GET(at->ipc, ns.inum);
+	inodes[4] = GET(at->uts, ns.inum);
 }
 
 /* The container that a process of no session has come into, other than its parent. Containers of a pod share namespaces: so a
@@ -200,17 +201,17 @@ INLINE __u64 entered(struct surroundings *at, __u32 by)
 {
 	__u64 container = 0;
 	if (by & IN_MOUNT_NAMESPACE)
-		container = owner_of(READ(at->mount, ns.inum));
-	if (!container && (by & IN_CGROUP) && is_container(at->cgroup))
+		container = owner_of(GET(at->mount, ns.inum));
+	if (!container && (by & IN_CGROUP) && is_container((__u64)at->cgroup))
 		container = READ(at->cgroup, id);
 	if (!container && (by & IN_PID_NAMESPACE))
 		container = owner_of(READ(at->pid, ns.inum));
 	if (!container && (by & IN_NETWORK_NAMESPACE))
-		container = owner_of(READ(at->network, ns.inum));
+		container = owner_of(GET(at->network, ns.inum));
 	if (!container && (by & IN_IPC_NAMESPACE))
-		container = owner_of(READ(at->ipc, ns.inum));
+		container = owner_of(GET(at->ipc, ns.inum));
 	if (!container && (by & IN_UTS_NAMESPACE))
-		container = owner_of(READ(at->uts, ns.inum));
+		container = owner_of(GET(at->uts, ns.inum));
 	return container;
 }
 
@@ -226,7 +227,7 @@ INLINE __u64 gone_over(struct surroundings *at, struct session *session, __u32 b
 		if (container && container != session->container)
 			return container;
 	}
-	if (!(by & IN_CGROUP) || READ(at->cgroup, id) == session->cgroup || !is_container(at->cgroup))
+	if (!(by & IN_CGROUP) || READ(at->cgroup, id) == session->cgroup || !is_container((__u64)at->cgroup))
 		return 0;
 	__u64 container = READ(at->cgroup, id);
 	return container == session->container ? 0 : container;
@@ -275,7 +276,7 @@ INLINE struct session *session_of(struct task_struct *task, __u64 *id, int *adop
 INLINE struct session *begin(struct task_struct *task, struct surroundings *at, __u64 container, __u32 kind, __u64 *id)
 {
 	struct session session = {
-		.container = container, .begun = ktime_get_boot_ns(), .root = READ(task, tgid), .members = 1, .kind = kind,
+		.container = container, .begun = ktime_get_boot_ns(), .root = GET(task, tgid), .members = 1, .kind = kind,
 	};
 	name(at, session.namespaces);
 	session.cgroup = READ(at->cgroup, id);
@@ -386,40 +387,40 @@ INLINE struct draft *draft(__u16 kind, struct session *session, __u64 id)
 
 INLINE void describe(struct process *to, struct task_struct *task)
 {
-	struct task_struct *leader = READ(task, group_leader);
-	struct task_struct *parent = READ(READ(leader, real_parent), group_leader);
-	struct nsproxy *proxy = READ(task, nsproxy);
-	struct signal_struct *signal = READ(task, signal);
-	const struct cred *cred = READ(task, cred);
+	struct task_struct *leader = GET(task, group_leader);
+	struct task_struct *parent = GET(GET(leader, real_parent), group_leader);
+	struct nsproxy *proxy = GET(task, nsproxy);
+	struct signal_struct *signal = GET(task, signal);
+	const struct cred *cred = GET(task, cred);
 	struct task_struct___audited *audited = (void *)task;
 	__u32 level;
 	*to = (struct process){};
-	to->start = READ(leader, start_boottime);
-	to->parent_start = READ(parent, start_boottime);
-	to->pid = READ(task, tgid);
-	to->thread = READ(task, pid);
-	to->parent = READ(parent, tgid);
+	to->start = GET(leader, start_boottime);
+	to->parent_start = GET(parent, start_boottime);
+	to->pid = GET(task, tgid);
+	to->thread = GET(task, pid);
+	to->parent = GET(parent, tgid);
 	pid_namespace_of(parent, &to->inner_parent, &level);
 	to->pid_namespace = READ(pid_namespace_of(leader, &to->inner_pid, &to->level), ns.inum);
 	/* A process that ends has left its namespaces. */
 	if (proxy)
-		to->mount_namespace = READ(READ(proxy, mnt_ns), ns.inum);
-	to->user = READ(cred, uid).val;
-	to->group = READ(cred, gid).val;
-	to->effective_user = READ(cred, euid).val;
-	to->effective_group = READ(cred, egid).val;
+		to->mount_namespace = GET(GET(proxy, mnt_ns), ns.inum);
+	to->user = GET(cred, uid).val;
+	to->group = GET(cred, gid).val;
+	to->effective_user = GET(cred, euid).val;
+	to->effective_group = GET(cred, egid).val;
 	to->login_user = to->audit_session = -1;
 	if (EXISTS(audited, loginuid))
-		to->login_user = READ(audited, loginuid).val;
+		to->login_user = GET(audited, loginuid).val;
 	if (EXISTS(audited, sessionid))
-		to->audit_session = READ(audited, sessionid);
+		to->audit_session = GET(audited, sessionid);
 	struct pid *group = 0;
 	probe_read_kernel(&group, sizeof(group), (const char *)signal + OFFSET(struct signal_struct, pids) + PIDTYPE_SID * sizeof(group));
 	struct upid outermost = {};
 	probe_read_kernel(&outermost, sizeof(outermost), (const char *)group + OFFSET(struct pid, numbers));
 	to->process_session = outermost.nr;
 	probe_read_kernel(to->name, sizeof(to->name), &task->comm);
-	struct tty_struct *tty = READ(signal, tty);
+	struct tty_struct *tty = GET(signal, tty);
 	if (tty)
 		probe_read_kernel_str(to->tty, sizeof(to->tty), &tty->name);
 }
@@ -499,11 +500,11 @@ INLINE long copy(struct draft *draft, __u32 begin, unsigned long from, unsigned 
 
 INLINE __u64 inode_behind(struct task_struct *task, __u32 descriptor)
 {
-	struct fdtable *table = READ(READ(task, files), fdt);
+	struct fdtable *table = GET(GET(task, files), fdt);
 	struct file *file = 0;
-	if (descriptor >= READ(table, max_fds))
+	if (descriptor >= GET(table, max_fds))
 		return 0;
-	probe_read_kernel(&file, sizeof(file), READ(table, fd) + descriptor);
+	probe_read_kernel(&file, sizeof(file), GET(table, fd) + descriptor);
 	return file ? READ(READ(file, f_inode), i_ino) : 0;
 }
 
@@ -564,7 +565,7 @@ int on_exec(__u64 *arguments)
 {
 	struct task_struct *task = (void *)arguments[0];
 	struct linux_binprm *program = (void *)arguments[2];
-	struct task_struct *leader = READ(task, group_leader);
+	struct task_struct *leader = GET(task, group_leader);
 	struct surroundings at, from;
 	__u64 id;
 	__u32 by;
@@ -572,7 +573,7 @@ int on_exec(__u64 *arguments)
 	count(EXECS);
 	struct session *session = session_of(task, &id, &adopted);
 	look(leader, &at);
-	look(READ(leader, real_parent), &from);
+	look(GET(leader, real_parent), &from);
 	by = differences(&at, &from);
 	__u64 container = session ? gone_over(&at, session, by) : by ? entered(&at, by) : 0;
 	if (container) {
@@ -584,7 +585,7 @@ int on_exec(__u64 *arguments)
 		if (session && is_first)
 			found_container(&at, &from, container, id);
 		if (session && left)
-			leave(left, left_id, adopted, READ(task, tgid));
+			leave(left, left_id, adopted, GET(task, tgid));
 		is_entry = session != 0;
 	}
 	if (session)
@@ -600,30 +601,30 @@ int on_exec(__u64 *arguments)
 		exec->session_kind = session->kind;
 	struct task_struct *ancestor = leader;
 	for (int generation = 0; generation < ANCESTORS; generation++) {
-		ancestor = READ(ancestor, real_parent);
-		exec->ancestors[generation] = READ(ancestor, tgid);
+		ancestor = GET(ancestor, real_parent);
+		exec->ancestors[generation] = GET(ancestor, tgid);
 		if (exec->ancestors[generation] <= 1)
 			break;
 	}
-	struct mm_struct *memory = READ(task, mm);
-	struct file *file = READ(memory, exe_file);
-	struct inode *inode = READ(file, f_inode);
-	exec->inode = READ(inode, i_ino);
-	exec->links = READ(inode, i_nlink);
-	exec->device = READ(READ(inode, i_sb), s_dev);
+	struct mm_struct *memory = GET(task, mm);
+	struct file *file = GET(memory, exe_file);
+	struct inode *inode = GET(file, f_inode);
+	exec->inode = GET(inode, i_ino);
+	exec->links = GET(inode, i_nlink);
+	exec->device = GET(GET(inode, i_sb), s_dev);
 
 	__u32 used = 0;
-	struct fs_struct *places = READ(task, fs);
-	exec->path = walk_path(places, READ(file, f_path.mnt), READ(file, f_path.dentry), used, &whole);
+	struct fs_struct *places = GET(task, fs);
+	exec->path = walk_path(places, GET(file, f_path.mnt), GET(file, f_path.dentry), used, &whole);
 	if (!whole)
 		draft_->head.flags |= PATH_CUT;
 	used += exec->path;
-	long length = probe_read_kernel_str(draft_->texts + (used & (TEXTS - 1)), NAME_MOST, READ(program, filename));
+	long length = probe_read_kernel_str(draft_->texts + (used & (TEXTS - 1)), NAME_MOST, GET(program, filename));
 	if (length > 0) {
 		exec->file = length;
 		used += length;
 	}
-	unsigned long first = READ(memory, arg_start), last = READ(memory, arg_end);
+	unsigned long first = GET(memory, arg_start), last = GET(memory, arg_end);
 	exec->arguments_total = last - first;
 	length = copy(draft_, used, first, last, ARGUMENTS_MOST);
 	if (length >= 0) {
@@ -632,15 +633,15 @@ int on_exec(__u64 *arguments)
 	} else {
 		draft_->head.flags |= ARGUMENTS_UNREADABLE;
 	}
-	exec->directory = walk_path(places, READ(places, pwd.mnt), READ(places, pwd.dentry), used, &whole);
+	exec->directory = walk_path(places, GET(places, pwd.mnt), GET(places, pwd.dentry), used, &whole);
 	if (!whole)
 		draft_->head.flags |= DIRECTORY_CUT;
 	used += exec->directory;
 	if (is_entry)
 		entry(draft_, task, &at, &used);
 	if (is_entry || with_environment) {
-		first = READ(memory, env_start);
-		last = READ(memory, env_end);
+		first = GET(memory, env_start);
+		last = GET(memory, env_end);
 		exec->environment_total = last - first;
 		length = copy(draft_, used, first, last, ENVIRONMENT_MOST);
 		if (length >= 0) {
@@ -671,7 +672,7 @@ int on_fork(__u64 *arguments)
 		return 0;
 	}
 	tag->session = id;
-	if (READ(child, pid) != READ(child, tgid))
+	if (GET(child, pid) != GET(child, tgid))
 		return 0;
 	__sync_fetch_and_add(&session->members, 1);
 	add(&session->forks);
@@ -687,17 +688,17 @@ SEC("tp_btf/sched_process_exit")
 int on_exit(__u64 *arguments)
 {
 	struct task_struct *task = (void *)arguments[0];
-	struct signal_struct *signal = READ(task, signal);
+	struct signal_struct *signal = GET(task, signal);
 	__u64 id;
 	/* Its last thread. What the tracepoint says besides differs by kernel. */
-	if (READ(signal, live).counter != 0)
+	if (GET(signal, live).counter != 0)
 		return 0;
 	count(EXITS);
 	int adopted;
 	struct session *session = session_of(task, &id, &adopted);
-	int grouped = READ(signal, flags) & SIGNAL_GROUP_EXIT;
-	__s32 status = grouped ? READ(signal, group_exit_code) : READ(READ(task, group_leader), exit_code);
-	__u32 pid = READ(task, tgid);
+	int grouped = GET(signal, flags) & SIGNAL_GROUP_EXIT;
+	__s32 status = grouped ? GET(signal, group_exit_code) : GET(GET(task, group_leader), exit_code);
+	__u32 pid = GET(task, tgid);
 	if (session) {
 		add(&session->exits);
 		if (pid == session->root && !session->ended) {
@@ -709,7 +710,7 @@ int on_exit(__u64 *arguments)
 	if (draft_) {
 		describe(&draft_->process, task);
 		draft_->exit = (struct exit){
-			.status = status, .cpu = READ(signal, sum_sched_runtime) + READ(task, se.sum_exec_runtime),
+			.status = status, .cpu = GET(signal, sum_sched_runtime) + GET(task, se.sum_exec_runtime),
 		};
 		tell(draft_, session, __builtin_offsetof(struct draft, exit) + sizeof(struct exit));
 	}

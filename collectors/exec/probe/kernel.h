@@ -15,6 +15,8 @@ typedef long long __s64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define INLINE static inline __attribute__((always_inline))
+/* Verified by itself, whoever calls it: takes numbers only. */
+#define OUTLINE __attribute__((noinline))
 #define RELOCATED __attribute__((preserve_access_index))
 #define BARRIER(value) asm volatile("" : "+r"(value))
 
@@ -110,7 +112,11 @@ static __u64 (*ringbuf_query)(void *ring, __u64 flags) = (void *)134;
 static void *(*task_storage_get)(void *map, struct task_struct *task, void *value, __u64 flags) = (void *)156;
 static long (*loop)(__u32 times, void *body, void *context, __u64 flags) = (void *)181;
 
-/* Reads a field of the kernel's: `READ(task, pid)`. 0 where it cannot be read: the helper sees to that. */
+/* Reads a field of the kernel's by a pointer that the kernel gave as such, or that was read by one: `GET(task, pid)`. The kernel
+ * sees to it that a pointer that leads nowhere gives 0. It costs as much as in the kernel itself, a twentieth of READ. */
+#define GET(pointer, field) ((pointer)->field)
+
+/* The same by a pointer that was made by arithmetic, or kept somewhere: 0 where it cannot be read. */
 #define READ(pointer, field)                                              \
 	({                                                                \
 		__typeof__((pointer)->field) value_;                      \
