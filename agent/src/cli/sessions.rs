@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
-    /// Only those that have not ended
+    /// Only those that have not ended; with --follow their ends are told, too
     #[arg(long)]
     live: bool,
     /// Namespace, or a pattern with `*`
@@ -146,7 +146,13 @@ fn now() -> i64 {
 }
 
 impl Args {
+    /// Whether to list it.
     fn wants(&self, session: &Summary, now: i64) -> bool {
+        !(self.live && session.ended.is_some()) && self.fits(session, now)
+    }
+
+    /// Whether it is one of those meant, be it live or not.
+    fn fits(&self, session: &Summary, now: i64) -> bool {
         let is = |wanted: &Option<String>, name: &str| {
             wanted.as_deref().is_none_or(|wanted| Name::from(wanted).matches(name))
         };
@@ -161,7 +167,6 @@ impl Args {
             .is_none_or(|user| !entry.lost && (entry.user == user || entry.login_user == Some(user)));
         lived
             && user
-            && !(self.live && session.ended.is_some())
             && !(self.gaps && session.gaps.is_empty())
             && self.origin.as_deref().is_none_or(|origin| session.origin.as_str() == origin)
             && is(&self.namespace, &whose.namespace)
@@ -319,7 +324,7 @@ fn follow(args: &Args, socket: &Path, there: &[Summary], people: bool) -> anyhow
         let now = now();
         for turn in known.turns(&report.sessions) {
             let (Turn::Began(session) | Turn::Ended(session)) = &turn;
-            if args.wants(session, now) {
+            if args.fits(session, now) {
                 let text = if args.json {
                     json_lines(std::slice::from_ref(session), people)?
                 } else {
