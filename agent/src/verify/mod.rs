@@ -144,11 +144,11 @@ fn verify(args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-/// What is said of the audit, and notes on where it lies; nothing where there is none to look at.
+/// What is said of the audit, and notes on where it lies; nothing where there is none and none should be.
 fn audited(source: &Source, unreadable: &mut Vec<String>) -> Result<Option<(audit::Report, Vec<String>)>> {
     let files = ndjson::audit_files(&source.paths)?;
     let topic = source.topics.as_ref().and_then(|topics| Some((topics, topics.audit.as_ref()?)));
-    if files.is_empty() && topic.is_none() {
+    if files.is_empty() && topic.is_none() && !source.audits {
         return Ok(None);
     }
     let mut verifier = audit::Verifier::default();

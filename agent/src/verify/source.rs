@@ -46,6 +46,8 @@ pub(super) struct Source {
     pub(super) paths: Vec<PathBuf>,
     /// Topics.
     pub(super) topics: Option<Topics>,
+    /// Whether there should be documents of the audit.
+    pub(super) audits: bool,
 }
 
 impl Source {
@@ -59,7 +61,7 @@ impl Source {
         let config = wanted.then(|| args.config.load()).transpose()?;
         let audits = config.as_ref().is_some_and(|config| config.audit.enabled);
         let output = config.map(|config| config.output);
-        let mut source = Source { paths: args.paths.clone(), topics: None };
+        let mut source = Source { paths: args.paths.clone(), audits, ..Source::default() };
         let kafka = match output {
             Some(Output::Kafka(kafka)) => Some(*kafka),
             Some(Output::File(file)) if !is_named => {

@@ -15,6 +15,8 @@ use support::{Agent, put, until, until_within};
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::{Kafka, KafkaOptions};
 
+/// Other tests on this machine have containers, too, and agents here tell of them.
+const SHOP: &str = "galley-of-the-audit";
 const TOPIC: &str = "deck.audit";
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -151,7 +153,7 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     kafka.create_topic(TOPIC, 3)?;
     let docker = Docker::start()?;
     let bpffs = Bpffs::mount()?;
-    let id = container(&docker, "shop")?;
+    let id = container(&docker, SHOP)?;
     let output = format!(
         "output: {{kafka: {{brokers: ['{}'], topic: deck, ledger_topic: deck.ledger, audit_topic: {TOPIC}}}}}\n",
         kafka.bootstrap()
@@ -163,7 +165,7 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
         nothing.stdout.is_empty() && text(&nothing.stderr).contains("no session in a container of deck-1")
     );
 
-    let done = docker.docker(&["exec", "--user", "1000:1001", "shop", "sh", "-c", SCRIPT]).output()?;
+    let done = docker.docker(&["exec", "--user", "1000:1001", SHOP, "sh", "-c", SCRIPT]).output()?;
     ensure!(done.status.code() == Some(3), "{done:?}");
     let command = format!("sh -c '{SCRIPT}'");
     let (name, documents) = session(&kafka, &command)?;
@@ -191,19 +193,20 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     assert_eq!(end["audit"]["session"]["documents"].as_u64(), Some(of.len() as u64), "{end:#}");
     assert_eq!((&end["process"]["exit_code"], &end["container"]["id"]), (&json!(3), &json!(id)));
     for document in &of {
-        assert_eq!(document["container"]["name"], "shop", "{document:#}");
+        assert_eq!(document["container"]["name"], SHOP, "{document:#}");
     }
 
     // The agent names it, and what arrived tells it.
-    let listed = printed(&agent, "sessions", &["--user", "1000", "--container", "shop", "--since", "1h"])?;
+    let listed = printed(&agent, "sessions", &["--user", "1000", "--container", SHOP, "--since", "1h"])?;
     let cells: Vec<&str> = listed.lines().nth(1).context("nothing listed")?.split('\t').collect();
-    assert_eq!((cells[0], cells[4], cells[5]), (name.as_str(), "shop", "exec"), "{listed}");
+    assert_eq!((cells[0], cells[4], cells[5]), (name.as_str(), SHOP, "exec"), "{listed}");
     assert_eq!((cells[6], cells[7], cells[8], cells[9]), ("3", "3", "-", command.as_str()), "{listed}");
-    let summaries: Value = serde_json::from_str(&printed(&agent, "sessions", &["--json", "--live"])?)?;
+    let summaries: Value =
+        serde_json::from_str(&printed(&agent, "sessions", &["--json", "--live", "--container", SHOP])?)?;
     assert_eq!((&summaries["tier"], &summaries["sessions"]), (&json!("probe"), &json!([])));
     let shown = printed(&agent, "sessions", &["show", &name])?;
     for line in [
-        "  where    shop (docker, ".to_owned(),
+        format!("  where    {SHOP} (docker, "),
         "uid 1000, gid 1001, no terminal".to_owned(),
         format!("  {command}  # uid 1000, in /, exit 3 after "),
         "    /bin/ls /nowhere  # in /tmp, exit 1 after ".to_owned(),
@@ -225,7 +228,7 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     // What happens while no agent is there waits in the kernel.
     agent.kill()?;
     for number in 0..5 {
-        docker.output(&["exec", "shop", "sh", "-c", &format!("/bin/ls / # {number}")])?;
+        docker.output(&["exec", SHOP, "sh", "-c", &format!("/bin/ls / # {number}")])?;
     }
     start(&mut agent)?;
     for number in 0..5 {
@@ -238,7 +241,11 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     let more = verify_complete(&agent)?;
     assert_eq!(more["chains"].as_array().map(Vec::len), Some(1), "the chain goes on: {more:#}");
     ensure!(more["documents"].as_u64() > whole["documents"].as_u64(), "{more:#}");
-    assert_eq!(more["sessions"], json!([]), "all have ended, and are whole");
+    let sessions = more["sessions"].as_array().context("no sessions")?;
+    ensure!(
+        !sessions.iter().any(|session| session["container"] == SHOP),
+        "all have ended, and are whole: {more:#}"
+    );
     agent.stop()
 }
 
@@ -259,19 +266,20 @@ fn verify_folder(folder: &Path) -> Result<Output> {
 fn a_document_that_is_removed_or_changed_in_the_files_is_found() -> Result<()> {
     let docker = Docker::start()?;
     let bpffs = Bpffs::mount()?;
-    container(&docker, "cart")?;
+    container(&docker, SHOP)?;
     let records = tempfile::tempdir()?;
     let output = format!("output: {{file: {{directory: {}}}}}\n", records.path().display());
     let mut agent = agent(&docker, &bpffs, &output)?;
     start(&mut agent)?;
     for _ in 0..3 {
-        docker.output(&["exec", "cart", "sh", "-c", "/bin/ls /"])?;
+        docker.output(&["exec", SHOP, "sh", "-c", "/bin/ls /"])?;
     }
     until("three ends in the files", || {
-        let lines = fs::read(audit_file(records.path())?).unwrap_or_default();
-        Ok(text(&lines).matches("\"session-ended\"").count() == 3)
+        let lines = text(&fs::read(audit_file(records.path())?).unwrap_or_default());
+        let is_end = |line: &&str| line.contains("\"session-ended\"") && line.contains(SHOP);
+        Ok(lines.lines().filter(is_end).count() == 3)
     })?;
-    let shown = printed(&agent, "sessions", &["--wide"])?;
+    let shown = printed(&agent, "sessions", &["--wide", "--container", SHOP])?;
     let name = shown.lines().nth(1).and_then(|line| line.split('\t').next()).context("nothing listed")?;
     ensure!(printed(&agent, "sessions", &["show", name])?.contains("  /bin/ls /  # exit 0 after "));
     agent.stop()?;
@@ -285,10 +293,7 @@ fn a_document_that_is_removed_or_changed_in_the_files_is_found() -> Result<()> {
         verify_folder(folder.path())
     };
     let whole = copy(&lines)?;
-    ensure!(
-        whole.status.code() == Some(0) && text(&whole.stdout).contains("audit complete: 1 chain"),
-        "{whole:?}"
-    );
+    ensure!(whole.status.code() == Some(0) && text(&whole.stdout).contains("audit complete"), "{whole:?}");
     let twice = copy(&[lines.clone(), lines[1..3].to_vec()].concat())?;
     ensure!(twice.status.code() == Some(0) && text(&twice.stdout).contains(" 2 repeated"), "{twice:?}");
     for removed in [0, 1, lines.len() / 2, lines.len() - 2] {
@@ -301,8 +306,7 @@ fn a_document_that_is_removed_or_changed_in_the_files_is_found() -> Result<()> {
         );
     }
     let mut changed = lines.clone();
-    changed[1] = changed[1].replacen("\"uid\"", "\"UID\"", 1).replacen("deck-1", "deck-2", 1);
-    ensure!(changed[1] != lines[1]);
+    changed[1] = changed[1].replacen("deck-1", "deck-2", 1);
     let output = copy(&changed)?;
     ensure!(
         output.status.code() == Some(1) && text(&output.stdout).contains("audit changed: "),
