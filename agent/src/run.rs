@@ -222,6 +222,7 @@ fn serve(
     let config = current.load();
     let shipper = Arc::clone(&pipeline.shipper);
     let (events, audit) = (pipeline.events.clone(), pipeline.audit.clone());
+    let audited = audit.clone();
     let requests = cluster.as_ref().map(|cluster| cluster.requests()).unwrap_or_default();
     let timelines = Timelines::new(&config, requests, events.as_ref().map(|(events, _)| events.clone()));
     let mut asks: Vec<Arc<dyn Ask>> = vec![Arc::new(OwnProcess)];
@@ -244,6 +245,7 @@ fn serve(
         components: Arc::clone(&shared.components),
         tap: Arc::clone(&shared.tap),
         timelines,
+        audit: audited,
         config: Arc::clone(current),
         reload: Arc::clone(reload),
         web,

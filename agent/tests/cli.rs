@@ -60,6 +60,7 @@ fn served(directory: &Path) -> Served {
     let (ledger, tap) = (Ledger::new(), TapHub::new());
     let surface = Surface {
         timelines: Timelines::default(),
+        audit: None,
         ledger: Arc::clone(&ledger),
         budget: Budget::new(1),
         asks: Vec::new(),

@@ -15,6 +15,8 @@ use taffrail::http::{Handle, Shipper, Surface, serve};
 use taffrail::reload::Reload;
 use taffrail::tap::{TapHub, TapRecord};
 use taffrail::{client, ledger_report::LedgerReport};
+use taffrail_exec::{AuditCollector, AuditConfig, Namer, Whose};
+use taffrail_kernfs::Roots;
 use taffrail_process::OwnProcess;
 use taffrail_record::{
     Batch, Budget, Container, FileId, Flags, Ledger, Origin, Payload, Pod, Receipt, Record, Source, Span,
@@ -44,6 +46,7 @@ fn agent() -> Agent {
     let (troubled, works) = (Arc::clone(&trouble), Arc::clone(&reload_works));
     let surface = Surface {
         timelines: Timelines::default(),
+        audit: None,
         ledger: Ledger::new(),
         budget: Budget::new(1 << 20),
         asks: vec![Arc::new(OwnProcess)],
@@ -123,6 +126,53 @@ fn batch(pod: &str, lines: &[&str]) -> Batch {
         receipt: Receipt::new(Vec::new(), account, &records, None),
         data,
         records,
+    }
+}
+
+#[test]
+fn sessions_are_told_over_the_socket_and_an_agent_that_does_not_audit_says_how_it_would() {
+    let agent = agent();
+    let error = client::get(&agent.socket, "/sessions").expect_err("none");
+    assert!(error.to_string().contains("set audit.enabled: true"), "{error}");
+    assert_eq!(agent.get("/sessions").status, 404, "not for everybody");
+
+    let directory = tempfile::tempdir().expect("directory");
+    let socket = directory.path().join("tap.sock");
+    let collector = AuditCollector::new(
+        AuditConfig::default(),
+        Arc::default(),
+        Roots::default(),
+        Arc::new(Nameless),
+        directory.path(),
+    );
+    let surface = Surface {
+        timelines: Timelines::default(),
+        audit: Some(collector.handle()),
+        ledger: Ledger::new(),
+        budget: Budget::new(1),
+        asks: Vec::new(),
+        pages: Vec::new(),
+        shippers: Box::new(Vec::new),
+        components: Components::new(),
+        tap: TapHub::new(),
+        config: Arc::default(),
+        reload: Arc::new(Reload::new(|| Ok(String::new()))),
+        web: None,
+    };
+    let _served = serve(surface, None, Some(&socket)).expect("served");
+    let body = client::get(&socket, "/sessions").expect("answered");
+    let report: Value = serde_json::from_reader(body).expect("JSON");
+    assert_eq!((&report["tier"], &report["trouble"]), (&Value::from("none"), &Value::Null));
+    assert_eq!(report["sessions"], Value::Array(Vec::new()));
+    assert!(report["node"].is_string());
+}
+
+/// Knows nobody.
+struct Nameless;
+
+impl Namer for Nameless {
+    fn whose(&self, _: &str, _: &str) -> (Whose, bool) {
+        (Whose::default(), true)
     }
 }
 
@@ -278,6 +328,7 @@ fn a_second_agent_on_the_same_socket_is_refused() {
     let agent = agent();
     let surface = Surface {
         timelines: Timelines::default(),
+        audit: None,
         ledger: Ledger::new(),
         budget: Budget::new(1),
         asks: Vec::new(),

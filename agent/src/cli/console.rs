@@ -54,6 +54,22 @@ impl Table {
         folded.render(true)
     }
 
+    /// Aligned, in lines of at most `width` characters as far as the last column can give way: what does not fit there is left
+    /// away, which `…` says.
+    pub(crate) fn render_shortened(&self, width: usize) -> String {
+        const LEAST: usize = 16;
+        let last = self.right.len().saturating_sub(1);
+        let widest =
+            |column: usize| self.rows.iter().filter_map(|row| Some(row.get(column)?.chars().count())).max();
+        let others: usize = (0..last).map(|column| widest(column).unwrap_or(0) + 2).sum();
+        let room = width.saturating_sub(others).max(LEAST);
+        let mut short = Table { rows: self.rows.clone(), right: self.right.clone() };
+        for cell in short.rows.iter_mut().filter_map(|row| row.get_mut(last)) {
+            *cell = shortened(cell, room);
+        }
+        short.render(true)
+    }
+
     pub(crate) fn render(&self, aligned: bool) -> String {
         if !aligned {
             return self.rows.iter().map(|row| row.join("\t") + "\n").collect();
@@ -79,6 +95,14 @@ impl Table {
         }
         text
     }
+}
+
+/// A text of at most `width` characters; `…` stands for what is left away.
+pub(super) fn shortened(text: &str, width: usize) -> String {
+    if text.chars().nth(width).is_none() {
+        return text.to_owned();
+    }
+    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
 /// `1.5 GiB` for people; the number of bytes otherwise.

@@ -6,6 +6,7 @@
 pub(crate) mod console;
 mod events;
 mod ledger;
+mod sessions;
 mod tap;
 
 use std::ffi::OsString;
@@ -78,6 +79,17 @@ enum Command {
                             From what this agent remembers, when it is the one that watches, and from the API server."
     )]
     Events(events::Args),
+    /// Show who came into containers of this node, and what they did there
+    #[command(
+        after_help = "Examples:\n  taffrail sessions                        those of this node: ended ones, then live ones\n  \
+                            taffrail sessions --live --follow        live ones, and who comes and goes from now on\n  \
+                            taffrail sessions -n shop --since 1h --user 0\n  \
+                            taffrail sessions --gaps --json | jq -r '.sessions[].gaps[]'\n  \
+                            taffrail sessions show 5f0c              what was done in one of them\n\n\
+                            From what this agent remembers since it began (`audit.enabled: true`); `show` reads where the documents \
+                            arrive. In a pipe lines have tabs between their cells, and a session that lasts is `live`."
+    )]
+    Sessions(sessions::Args),
     /// Show the metrics of containers or of this node, or how they differ from a peer's
     #[command(after_help = "Examples:\n  taffrail metrics --once                 containers, in a table\n  \
                             taffrail metrics --once node            this node\n  \
@@ -177,6 +189,7 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Tap(args) => tap::run(&args),
         Command::Ledger(args) => ledger::run(&args),
         Command::Events(args) => events::run(&args),
+        Command::Sessions(args) => sessions::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Reference(args) => reference::run(&args),

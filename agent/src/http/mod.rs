@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use axum::Router;
+use taffrail_exec::Audit;
 use taffrail_prometheus::Scraper;
 use taffrail_record::{Ask, Budget, Ledger};
 use tokio::runtime::Runtime;
@@ -60,6 +61,8 @@ pub struct Surface {
     pub tap: Arc<TapHub>,
     /// Who tells what happened to somebody.
     pub timelines: Timelines,
+    /// Who comes into containers, where that is audited.
+    pub audit: Option<Audit>,
     /// The configuration in force.
     pub config: Arc<ArcSwap<Config>>,
     /// The way to reload.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Shared;
 use super::answers::{self, Readiness, alive};
 use super::pages::{self, Wish};
+use crate::audit::SessionsReport;
 use crate::ledger_report::LedgerReport;
 use crate::tap::{Filter, Wanted};
 use axum::Router;
@@ -42,6 +43,7 @@ pub(super) fn private(shared: &Arc<Shared>) -> Router {
         .route("/tap", get(tap))
         .route("/ledger", get(ledger))
         .route("/events", get(events))
+        .route("/sessions", get(sessions))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz));
     shared.counted(router.fallback(not_found))
@@ -141,6 +143,16 @@ async fn events(State(shared): Here, Query(whose): Query<Whose>) -> Response {
     match shared.surface.timelines.of(&selector).await {
         Ok(timeline) => axum::Json(timeline).into_response(),
         Err(error) => (StatusCode::SERVICE_UNAVAILABLE, error).into_response(),
+    }
+}
+
+async fn sessions(State(shared): Here) -> Response {
+    const OFF: &str =
+        "sessions in containers are not audited on this node; set audit.enabled: true and restart the agent";
+    let node = shared.surface.config.load().node_name();
+    match &shared.surface.audit {
+        Some(audit) => axum::Json(SessionsReport::new(node, audit)).into_response(),
+        None => (StatusCode::SERVICE_UNAVAILABLE, OFF).into_response(),
     }
 }
 

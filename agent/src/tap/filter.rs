@@ -65,7 +65,8 @@ impl From<&str> for Name {
 }
 
 impl Name {
-    fn matches(&self, name: &str) -> bool {
+    /// Whether `name` is meant.
+    pub(crate) fn matches(&self, name: &str) -> bool {
         if self.0.contains('*') {
             return wildcard(self.0.as_bytes(), name.as_bytes());
         }

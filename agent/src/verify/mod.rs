@@ -23,7 +23,10 @@
 //!
 //! Whether a repeat has the *same content* as its first can only be told by remembering every content: `--deep` keeps
 //! a 64-bit hash of each record for it.
+//!
+//! The audit of containers proves itself: see [`audit`]. What is said of it stands beside what is said of logs.
 
+pub mod audit;
 mod dedup;
 mod file;
 mod history;
@@ -62,7 +65,8 @@ pub use self::verifier::{Novelty, Verifier};
 /// Where to read and what to say.
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Args {
-    /// NDJSON files, or directories with `logs-*.ndjson*` and `ledger-*.ndjson*`; `.gz` and `.open` too
+    /// NDJSON files, or directories with `logs-*.ndjson*`, `ledger-*.ndjson*` and `audit-*.ndjson*`; `.gz` and `.open` too. Files
+    /// whose names begin with `audit` are taken for such of the audit
     #[arg(value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// The agent's configuration, for what the other arguments do not say
@@ -72,7 +76,7 @@ pub struct Args {
     #[command(flatten)]
     pub topics: TopicArgs,
     /// Count what may be right but is not proven as failure: declared losses, expired bytes, files that are open, went
-    /// away unwatched or are without statement
+    /// away unwatched or are without statement; sessions of the audit that are open or have gaps
     #[arg(long)]
     pub strict: bool,
     /// Compare the content of repeats, not only their place (about 40 bytes of memory a record)
@@ -105,7 +109,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     };
     print(args, &report)?;
     Ok(match () {
-        () if report.files.is_empty() && report.unreadable.is_empty() => ExitCode::from(2),
+        () if report.is_empty() => ExitCode::from(2),
         () if report.passes(args.strict) => ExitCode::SUCCESS,
         () => ExitCode::FAILURE,
     })
@@ -126,13 +130,33 @@ fn verify(args: &Args) -> Result<Report> {
     let known = source.topics.as_ref().map(|topics| topics::read(topics, &mut session)).transpose()?;
     let verifier = session.finish().context("cannot write the records")?;
     output.map(Output::finish).transpose()?;
+    let audit = audited(&source, &mut unreadable)?;
     let mut report = verifier.report();
     report.unreadable = unreadable;
     report.notes = series.notes;
     report.notes.extend(absent(report.absent, known.as_ref()));
     report.notes.extend(known.into_iter().flat_map(|known| known.notes));
+    if let Some((audit, notes)) = audit {
+        report.audit = Some(audit);
+        report.notes.extend(notes);
+    }
     report.verdict = table::verdict(&report);
     Ok(report)
+}
+
+/// What is said of the audit, and notes on where it lies; nothing where there is none and none should be.
+fn audited(source: &Source, unreadable: &mut Vec<String>) -> Result<Option<(audit::Report, Vec<String>)>> {
+    let files = ndjson::audit_files(&source.paths)?;
+    let topic = source.topics.as_ref().and_then(|topics| Some((topics, topics.audit.as_ref()?)));
+    if files.is_empty() && topic.is_none() && !source.audits {
+        return Ok(None);
+    }
+    let mut verifier = audit::Verifier::default();
+    let mut notes = ndjson::read_audit(&files, &mut verifier, unreadable)?;
+    if let Some((topics, topic)) = topic {
+        notes.extend(topics::read_audit(topics, topic, &mut verifier)?);
+    }
+    Ok(Some((verifier.report(), notes)))
 }
 
 /// When all files of a container are missing as a whole, perhaps only a place was forgotten.
@@ -158,10 +182,11 @@ fn print(args: &Args, report: &Report) -> Result<()> {
     use std::io::{IsTerminal as _, Write as _};
     let to_stderr = args.dedup.as_deref().is_some_and(dedup::is_stdout);
     let people = if to_stderr { std::io::stderr().is_terminal() } else { std::io::stdout().is_terminal() };
+    let audit = report.audit.as_ref().map(|audit| format!("\n{}", audit::render(audit, args.all)));
     let text = if args.json {
         serde_json::to_string(report)? + "\n"
     } else {
-        table::render(report, args.all, people)
+        table::render(report, args.all, people) + &audit.unwrap_or_default()
     };
     let written = if to_stderr {
         std::io::stderr().write_all(text.as_bytes())

@@ -1,7 +1,7 @@
 //! Records and statements from NDJSON files: what the file shipper wrote, whole or still being written, compressed or
 //! not, or what somebody took out of a topic.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use flate2::read::MultiGzDecoder;
 
+use super::audit;
 use super::places::Place;
 use super::session::{Message, Session};
 
@@ -24,13 +25,69 @@ pub(super) fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         let metadata = fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
         if metadata.is_dir() {
             files.append(&mut list(path, &["logs-", "ledger-"])?);
-        } else {
+        } else if !is_of_audit(path) {
             files.push(path.clone());
         }
     }
     let is_ledger = |path: &PathBuf| path.file_name().is_some_and(|name| named(name, "ledger-"));
     files.sort_by_key(|path| !is_ledger(path));
     Ok(files)
+}
+
+/// The files of the audit that `paths` stand for.
+///
+/// # Errors
+/// When one is not there or cannot be listed.
+pub(super) fn audit_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        let metadata = fs::metadata(path).with_context(|| format!("cannot open {}", path.display()))?;
+        if metadata.is_dir() {
+            files.append(&mut list(path, &["audit-"])?);
+        } else if is_of_audit(path) {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+fn is_of_audit(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| named(name, "audit"))
+}
+
+/// Gives the documents of all these files to `verifier`; what cannot be read goes to `unreadable`. Returns notes.
+///
+/// # Errors
+/// None of its own.
+pub(super) fn read_audit(
+    files: &[PathBuf],
+    verifier: &mut audit::Verifier,
+    unreadable: &mut Vec<String>,
+) -> io::Result<Vec<String>> {
+    let mut places: BTreeMap<PathBuf, (audit::Place, u64)> = BTreeMap::new();
+    for path in files {
+        // A file that has another name may begin anywhere.
+        let number = numbered(path, "audit-").map_or(u64::MAX, |numbered| numbered.number);
+        let (place, first) = places.entry(directory(path)).or_insert_with(|| (verifier.place(), u64::MAX));
+        *first = number.min(*first);
+        let place = *place;
+        let read = lines(path, |line| {
+            verifier.document(line, place);
+            Ok(())
+        })?;
+        unreadable.extend(read.err());
+    }
+    let mut notes = Vec::new();
+    for (directory, (place, first)) in places.into_iter().filter(|(_, (_, first))| *first > 1) {
+        verifier.truncate(place);
+        if first < u64::MAX {
+            let directory = directory.display();
+            notes.push(format!(
+                "the files of the audit in {directory} begin with number {first}: those before it were deleted"
+            ));
+        }
+    }
+    Ok(notes)
 }
 
 /// The files of a directory whose names the file shipper gave them and begin with one of `starts`, by name.
@@ -78,7 +135,8 @@ impl Series {
     /// oldest. All that these held was written before the first that is left was begun.
     pub(super) fn of(files: &[PathBuf], session: &mut Session) -> Self {
         let mut firsts: HashMap<PathBuf, Numbered> = HashMap::new();
-        for (directory, numbered) in files.iter().filter_map(|path| Some((directory(path), numbered(path)?)))
+        for (directory, numbered) in
+            files.iter().filter_map(|path| Some((directory(path), numbered(path, "logs-")?)))
         {
             let first = firsts.entry(directory).or_insert(numbered);
             *first = numbered.min(*first);
@@ -100,7 +158,7 @@ impl Series {
     }
 
     fn place(&self, path: &Path) -> Place {
-        numbered(path).and_then(|_| self.places.get(&directory(path)).copied()).unwrap_or(self.other)
+        numbered(path, "logs-").and_then(|_| self.places.get(&directory(path)).copied()).unwrap_or(self.other)
     }
 }
 
@@ -116,9 +174,9 @@ struct Numbered {
     begun: Option<i64>,
 }
 
-/// The number and time in the name of a file of records: `logs-0000000001-20261121T113429Z.ndjson`.
-fn numbered(path: &Path) -> Option<Numbered> {
-    let name = path.file_name()?.to_str()?.strip_prefix("logs-")?;
+/// The number and time in the name of a file of a series: `logs-0000000001-20261121T113429Z.ndjson`.
+fn numbered(path: &Path, series: &str) -> Option<Numbered> {
+    let name = path.file_name()?.to_str()?.strip_prefix(series)?;
     let (name, _) = name.split_once(".ndjson")?;
     let (number, stamp) = name.split_once('-').unwrap_or((name, ""));
     let begun = stamp.parse::<jiff::Timestamp>().ok();
@@ -209,7 +267,7 @@ mod tests {
             ("logs-7", None),
         ] {
             let expected = expected.map(|(number, begun)| Numbered { number, begun });
-            assert_eq!(numbered(&Path::new("/records").join(name)), expected, "{name}");
+            assert_eq!(numbered(&Path::new("/records").join(name), "logs-"), expected, "{name}");
         }
     }
 }

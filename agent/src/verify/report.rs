@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use taffrail_record::{FileId, Span};
 
+use super::audit;
 use super::file::{End, File, Tally};
 use super::intervals::Intervals;
 
@@ -286,6 +287,9 @@ pub struct Report {
     pub notes: Vec<String>,
     /// Each file, by owner and path.
     pub files: Vec<FileReport>,
+    /// What is said of the audit, where that was looked at. Nothing above counts any of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<audit::Report>,
 }
 
 impl Report {
@@ -308,6 +312,7 @@ impl Report {
             unreadable: Vec::new(),
             notes: Vec::new(),
             files: Vec::new(),
+            audit: None,
         };
         for file in &files {
             report.add(file);
@@ -343,12 +348,23 @@ impl Report {
         self.lost.values().sum()
     }
 
-    /// Whether the proof stands: nothing missing, nothing conflicting, everything read; and when `strict`, every file
-    /// finished, nothing lost and nothing expired.
+    /// Whether the proof stands: nothing missing, nothing conflicting, everything read, nothing of it in the audit either; and when
+    /// `strict`, every file finished, nothing lost and nothing expired.
     #[must_use]
     pub fn passes(&self, strict: bool) -> bool {
         let finished = self.in_state(State::Complete) == self.files.len();
-        self.complete && self.unreadable.is_empty() && (!strict || finished && self.lost_bytes() == 0)
+        let audit = self.audit.as_ref().is_none_or(|audit| audit.passes(strict));
+        self.complete
+            && self.unreadable.is_empty()
+            && audit
+            && (!strict || finished && self.lost_bytes() == 0)
+    }
+
+    /// Whether there was nothing to judge.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let audit = self.audit.as_ref().is_none_or(audit::Report::is_empty);
+        self.files.is_empty() && self.unreadable.is_empty() && audit
     }
 }
 

@@ -26,6 +26,9 @@ pub struct TopicArgs {
     /// taffrail.ledger]
     #[arg(long, value_name = "TOPIC")]
     pub ledger_topic: Option<String>,
+    /// Topic of the audit of containers; empty for none [default: the configuration's, if that audits]
+    #[arg(long, value_name = "TOPIC")]
+    pub audit_topic: Option<String>,
     /// A property of librdkafka, such as `security.protocol=SSL`; give it again for each further one. Others on this
     /// machine can read it: secrets belong into the configuration
     #[arg(short = 'X', value_name = "PROPERTY=VALUE")]
@@ -43,6 +46,8 @@ pub(super) struct Source {
     pub(super) paths: Vec<PathBuf>,
     /// Topics.
     pub(super) topics: Option<Topics>,
+    /// Whether there should be documents of the audit.
+    pub(super) audits: bool,
 }
 
 impl Source {
@@ -53,8 +58,10 @@ impl Source {
     pub(super) fn of(args: &Args) -> Result<Self> {
         let is_named = !args.paths.is_empty() || !args.topics.brokers.is_empty();
         let wanted = args.config.config.is_some() || !is_named;
-        let output = wanted.then(|| args.config.load()).transpose()?.map(|config| config.output);
-        let mut source = Source { paths: args.paths.clone(), topics: None };
+        let config = wanted.then(|| args.config.load()).transpose()?;
+        let audits = config.as_ref().is_some_and(|config| config.audit.enabled);
+        let output = config.map(|config| config.output);
+        let mut source = Source { paths: args.paths.clone(), audits, ..Source::default() };
         let kafka = match output {
             Some(Output::Kafka(kafka)) => Some(*kafka),
             Some(Output::File(file)) if !is_named => {
@@ -66,13 +73,14 @@ impl Source {
             }
             _ => (!args.topics.brokers.is_empty()).then(KafkaConfig::default),
         };
-        source.topics = kafka.map(|kafka| args.topics.over(kafka)).transpose()?;
+        source.topics = kafka.map(|kafka| args.topics.over(kafka, audits)).transpose()?;
         Ok(source)
     }
 }
 
 impl TopicArgs {
-    fn over(&self, mut config: KafkaConfig) -> Result<Topics> {
+    /// `audits`: whether the audit is to be looked at although no topic is named.
+    fn over(&self, mut config: KafkaConfig, audits: bool) -> Result<Topics> {
         if !self.brokers.is_empty() {
             config.brokers.clone_from(&self.brokers);
         }
@@ -84,7 +92,9 @@ impl TopicArgs {
         }
         let records = if self.topic.is_empty() { vec![config.topic.clone()] } else { self.topic.clone() };
         let ledger = self.ledger_topic.clone().or_else(|| config.ledger_topic.clone());
-        Ok(Topics { config, records, ledger: ledger.filter(|topic| !topic.is_empty()) })
+        let audit = self.audit_topic.clone().or_else(|| audits.then(|| config.audit_topic.clone()));
+        let [ledger, audit] = [ledger, audit].map(|topic| topic.filter(|topic| !topic.is_empty()));
+        Ok(Topics { config, records, ledger, audit })
     }
 }
 
@@ -134,6 +144,18 @@ mod tests {
         ] {
             assert_eq!(words(&read(CONFIGURED, line).unwrap()), expected, "{line:?}");
         }
+    }
+
+    #[test]
+    fn the_audit_is_looked_at_where_it_is_configured_or_named() {
+        let audits = format!("{CONFIGURED}audit: {{enabled: true}}\n");
+        let topic = |config: &str, line: &[&str]| read(config, line).unwrap().topics.unwrap().audit;
+        assert_eq!(topic(CONFIGURED, &["-f", "x"]), None);
+        assert_eq!(topic(&audits, &["-f", "x"]).as_deref(), Some("taffrail.audit"));
+        assert_eq!(topic(&audits, &["-f", "x", "--audit-topic", ""]), None);
+        assert_eq!(topic("", &["--brokers", "near:1"]), None);
+        let named = topic("", &["--brokers", "near:1", "--audit-topic", "a"]);
+        assert_eq!(named.as_deref(), Some("a"));
     }
 
     #[test]

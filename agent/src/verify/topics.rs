@@ -6,6 +6,7 @@ use std::io;
 use anyhow::{Context as _, Result};
 use taffrail_kafka::{KafkaConfig, PartitionRead, TopicMessage, TopicTemplate, read_topic};
 
+use super::audit;
 use super::places::Place;
 use super::session::{Message, Session};
 
@@ -18,6 +19,8 @@ pub(super) struct Topics {
     pub(super) records: Vec<TopicTemplate>,
     /// Topic of statements.
     pub(super) ledger: Option<String>,
+    /// Topic of the audit, where that is to be looked at.
+    pub(super) audit: Option<String>,
 }
 
 /// What to know about what was read.
@@ -99,6 +102,36 @@ fn read_one(from: &Topics, topic: &str, session: &mut Session) -> Result<Vec<Str
         notes.push(format!(
             "{topic} partition {partition} begins at offset {begin}: retention removed what was before"
         ));
+    }
+    Ok(notes)
+}
+
+/// Gives the documents of the audit in a topic to `verifier`; returns notes on what is not in the topic any more.
+///
+/// # Errors
+/// When brokers or the topic cannot be used.
+pub(super) fn read_audit(from: &Topics, topic: &str, verifier: &mut audit::Verifier) -> Result<Vec<String>> {
+    let mut firsts: HashMap<i32, (audit::Place, i64)> = HashMap::new();
+    let read = read_topic(&from.config, topic, |message| {
+        let first = firsts.entry(message.partition);
+        let (place, _) = *first.or_insert_with(|| (verifier.place(), message.offset));
+        if let Some(document) = message.payload {
+            verifier.document(document, place);
+        }
+    });
+    let summary = read.with_context(|| format!("cannot read topic {topic} of the audit"))?;
+    let mut notes = Vec::new();
+    for read in &summary.partitions {
+        let first = firsts.get(&read.partition);
+        let begin = first.map_or(read.from, |(_, offset)| read.from.max(*offset));
+        if begin > 0 {
+            let place = first.map_or_else(|| verifier.place(), |(place, _)| *place);
+            verifier.truncate(place);
+            let partition = read.partition;
+            notes.push(format!(
+                "{topic} partition {partition} begins at offset {begin}: retention removed what was before"
+            ));
+        }
     }
     Ok(notes)
 }

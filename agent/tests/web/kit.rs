@@ -127,6 +127,7 @@ pub(crate) fn agent_in(folder: Folder) -> Agent {
     let web = folder.open().unwrap_or_else(|error| panic!("{error}"));
     let surface = Surface {
         timelines: Timelines::default(),
+        audit: None,
         ledger: Ledger::new(),
         budget: Budget::new(1 << 20),
         asks: Vec::new(),

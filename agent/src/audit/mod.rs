@@ -1,15 +1,19 @@
 //! The audit of this node's containers: who tells whose they are, and which way its documents go.
 //!
 //! They go where everything goes, through a spool of their own: an output that is away costs disk, up to `audit.spool_bytes`,
-//! and after that waits in the kernel.
+//! and after that waits in the kernel. What has arrived is read back by [`kept`], and told to people by [`transcript`].
+
+pub(crate) mod kept;
+pub(crate) mod transcript;
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
 use taffrail_cgroup::Names;
-use taffrail_exec::{Audit, AuditCollector, AuditConfig, Namer, Whose};
+use taffrail_exec::{Audit, AuditCollector, AuditConfig, Namer, Summary, Whose};
 use taffrail_kernfs::Roots;
 use taffrail_record::{Ask, Context, Node};
 
@@ -55,6 +59,28 @@ pub(crate) fn metrics(folder: &Path) -> Arc<dyn Ask> {
 /// What troubles it, for readiness.
 pub(crate) fn standing(audit: &Audit) -> Shipper {
     Shipper { name: "audit".to_owned(), trouble: audit.view().trouble }
+}
+
+/// The sessions of this node, as the agent tells them over its socket.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SessionsReport {
+    /// Whose they are.
+    pub(crate) node: String,
+    /// By what it is known who comes into containers: `probe`, or `none`.
+    pub(crate) tier: String,
+    /// What is wrong, and what to do about it.
+    pub(crate) trouble: Option<String>,
+    /// Those that ended last in the order of their ends, then those that live in the order of their beginnings.
+    pub(crate) sessions: Vec<Summary>,
+}
+
+impl SessionsReport {
+    /// What is known now.
+    pub(crate) fn new(node: String, audit: &Audit) -> SessionsReport {
+        let view = audit.view();
+        let (tier, trouble) = (view.tier.as_str().to_owned(), view.trouble);
+        SessionsReport { node, tier, trouble, sessions: audit.sessions() }
+    }
 }
 
 /// What the runtimes and the cluster have told.

@@ -1,0 +1,319 @@
+//! Who comes into containers of a real Docker engine, and what they do there: told through a real Kafka and in files, whole
+//! though the agent is killed, and nothing of it removed or changed unseen.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use support::{Agent, put, until, until_within};
+use taffrail_parts::docker::{Docker, IMAGE};
+use taffrail_parts::{Kafka, KafkaOptions};
+
+/// Other tests on this machine have containers, too, and agents here tell of them.
+const SHOP: &str = "galley-of-the-audit";
+const TOPIC: &str = "deck.audit";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A bpffs of the test's own: what is pinned there goes with it.
+struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    fn mount() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(folder.path()).output()?;
+        ensure!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
+        Ok(Bpffs(folder))
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.path()).status();
+    }
+}
+
+/// An agent that audits the containers of this engine.
+fn agent(docker: &Docker, bpffs: &Bpffs, output: &str) -> Result<Agent> {
+    Agent::new(&format!(
+        "node: {{name: deck-1}}\ndocker: {{enabled: always, socket: {}}}\ncri: {{enabled: never}}\n\
+         logs: {{kubernetes: {{enabled: false}}}}\nmetrics: {{containers: {{enabled: false}}}}\n\
+         audit: {{enabled: true, bpffs: {}}}\n{output}",
+        docker.socket().display(),
+        bpffs.path().display()
+    ))
+}
+
+fn start(agent: &mut Agent) -> Result<()> {
+    agent.start()?;
+    until_within(PATIENCE, "the probe in the kernel", || {
+        Ok(agent.metric("taffrail_audit_tier{tier=\"probe\"}")? == Some(1.0))
+    })
+}
+
+/// A container that sleeps, and is known to the agent by its name.
+fn container(docker: &Docker, name: &str) -> Result<String> {
+    docker.run_detached(&["--name", name, IMAGE, "sleep", "100000"])
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// What a command of the agent printed; it must have succeeded.
+fn printed(agent: &Agent, name: &str, arguments: &[&str]) -> Result<String> {
+    let output = agent.command(name)?.args(arguments).output()?;
+    ensure!(output.status.success(), "{name} {arguments:?}: {}", text(&output.stderr));
+    Ok(text(&output.stdout))
+}
+
+/// The documents in the topic, as they lie there.
+fn in_topic(kafka: &Kafka) -> Result<Vec<Vec<u8>>> {
+    let mut documents = Vec::new();
+    kafka.consume(TOPIC, |record| {
+        documents.push(record.value.context("a document without a value")?);
+        Ok(())
+    })?;
+    Ok(documents)
+}
+
+fn read(documents: &[Vec<u8>]) -> Result<Vec<Value>> {
+    Ok(documents.iter().map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?)
+}
+
+/// Names of the sessions that have ended and began with this command line.
+fn ended(documents: &[Value], command: &str) -> Vec<String> {
+    let of = |document: &&Value| {
+        document["event"]["action"] == "session-ended" && document["process"]["command_line"] == command
+    };
+    let ids: BTreeSet<&str> = documents
+        .iter()
+        .filter(of)
+        .filter_map(|document| document["audit"]["session"]["id"].as_str())
+        .collect();
+    ids.into_iter().map(str::to_owned).collect()
+}
+
+/// Documents of a session, each once, in their order.
+fn of_session<'a>(documents: &'a [Value], id: &str) -> Vec<&'a Value> {
+    let mut seen = BTreeSet::new();
+    let mut of: Vec<&Value> = documents
+        .iter()
+        .filter(|document| document["audit"]["session"]["id"] == id)
+        .filter(|document| seen.insert(document["event"]["id"].to_string()))
+        .collect();
+    of.sort_by_key(|document| document["event"]["sequence"].as_u64().unwrap_or(u64::MAX));
+    of
+}
+
+/// The only session that began so, once it has ended and that has arrived.
+fn session(kafka: &Kafka, command: &str) -> Result<(String, Vec<Value>)> {
+    let mut found = Vec::new();
+    until_within(PATIENCE, "the end of the session", || {
+        found = read(&in_topic(kafka)?)?;
+        Ok(!ended(&found, command).is_empty())
+    })?;
+    let ids = ended(&found, command);
+    ensure!(ids.len() == 1, "{command}: {ids:?}");
+    Ok((ids[0].clone(), found))
+}
+
+/// `taffrail verify` of what the agent's configuration names, with its report.
+fn verify(agent: &Agent) -> Result<(Output, Value)> {
+    let output = agent.command("verify")?.arg("--json").output()?;
+    let report = serde_json::from_slice(&output.stdout).with_context(|| text(&output.stderr))?;
+    Ok((output, report))
+}
+
+/// It must find everything.
+fn verify_complete(agent: &Agent) -> Result<Value> {
+    let (output, report) = verify(agent)?;
+    let audit = &report["audit"];
+    ensure!(output.status.code() == Some(0) && audit["complete"] == true, "{report:#}\n{}", agent.log()?);
+    ensure!(audit["missing"] == 0 && audit["changed"] == 0, "{audit:#}");
+    Ok(audit.clone())
+}
+
+const SCRIPT: &str = "cd /tmp; (exit 7); /bin/ls /nowhere; sleep 0.2 & wait; exit 3";
+
+#[test]
+fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_is_dead() -> Result<()> {
+    let kafka = Kafka::start(KafkaOptions::default())?;
+    kafka.create_topic("deck", 1)?;
+    kafka.create_topic("deck.ledger", 1)?;
+    kafka.create_topic(TOPIC, 3)?;
+    let docker = Docker::start()?;
+    let bpffs = Bpffs::mount()?;
+    let id = container(&docker, SHOP)?;
+    let output = format!(
+        "output: {{kafka: {{brokers: ['{}'], topic: deck, ledger_topic: deck.ledger, audit_topic: {TOPIC}}}}}\n",
+        kafka.bootstrap()
+    );
+    let mut agent = agent(&docker, &bpffs, &output)?;
+    start(&mut agent)?;
+    let nothing = agent.command("sessions")?.output()?;
+    ensure!(
+        nothing.stdout.is_empty() && text(&nothing.stderr).contains("no session in a container of deck-1")
+    );
+
+    let done = docker.docker(&["exec", "--user", "1000:1001", SHOP, "sh", "-c", SCRIPT]).output()?;
+    ensure!(done.status.code() == Some(3), "{done:?}");
+    let command = format!("sh -c '{SCRIPT}'");
+    let (name, documents) = session(&kafka, &command)?;
+    let of = of_session(&documents, &name);
+
+    // What was done is what arrived: programs, and how each process ended.
+    let args: Vec<&Value> = of
+        .iter()
+        .filter(|document| document["event"]["action"] == "exec")
+        .map(|document| &document["process"]["args"])
+        .collect();
+    assert_eq!(
+        args,
+        [&json!(["sh", "-c", SCRIPT]), &json!(["/bin/ls", "/nowhere"]), &json!(["sleep", "0.2"])]
+    );
+    let mut codes: Vec<i64> = of
+        .iter()
+        .filter(|document| document["event"]["action"] == "exit")
+        .filter_map(|document| document["process"]["exit_code"].as_i64())
+        .collect();
+    codes.sort_unstable();
+    assert_eq!(codes, [0, 1, 3, 7]);
+    let end = of.last().context("no document")?;
+    assert_eq!(end["audit"]["session"]["complete"], true, "{end:#}");
+    assert_eq!(end["audit"]["session"]["documents"].as_u64(), Some(of.len() as u64), "{end:#}");
+    assert_eq!((&end["process"]["exit_code"], &end["container"]["id"]), (&json!(3), &json!(id)));
+    for document in &of {
+        assert_eq!(document["container"]["name"], SHOP, "{document:#}");
+    }
+
+    // The agent names it, and what arrived tells it.
+    let listed = printed(&agent, "sessions", &["--user", "1000", "--container", SHOP, "--since", "1h"])?;
+    let cells: Vec<&str> = listed.lines().nth(1).context("nothing listed")?.split('\t').collect();
+    assert_eq!((cells[0], cells[4], cells[5]), (name.as_str(), SHOP, "exec"), "{listed}");
+    assert_eq!((cells[6], cells[7], cells[8], cells[9]), ("3", "3", "-", command.as_str()), "{listed}");
+    let summaries: Value =
+        serde_json::from_str(&printed(&agent, "sessions", &["--json", "--live", "--container", SHOP])?)?;
+    assert_eq!((&summaries["tier"], &summaries["sessions"]), (&json!("probe"), &json!([])));
+    let shown = printed(&agent, "sessions", &["show", &name])?;
+    for line in [
+        format!("  where    {SHOP} (docker, "),
+        "uid 1000, gid 1001, no terminal".to_owned(),
+        format!("  {command}  # uid 1000, in /, exit 3 after "),
+        "    /bin/ls /nowhere  # in /tmp, exit 1 after ".to_owned(),
+        "    (sh)  # began no program, exit 7 after ".to_owned(),
+        format!("nothing: all of its {} documents are there", of.len()),
+    ] {
+        ensure!(shown.contains(&line), "{line:?} is not in:\n{shown}");
+    }
+    let lines = printed(&agent, "sessions", &["show", &name[..name.len() - 1], "--json"])?;
+    assert_eq!(lines.lines().count(), of.len());
+    let unknown = agent.command("sessions")?.args(["show", "nobody"]).output()?;
+    ensure!(
+        unknown.status.code() == Some(1)
+            && text(&unknown.stderr).contains("no document of a session `nobody`")
+    );
+    let whole = verify_complete(&agent)?;
+    assert_eq!(whole["chains"].as_array().map(Vec::len), Some(1), "{whole:#}");
+
+    // What happens while no agent is there waits in the kernel.
+    agent.kill()?;
+    for number in 0..5 {
+        docker.output(&["exec", SHOP, "sh", "-c", &format!("/bin/ls / # {number}")])?;
+    }
+    start(&mut agent)?;
+    for number in 0..5 {
+        let (name, documents) = session(&kafka, &format!("sh -c '/bin/ls / # {number}'"))?;
+        let of = of_session(&documents, &name);
+        let end = of.last().context("no document")?;
+        assert_eq!(end["audit"]["session"]["complete"], true, "{end:#}");
+        assert_eq!(end["audit"]["session"]["documents"].as_u64(), Some(of.len() as u64), "{end:#}");
+    }
+    let more = verify_complete(&agent)?;
+    assert_eq!(more["chains"].as_array().map(Vec::len), Some(1), "the chain goes on: {more:#}");
+    ensure!(more["documents"].as_u64() > whole["documents"].as_u64(), "{more:#}");
+    let sessions = more["sessions"].as_array().context("no sessions")?;
+    ensure!(
+        !sessions.iter().any(|session| session["container"] == SHOP),
+        "all have ended, and are whole: {more:#}"
+    );
+    agent.stop()
+}
+
+/// The file of the audit, whole or being written.
+fn audit_file(folder: &Path) -> Result<PathBuf> {
+    let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    let is_of_audit = |path: &PathBuf| {
+        path.file_name().is_some_and(|name| text(name.as_encoded_bytes()).starts_with("audit-"))
+    };
+    entries.into_iter().find(is_of_audit).context("no file of the audit")
+}
+
+fn verify_folder(folder: &Path) -> Result<Output> {
+    Ok(Command::new(taffrail_suite::program()?).arg("verify").arg(folder).output()?)
+}
+
+#[test]
+fn a_document_that_is_removed_or_changed_in_the_files_is_found() -> Result<()> {
+    let docker = Docker::start()?;
+    let bpffs = Bpffs::mount()?;
+    container(&docker, SHOP)?;
+    let records = tempfile::tempdir()?;
+    let output = format!("output: {{file: {{directory: {}}}}}\n", records.path().display());
+    let mut agent = agent(&docker, &bpffs, &output)?;
+    start(&mut agent)?;
+    for _ in 0..3 {
+        docker.output(&["exec", SHOP, "sh", "-c", "/bin/ls /"])?;
+    }
+    until("three ends in the files", || {
+        let lines = text(&fs::read(audit_file(records.path())?).unwrap_or_default());
+        let is_end = |line: &&str| line.contains("\"session-ended\"") && line.contains(SHOP);
+        Ok(lines.lines().filter(is_end).count() == 3)
+    })?;
+    let shown = printed(&agent, "sessions", &["--wide", "--container", SHOP])?;
+    let name = shown.lines().nth(1).and_then(|line| line.split('\t').next()).context("nothing listed")?;
+    ensure!(printed(&agent, "sessions", &["show", name])?.contains("  /bin/ls /  # exit 0 after "));
+    agent.stop()?;
+
+    let path = audit_file(records.path())?;
+    let file = path.file_name().context("no name")?;
+    let lines: Vec<String> = fs::read_to_string(&path)?.lines().map(str::to_owned).collect();
+    let copy = |lines: &[String]| -> Result<Output> {
+        let folder = tempfile::tempdir()?;
+        put(&folder.path().join(file), (lines.join("\n") + "\n").as_bytes())?;
+        verify_folder(folder.path())
+    };
+    let whole = copy(&lines)?;
+    ensure!(whole.status.code() == Some(0) && text(&whole.stdout).contains("audit complete"), "{whole:?}");
+    let twice = copy(&[lines.clone(), lines[1..3].to_vec()].concat())?;
+    ensure!(twice.status.code() == Some(0) && text(&twice.stdout).contains(" 2 repeated"), "{twice:?}");
+    for removed in [0, 1, lines.len() / 2, lines.len() - 2] {
+        let mut lines = lines.clone();
+        lines.remove(removed);
+        let output = copy(&lines)?;
+        ensure!(
+            output.status.code() == Some(1) && text(&output.stdout).contains("audit missing: "),
+            "{output:?}"
+        );
+    }
+    let mut changed = lines.clone();
+    changed[1] = changed[1].replacen("deck-1", "deck-2", 1);
+    let output = copy(&changed)?;
+    ensure!(
+        output.status.code() == Some(1) && text(&output.stdout).contains("audit changed: "),
+        "{output:?}"
+    );
+    let mut reordered = lines;
+    reordered.reverse();
+    ensure!(copy(&reordered)?.status.code() == Some(0), "the order of lines does not matter");
+    Ok(())
+}
