@@ -214,12 +214,14 @@ pub fn is_alive(roots: &Roots, pid: u32, start: u64) -> bool {
     let folder = roots.proc(&pid.to_string());
     let stat = fs::read(folder.join("stat"));
     stat.is_ok_and(|stat| {
-        fields_of(&stat).is_some_and(|fields| {
-            // 2 is the state: those that have ended and were not waited for are no members any more.
-            fields.first().is_some_and(|state| !matches!(*state, "Z" | "X"))
-                && start_of(&fields) == Some(start)
-        })
+        fields_of(&stat).is_some_and(|fields| start_of(&fields) == Some(start) && !has_ended(&fields))
     })
+}
+
+/// Whether it is only waited for: its first thread has ended, and there is no other.
+fn has_ended(fields: &[&str]) -> bool {
+    let threads = fields.get(17).and_then(|threads| threads.parse::<u32>().ok());
+    matches!(fields.first(), Some(&("Z" | "X"))) && threads.is_none_or(|threads| threads <= 1)
 }
 
 /// What stands behind the name in parentheses, which may have anything in it: the state first.

@@ -49,6 +49,8 @@ pub(crate) struct Watch {
     older: HashMap<u64, (u32, u64)>,
     /// Sessions that had no members when they were last looked at.
     deserted: HashSet<u64>,
+    /// Sessions that have ended, as far as could be found out.
+    ending: HashSet<u64>,
     /// Bytes that waited in the ring, at most since the last round.
     most_waiting: u64,
 }
@@ -96,6 +98,7 @@ impl Watch {
             stop,
             older: HashMap::new(),
             deserted: HashSet::new(),
+            ending: HashSet::new(),
             most_waiting: 0,
         }
     }
@@ -345,6 +348,9 @@ impl Watch {
             let clock = clock();
             let desk = &mut self.desk;
             if !probe.next(|bytes| desk.record(bytes, clock)) {
+                if probe.waiting() == 0 {
+                    self.end(&mut probe);
+                }
                 probe.wait(PATIENCE);
             }
         }
@@ -365,7 +371,7 @@ impl Watch {
         let sessions: HashMap<u64, Session> =
             probe.sessions().filter(|(_, session)| session.kind != SessionKind::Init).collect();
         self.status.counted(&sessions);
-        self.end_deserted(probe, &sessions);
+        self.end_deserted(&sessions);
         self.end_adopted(probe, &sessions);
         let gone: Vec<u64> = self
             .older
@@ -381,18 +387,22 @@ impl Watch {
     }
 
     /// Ends sessions without members of which the kernel has not told the end: not while it may be about to.
-    fn end_deserted(&mut self, probe: &mut Probe, sessions: &HashMap<u64, Session>) {
+    fn end_deserted(&mut self, sessions: &HashMap<u64, Session>) {
         let deserted = sessions.iter().filter(|(_, session)| session.members == 0);
         let deserted: HashSet<u64> = deserted.map(|(number, _)| *number).collect();
-        for number in deserted.intersection(&self.deserted) {
-            let Some(session) = probe.session(*number) else { continue };
-            let at = if session.ended > 0 { session.ended } else { since_start() };
-            if !self.desk.close(*number, &session, at, clock()) {
-                return;
-            }
-            probe.forget(*number);
-        }
+        self.ending.extend(deserted.intersection(&self.deserted));
         self.deserted = deserted;
+    }
+
+    /// Ends what was found to have ended: when everything is read that the kernel has told of it until then.
+    fn end(&mut self, probe: &mut Probe) {
+        for number in std::mem::take(&mut self.ending) {
+            let Some(session) = probe.session(number) else { continue };
+            let at = if session.ended > 0 { session.ended } else { since_start() };
+            // What the disk does not take yet waits at the desk.
+            self.desk.close(number, &session, at, clock());
+            probe.forget(number);
+        }
     }
 
     /// Ends adopted sessions when none of their processes lives.
@@ -417,17 +427,11 @@ impl Watch {
         let adopted = sessions
             .iter()
             .filter(|(number, session)| session.kind == SessionKind::Adopted && !living.contains(number));
-        for number in adopted.map(|(number, _)| *number).collect::<Vec<_>>() {
+        for number in adopted.map(|(number, _)| *number) {
             // Whoever they have made since is counted; nobody else can be made any more.
-            let Some(session) = probe.session(number).filter(|session| session.members == Session::HOLD)
-            else {
-                continue;
-            };
-            let at = if session.ended > 0 { session.ended } else { since_start() };
-            if !self.desk.close(number, &session, at, clock()) {
-                return;
+            if probe.session(number).is_some_and(|session| session.members == Session::HOLD) {
+                self.ending.insert(number);
             }
-            probe.forget(number);
         }
     }
 }

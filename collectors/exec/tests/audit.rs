@@ -225,6 +225,7 @@ fn nothing_is_missed_while_nobody_reads_and_who_was_there_before_is_adopted() ->
         shop.docker.docker(&["exec", "old", "sh", "-c", "sleep 6; /bin/ls /; exit 3"]).spawn()?;
     std::thread::sleep(Duration::from_millis(500));
     let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    auditor.is_pinned()?;
     auditor.until("the adoption", |documents| {
         documents.iter().any(|document| document["process"]["args"] == json!(["sleep", "6"]))
     })?;
@@ -237,6 +238,7 @@ fn nothing_is_missed_while_nobody_reads_and_who_was_there_before_is_adopted() ->
     shop.docker.output(&["exec", "old", "sh", "-c", "/bin/ls /nowhere || exit 2"]).unwrap_err();
     over.wait()?;
     let auditor = Auditor::start(&shop, AuditConfig::default())?;
+    auditor.is_pinned()?;
     let told = auditor.session(&["sh", "-c", "/bin/ls /nowhere || exit 2"])?;
     told.is_whole()?;
     ensure!(told.commands().len() == 2 && told.end["process"]["exit_code"] == 2);

@@ -170,6 +170,13 @@ impl Auditor {
         }
     }
 
+    /// It goes by the probe, which stays.
+    pub(crate) fn is_pinned(&self) -> Result<()> {
+        let view = self.audit.view();
+        ensure!(view.tier == Tier::Probe && view.pinned, "{view:?}");
+        Ok(())
+    }
+
     pub(crate) fn far_is_away(&self, away: bool) {
         self.far.away.store(away, Ordering::Relaxed);
     }
