@@ -28,6 +28,7 @@ volatile const __u32 burst = 20000;        /* and at once */
 #define SECOND 1000000000ULL
 #define MOST_COMPONENTS 64
 #define ID_LENGTH 64
+#define NAME_LENGTH 160
 
 struct tag { __u64 session; };
 
@@ -119,21 +120,26 @@ INLINE struct kernfs_node *around(struct kernfs_node *node)
 OUTLINE int is_container(__u64 address)
 {
 	struct kernfs_node *node = (void *)address;
-	char name[160] = {};
-	long length = probe_read_kernel_str(name, sizeof(name), READ(node, name)) - 1;
-	if (length < ID_LENGTH || length >= (long)sizeof(name))
+	__u32 zero = 0;
+	struct draft *draft = map_lookup(&drafts, &zero);
+	if (!draft)
+		return 0;
+	/* Nothing is drafted yet: there is room, which the stack has not. */
+	__u8 *name = draft->texts;
+	long length = probe_read_kernel_str(name, NAME_LENGTH, READ(node, name)) - 1;
+	if (length < ID_LENGTH || length >= NAME_LENGTH)
 		return 0;
 	__u32 end = length;
-	if (end > 6 && end < sizeof(name) && name[end - 1] == 'e' && name[end - 6] == '.')
+	if (end > 6 && end < NAME_LENGTH && name[end - 1] == 'e' && name[end - 6] == '.')
 		end -= 6;
 	if (end < ID_LENGTH)
 		return 0;
 	__u32 begin = end - ID_LENGTH;
 	for (__u32 at = 0; at < ID_LENGTH; at++) {
 		__u32 place = begin + at;
-		if (place >= sizeof(name))
+		if (place >= NAME_LENGTH)
 			return 0;
-		char c = name[place];
+		__u8 c = name[place];
 		if (!((c >= '0' && c <= '9') || (c >= 'a' && c <= 'f')))
 			return 0;
 	}

@@ -6,10 +6,11 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 use support::{Exposition, Series};
 use taffrail_parts::vm::End;
 use taffrail_parts::{Kernel, Vm};
@@ -582,6 +583,57 @@ fn vanishing_and_odd_cgroups_and_a_jumping_clock_leave_every_page_sound() -> Res
         let totals = (11..=20).map(total).collect::<Result<Vec<_>>>()?;
         if totals.iter().filter(|total| total.is_some_and(|seconds| seconds >= 0.9)).count() < 8 {
             complaints.push(format!("last totals of a second each are lost: {totals:?}"));
+        }
+        guest.ensure_none(&complaints)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn sessions_are_told_on_each_kernel_with_version_2_of_cgroups() -> Result<()> {
+    for kernel in Kernel::EACH {
+        let guest = Guest::run(kernel, include_str!("../guest/audit.sh"))?;
+        let documents: Vec<Value> =
+            guest.end.told("documents")?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let of = |mark: &str, action: &str| -> Vec<&Value> {
+            let ends = |document: &&Value| {
+                let args = document["process"]["args"].as_array();
+                document["event"]["action"] == "session-ended"
+                    && args.is_some_and(|args| args.last() == Some(&mark.into()))
+            };
+            let Some(end) = documents.iter().find(ends) else { return Vec::new() };
+            let id = &end["audit"]["session"]["id"];
+            let same = |document: &&Value| {
+                document["audit"]["session"]["id"] == *id && document["event"]["action"] == action
+            };
+            // What was not confirmed when the agent was killed is there twice.
+            let mut seen = BTreeSet::new();
+            documents
+                .iter()
+                .filter(same)
+                .filter(|document| seen.insert(document["event"]["id"].to_string()))
+                .collect()
+        };
+        let mut complaints = Vec::new();
+        for (mark, code, execs) in [("commands", 3, 2), ("leftover", 0, 2), ("away", 4, 2), ("after", 5, 1)] {
+            let ended = of(mark, "session-ended");
+            let end = ended.first().copied().cloned().unwrap_or_default();
+            let session = &end["audit"]["session"];
+            if session["complete"] != true
+                || end["process"]["exit_code"] != code
+                || of(mark, "exec").len() != execs
+            {
+                complaints.push(format!("{mark}: {} execs, {end}", of(mark, "exec").len()));
+            }
+        }
+        let adopted = documents.iter().filter(|document| document["audit"]["session"]["adopted"] == true);
+        let commands: Vec<&Value> = adopted.map(|document| &document["process"]["command_line"]).collect();
+        if !commands.iter().any(|command| **command == "sh -c 'sleep 100; exit 1' old") {
+            complaints.push(format!("who was there before is not adopted: {commands:?}"));
+        }
+        let (verified, sessions) = (guest.end.told("verify")?, guest.end.told("sessions")?);
+        if guest.fact("verified")? != "0" || !sessions.contains("live") {
+            complaints.push(format!("{verified}\n{sessions}"));
         }
         guest.ensure_none(&complaints)?;
     }
