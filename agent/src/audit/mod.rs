@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use taffrail_cgroup::Names;
-use taffrail_exec::{Audit, AuditCollector, AuditConfig, Namer, Summary, Whose};
+use taffrail_exec::{Audit, AuditCollector, AuditConfig, Namer, Summary, Whose, take_away};
 use taffrail_kernfs::Roots;
 use taffrail_record::{Ask, Context, Node};
 
@@ -35,11 +35,14 @@ pub(crate) fn start(
     patience: Patience,
     shared: &Shared,
 ) -> std::io::Result<Option<(Audit, JoinHandle<()>)>> {
+    let folder = config.state_directory().join("audit");
     if !config.audit.enabled {
+        if let Err(error) = take_away(&config.audit, &folder) {
+            tracing::warn!(%error, folder = %config.audit.bpffs.display(), "the audit is off, and its probes stay in the kernel; remove taffrail-* there");
+        }
         return Ok(None);
     }
     let namer = Arc::new(Known { names: Arc::clone(&shared.names), teller });
-    let folder = config.state_directory().join("audit");
     let roots = config.metrics.roots();
     let collector = AuditCollector::new(config.audit.clone(), Arc::clone(node), roots, namer, folder)
         .with_drain(config.pipeline.drain_timeout.0);

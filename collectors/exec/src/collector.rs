@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -133,8 +133,20 @@ impl AuditCollector {
     }
 }
 
+/// Takes the probes out of the kernel that an earlier life of the agent with this folder has left there, if it did.
+///
+/// # Errors
+/// When the kernel does not let go of them.
+pub fn take_away(config: &AuditConfig, folder: &Path) -> std::io::Result<()> {
+    match pins(&config.bpffs, folder).remove() {
+        // Who may not look could not have left any.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
+        removed => removed,
+    }
+}
+
 /// Where the probes are pinned of the agent whose folder this is.
-fn pins(bpffs: &std::path::Path, folder: &std::path::Path) -> Pins {
+fn pins(bpffs: &Path, folder: &Path) -> Pins {
     let of = crate::chain::hash(folder.as_os_str().as_encoded_bytes());
     Pins::new(bpffs.join(format!("taffrail-{}", of.get(..12).unwrap_or_default())))
 }

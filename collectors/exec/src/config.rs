@@ -103,7 +103,7 @@ impl Default for AuditConfig {
             whole_node: false,
             environment: Vec::new(),
             policies: Vec::new(),
-            ring_bytes: 16 << 20,
+            ring_bytes: 4 << 20,
             rate: 5000,
             burst: 20_000,
             spool_bytes: 256 << 20,

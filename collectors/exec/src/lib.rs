@@ -23,7 +23,7 @@ mod status;
 mod watch;
 pub mod wire;
 
-pub use collector::{Audit, AuditCollector};
+pub use collector::{Audit, AuditCollector, take_away};
 pub use config::{AuditConfig, Invalid, Policy, Recording, TierChoice};
 pub use document::{line, plain};
 pub use permits::Permits;

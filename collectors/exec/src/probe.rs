@@ -56,7 +56,7 @@ impl Default for Options {
         Options {
             whole_node: false,
             with_environment: false,
-            ring_bytes: 16 << 20,
+            ring_bytes: 4 << 20,
             wake_at: 0,
             rate: 5000,
             burst: 20_000,
@@ -131,10 +131,8 @@ pub struct Probe {
 /// What keeps it attached.
 enum Held {
     Nothing,
-    Loaded(
-        #[expect(dead_code, reason = "held")] Box<Ebpf>,
-        #[expect(dead_code, reason = "held")] Vec<PinnedLink>,
-    ),
+    Loaded(#[expect(dead_code, reason = "held")] Box<Ebpf>),
+    Pinned(#[expect(dead_code, reason = "held")] Vec<PinnedLink>),
     Found(#[expect(dead_code, reason = "held")] Box<Pinned>),
 }
 
@@ -151,7 +149,6 @@ pub struct Loaded {
     /// Why it is not pinned although that was wanted.
     pub unpinned: Option<String>,
     object: Ebpf,
-    types: Btf,
     pinning: Option<Pinning>,
 }
 
@@ -192,12 +189,15 @@ impl Loaded {
             let map = map.ok_or_else(|| ProbeError::Refused(format!("there is no map {name}")))?;
             maps.push((name.to_owned(), map));
         }
+        for name in HOOKS {
+            hook(&mut object, name)?.load(&format!("sched_process_{name}"), &types).map_err(refused)?;
+        }
         let pinned = pins.map(|pins| pin(pins, &options.name(), &maps)).transpose();
         let (pinning, unpinned) = match pinned {
             Ok(pinning) => (pinning, None),
             Err(why) => (None, Some(why)),
         };
-        Ok(Loaded { probe: Probe::of(maps, Held::Nothing)?, unpinned, object, types, pinning })
+        Ok(Loaded { probe: Probe::of(maps, Held::Nothing)?, unpinned, object, pinning })
     }
 
     /// Attaches it.
@@ -207,10 +207,7 @@ impl Loaded {
     pub fn attach(mut self) -> Result<Probe, ProbeError> {
         let mut links = Vec::new();
         for name in HOOKS {
-            let program = self.object.program_mut(&format!("on_{name}"));
-            let program = program.ok_or_else(|| ProbeError::Refused(format!("there is no on_{name}")))?;
-            let program: &mut BtfTracePoint = program.try_into().map_err(refused)?;
-            program.load(&format!("sched_process_{name}"), &self.types).map_err(refused)?;
+            let program = hook(&mut self.object, name)?;
             let link = program.attach().map_err(refused)?;
             if let Some(pinning) = &self.pinning {
                 let link = FdLink::from(program.take_link(link).map_err(refused)?);
@@ -219,10 +216,19 @@ impl Loaded {
         }
         if let Some(pinning) = self.pinning {
             pinning.finish("numbers").map_err(ProbeError::Refused)?;
+            // The links hold the programs: what these were made of takes memory, and is not needed any more.
+            self.probe._held = Held::Pinned(links);
+        } else {
+            self.probe._held = Held::Loaded(Box::new(self.object));
         }
-        self.probe._held = Held::Loaded(Box::new(self.object), links);
         Ok(self.probe)
     }
+}
+
+fn hook<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProbeError> {
+    let program = object.program_mut(&format!("on_{name}"));
+    let program = program.ok_or_else(|| ProbeError::Refused(format!("there is no on_{name}")))?;
+    program.try_into().map_err(refused)
 }
 
 fn pin(pins: &Pins, name: &str, maps: &[(String, Map)]) -> Result<Pinning, String> {

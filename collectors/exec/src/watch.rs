@@ -228,7 +228,13 @@ impl Watch {
                 tracing::warn!(%error, "probes of an earlier life stay in the kernel; remove them from bpffs");
             }
         }
-        let mut loaded = Loaded::load(&options, self.pins.as_ref())?;
+        // On a thread of its own, whose memory goes with it: the kernel's types take tens of megabytes for a moment.
+        let loading = std::thread::scope(|scope| {
+            let loading = scope.spawn(|| Loaded::load(&options, self.pins.as_ref()));
+            loading.join()
+        });
+        let mut loaded =
+            loading.map_err(|_| ProbeError::Refused("loading it panicked; see the log".to_owned()))??;
         if let Some(why) = loaded.unpinned.take() {
             tracing::warn!(why, folder = %self.config.bpffs.display(), "the probes go when the agent ends, and what happens meanwhile is missed; mount bpffs, or set audit.pinned: false");
             self.pins = None;
