@@ -335,6 +335,7 @@ fn a_token_that_was_rotated_is_taken_from_its_file_and_what_was_known_stays_unti
     apply(&cluster, &pod("late"))?;
     until("the next pod, by the new token", || Ok(agent.metric("taffrail_pods_known")? == Some(2.0)))?;
     ensure!(agent.metric("taffrail_pods_stale_seconds")? == Some(0.0));
-    agent.page("/readyz")?;
+    // The node itself is followed by requests of their own, with pauses of their own.
+    until("readiness", || Ok(agent.page("/readyz").is_ok()))?;
     agent.stop()
 }
