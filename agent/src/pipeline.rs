@@ -130,7 +130,7 @@ impl Pipeline {
             Patience { end: config.pipeline.drain_timeout.0 + Duration::from_secs(5), ..Patience::default() };
         let requests = cluster.map(Cluster::requests).unwrap_or_default();
         let events = events::start(config, node, &context, &requests, shared)?;
-        let audit = audit::start(config, node, cluster.map(Cluster::teller), &context, patience, shared)?;
+        let audit = audit::start(config, node, cluster, &context, patience, shared)?;
         let logs = supervise("logs", make, context, Arc::clone(&shared.components), patience)?;
 
         let mut asks = vec![Arc::clone(&shipper) as Arc<dyn Ask>, stored, counted];
@@ -142,9 +142,9 @@ impl Pipeline {
             nexts.extend(events.next);
             seen = Some((events.events, events.shipper));
         }
-        let audit = audit.map(|(audit, thread)| {
-            asks.push(audit.metrics());
-            threads.push(thread);
+        let audit = audit.map(|(audit, own)| {
+            asks.extend([audit.metrics(), audit.requests().metrics()]);
+            threads.extend(own);
             audit
         });
         threads.push(pump);

@@ -239,7 +239,7 @@ fn serve(
             let shipper = Shipper { name: name.to_owned(), trouble };
             let cluster = cluster.as_ref().map(|cluster| cluster.standing());
             let events = events.iter().flat_map(|(events, shipper)| standing(events, shipper.as_ref()));
-            let audit = audit.as_ref().map(audit::standing);
+            let audit = audit.iter().flat_map(audit::standing);
             [shipper].into_iter().chain(cluster).chain(events).chain(audit).collect()
         }),
         components: Arc::clone(&shared.components),

@@ -3,6 +3,11 @@
 //! bpftrace. Rounds take turns within one run, and medians count: machines are noisy.
 //!
 //! What the hooks themselves take is the kernel's own count (`kernel.bpf_stats_enabled`).
+//!
+//! And what recording adds to a byte that is read or written: beside a session that is recorded, and in one.
+
+#[path = "audit/bytes.rs"]
+mod bytes;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,11 +17,13 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
-use taffrail_benches::ended;
+use taffrail_benches::agent::{self, Form, Output};
+use taffrail_benches::meter::Meter;
+use taffrail_benches::{build, ended};
 use taffrail_exec::probe::{Cost, Options, Probe, costs};
 use taffrail_parts::packages;
 
@@ -36,6 +43,15 @@ struct Arguments {
     /// Programs in the storm at the end
     #[arg(long, default_value_t = 60_000)]
     storm: usize,
+    /// Seconds that the agent is looked at
+    #[arg(long, default_value_t = 20)]
+    seconds: u64,
+    /// Bytes that are read and written in each round
+    #[arg(long, default_value_t = 100_000)]
+    bytes: usize,
+    /// Profile that the agent is built with
+    #[arg(long, default_value = "release")]
+    profile: String,
     /// Given by cargo
     #[arg(long, hide = true)]
     bench: bool,
@@ -94,7 +110,45 @@ fn run(arguments: &Arguments) -> Result<()> {
         let of: Vec<String> = hooks.iter().map(|(hook, ns)| format!("{hook} {:.0}", median(ns))).collect();
         println!("{name:<20} {}", of.join(", "));
     }
-    storm(&bench, arguments.storm)
+    storm(&bench, arguments.storm)?;
+    agents(&bench, arguments)?;
+    bytes::measure(&bench, arguments)
+}
+
+/// How many programs begin in a second where the agent is looked at.
+const STEADY: u64 = 200;
+
+/// What the agent takes, with the audit and without it: while nothing happens, and while programs begin, out of sessions and in one.
+fn agents(bench: &Bench, arguments: &Arguments) -> Result<()> {
+    let program = build::agent(&arguments.profile)?;
+    println!("\nthe agent, {STEADY} programs a second:");
+    let first = bench.first()?;
+    for (name, audit) in [("without", "{}"), ("taffrail", "{enabled: true, pinned: false}")] {
+        let place = bench.folder.path().join(name);
+        let more = format!("audit: {audit}\n");
+        let agent = agent::start(&program, &place, &place, Form::Json, Output::Discard, 0, &more)?;
+        let meter = Meter::of(agent.id())?;
+        thread::sleep(Duration::from_secs(5));
+        print!("{name:<20} {:>6.1} MB resident", meter.resident()? as f64 / 1e6);
+        let share = |what: &str, load: Option<bool>| -> Result<()> {
+            let count = (STEADY * arguments.seconds) as usize;
+            let pace = (1_000_000_000 / STEADY).to_string();
+            let (began, before) = (Instant::now(), meter.cpu()?);
+            match load {
+                Some(inside) => drop(bench.command(inside, "exec", count).arg(pace).output()?),
+                None => thread::sleep(Duration::from_secs(arguments.seconds)),
+            }
+            let taken = meter.cpu()?.saturating_sub(before);
+            print!(", {what} {:.2} % of a core", taken.as_secs_f64() / began.elapsed().as_secs_f64() * 100.0);
+            Ok(())
+        };
+        share("at rest", None)?;
+        share("outside", Some(false))?;
+        share("in a session", Some(true))?;
+        println!(", then {:.1} MB", meter.resident()? as f64 / 1e6);
+        agent.stop(Duration::from_secs(20))?;
+    }
+    end(first)
 }
 
 /// Nanoseconds of each hook for each call between two looks.
@@ -126,7 +180,7 @@ fn storm(bench: &Bench, count: usize) -> Result<()> {
     let reader = Reader::start(&options, Arc::clone(&told))?;
     let first = bench.first()?;
     let each = count / 2;
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     let children: Vec<Child> =
         (0..2).map(|_| bench.command(true, "exec", each).spawn()).collect::<Result<_, _>>()?;
     for mut child in children {

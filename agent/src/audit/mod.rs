@@ -3,7 +3,11 @@
 //! They go where everything goes, through a spool of their own: an output that is away costs disk, up to `audit.spool_bytes`,
 //! and after that waits in the kernel. What has arrived is read back by [`kept`], and told to people by [`transcript`].
 
+mod asked;
 pub(crate) mod kept;
+pub(crate) mod recording;
+pub(crate) mod requests;
+pub(crate) mod screen;
 pub(crate) mod transcript;
 
 use std::path::Path;
@@ -13,13 +17,13 @@ use std::thread::JoinHandle;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use taffrail_cgroup::Names;
-use taffrail_exec::{Audit, AuditCollector, AuditConfig, Namer, Summary, Whose, take_away};
+use taffrail_exec::{AskedFor, Audit, AuditCollector, AuditConfig, Namer, Summary, Whose, take_away};
 use taffrail_kernfs::Roots;
 use taffrail_record::{Ask, Context, Node};
 
 use crate::config::Config;
 use crate::http::Shipper;
-use crate::kubernetes::Teller;
+use crate::kubernetes::{Cluster, Teller};
 use crate::pipeline::Shared;
 use crate::supervise::{Make, Patience, supervise};
 
@@ -30,11 +34,11 @@ use crate::supervise::{Make, Patience, supervise};
 pub(crate) fn start(
     config: &Config,
     node: &Arc<ArcSwap<Node>>,
-    teller: Option<Arc<Teller>>,
+    cluster: Option<&Cluster>,
     context: &Context,
     patience: Patience,
     shared: &Shared,
-) -> std::io::Result<Option<(Audit, JoinHandle<()>)>> {
+) -> std::io::Result<Option<(Audit, Vec<JoinHandle<()>>)>> {
     let folder = config.state_directory().join("audit");
     if !config.audit.enabled {
         if let Err(error) = take_away(&config.audit, &folder) {
@@ -42,26 +46,30 @@ pub(crate) fn start(
         }
         return Ok(None);
     }
-    let namer = Arc::new(Known { names: Arc::clone(&shared.names), teller });
+    let namer = Arc::new(Known { names: Arc::clone(&shared.names), teller: cluster.map(Cluster::teller) });
     let roots = config.metrics.roots();
     let collector = AuditCollector::new(config.audit.clone(), Arc::clone(node), roots, namer, folder)
+        .with_engine(config.docker.clone())
         .with_drain(config.pipeline.drain_timeout.0);
     let audit = collector.handle();
     let make: Make = Box::new(move || Box::new(collector.again()));
-    let thread = supervise("audit", make, context.clone(), Arc::clone(&shared.components), patience)?;
-    Ok(Some((audit, thread)))
+    let reader = supervise("audit", make, context.clone(), Arc::clone(&shared.components), patience)?;
+    let listener = requests::start(config, audit.requests(), cluster, shared)?;
+    Ok(Some((audit, std::iter::once(reader).chain(listener).collect())))
 }
 
 /// What it would count, kept in `folder`: for the reference.
-pub(crate) fn metrics(folder: &Path) -> Arc<dyn Ask> {
+pub(crate) fn metrics(folder: &Path) -> [Arc<dyn Ask>; 2] {
     let namer = Arc::new(Known { names: Names::new(), teller: None });
     let (config, node, roots) = (AuditConfig::default(), Arc::default(), Roots::default());
-    AuditCollector::new(config, node, roots, namer, folder).handle().metrics()
+    let audit = AuditCollector::new(config, node, roots, namer, folder).handle();
+    [audit.metrics(), audit.requests().metrics()]
 }
 
 /// What troubles it, for readiness.
-pub(crate) fn standing(audit: &Audit) -> Shipper {
-    Shipper { name: "audit".to_owned(), trouble: audit.view().trouble }
+pub(crate) fn standing(audit: &Audit) -> [Shipper; 2] {
+    let requests = requests::standing(&audit.requests());
+    [Shipper { name: "audit".to_owned(), trouble: audit.view().trouble }, requests]
 }
 
 /// The sessions of this node, as the agent tells them over its socket.
@@ -69,7 +77,7 @@ pub(crate) fn standing(audit: &Audit) -> Shipper {
 pub(crate) struct SessionsReport {
     /// Whose they are.
     pub(crate) node: String,
-    /// By what it is known who comes into containers: `probe`, or `none`.
+    /// By what it is known who comes into containers: a tier as `audit.tier` names it, or `none`.
     pub(crate) tier: String,
     /// What is wrong, and what to do about it.
     pub(crate) trouble: Option<String>,
@@ -93,6 +101,16 @@ struct Known {
 }
 
 impl Namer for Known {
+    fn asked_for(&self, container_id: &str, pod_uid: &str) -> AskedFor {
+        // Who is told nothing of pods waits for nothing.
+        let Some(teller) = self.teller.as_ref().filter(|_| !pod_uid.is_empty()) else {
+            return AskedFor { is_ephemeral: Some(false), ..AskedFor::default() };
+        };
+        let named = self.names.ask(container_id).map(|(_, name)| name.container.clone());
+        let name = teller.of_container(container_id).map(|(_, container)| container.name).or(named);
+        teller.pod(pod_uid).map_or_else(AskedFor::default, |pod| asked::of(&pod, name.as_deref()))
+    }
+
     fn whose(&self, container_id: &str, pod_uid: &str) -> (Whose, bool) {
         let named = self.names.ask(container_id);
         let (id, uid) = (container_id.to_owned(), pod_uid.to_owned());

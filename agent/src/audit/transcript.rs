@@ -83,12 +83,18 @@ fn head(id: &str, documents: &[Value]) -> String {
     };
     say("where", place(about));
     say("who", who(entry, about));
+    if let Some(asked) = asked(documents) {
+        say("asked", asked);
+    }
     say("came in", way(entry, about));
     let begun = begun(documents);
     let lasted = ended.and_then(|ended| time_at(ended, "/event/end")).map(|end| span(end - begun));
     let lasted = lasted.map_or_else(|| "has not ended".to_owned(), |span| format!("lasted {span}"));
     say("began", format!("{} UTC, {lasted}", moment(begun)));
     say("ended", ended.map_or_else(|| open(about), how));
+    if documents.iter().any(|document| action(document) == "recorded") {
+        say("recorded", format!("what was typed and shown: taffrail replay {}", plain(id)));
+    }
     for (index, gap) in missing(documents).into_iter().enumerate() {
         say(if index == 0 { "missing" } else { "" }, gap);
     }
@@ -114,6 +120,9 @@ fn place(about: &Value) -> String {
 fn who(entry: Option<&Value>, about: &Value) -> String {
     let said = entry.unwrap_or(about);
     let uid = match text_at(said, "/user/id") {
+        "" if text_at(about, "/audit/session/origin") == "attach" => {
+            return "no process of its own".to_owned();
+        }
         "" => return "not known: the record of its beginning is missing".to_owned(),
         uid => uid,
     };
@@ -129,9 +138,47 @@ fn who(entry: Option<&Value>, about: &Value) -> String {
     plain(&text)
 }
 
+/// At whose request it came about, as far as the last document says that does.
+fn asked(documents: &[Value]) -> Option<String> {
+    let said = documents.iter().rev().filter(|document| document.pointer("/audit/attribution").is_some());
+    let said = said.max_by_key(|document| number_at(document, "/audit/attribution/documents"))?;
+    let user = text_at(said, "/client/user/name");
+    if user.is_empty() {
+        let known = text_at(said, "/audit/attribution/known");
+        return Some(plain(&format!("{known}: {}", text_at(said, "/audit/attribution/reason"))));
+    }
+    let list = |pointer: &str| {
+        let texts = said.pointer(pointer).and_then(Value::as_array).into_iter().flatten();
+        texts.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+    };
+    let is_ambiguous = said.pointer("/audit/attribution/ambiguous").and_then(Value::as_bool) == Some(true);
+    let details = [
+        ("", if is_ambiguous { "or another who asked for the same".to_owned() } else { String::new() }),
+        ("in reality ", text_at(said, "/audit/request/impersonator/name").to_owned()),
+        ("groups ", list("/client/user/group/name")),
+        ("for ", text_at(said, "/audit/request/resource").to_owned()),
+        ("from ", list("/source/ip")),
+        ("with ", text_at(said, "/user_agent/original").to_owned()),
+        ("known by ", list("/audit/request/sources")),
+    ];
+    let details = details.into_iter().filter(|(_, what)| !what.is_empty());
+    Some(details.fold(plain(user), |text, (how, what)| format!("{text}; {how}{}", plain(&what))))
+}
+
 fn way(entry: Option<&Value>, about: &Value) -> String {
+    let said = |known: &str| text_at(about, "/audit/attribution/known") == known;
     let mut text = match text_at(about, "/audit/session/origin") {
         "exec" => "exec: by the runtime, at somebody's request".to_owned(),
+        "probe" => "probe: by kubelet, as the pod asks for it".to_owned(),
+        "hook" => "hook: by kubelet, as the pod asks for it at a container's beginning or end".to_owned(),
+        "debug" => "debug: a container that was added to the running pod".to_owned(),
+        "attach" => "attach: with the container's first process".to_owned(),
+        "out-of-band" if said("out-of-band") => {
+            "out-of-band: by the runtime, and nobody asked the API server for it".to_owned()
+        }
+        "out-of-band" if said("known") => {
+            "out-of-band: by kubelet, past what the API server has for it".to_owned()
+        }
         "out-of-band" => "out-of-band: past the runtime".to_owned(),
         other => other.to_owned(),
     };
@@ -152,12 +199,20 @@ fn open(about: &Value) -> String {
 
 fn how(ended: &Value) -> String {
     let session = |name: &str| number_at(ended, &format!("/audit/session/{name}")).unwrap_or(0);
-    let counts = format!(
-        "{} programs begun, {} processes made, {} ended",
-        session("execs"),
-        session("forks"),
+    let of = |count: u64, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+    let mut counts = format!(
+        "{}, {}, {} ended",
+        of(session("execs"), "program begun", "programs begun"),
+        of(session("forks"), "process made", "processes made"),
         session("exits")
     );
+    for (count, what) in
+        [(session("files"), "files opened to write"), (session("connections"), "connections")]
+    {
+        if count > 0 {
+            let _ = write!(counts, ", {count} {what}");
+        }
+    }
     format!("{}; {counts}", outcome(ended).unwrap_or_else(|| "how is not known".to_owned()))
 }
 
@@ -173,13 +228,15 @@ fn outcome(document: &Value) -> Option<String> {
 fn missing(documents: &[Value]) -> Vec<String> {
     let numbers: HashSet<u64> =
         documents.iter().filter_map(|document| number_at(document, "/event/sequence")).collect();
-    let found = numbers.len() as u64;
+    let attributions = documents.iter().filter(|document| action(document) == "session-attributed").count();
+    let found = numbers.len() as u64 + attributions as u64;
     let Some(ended) = ended(documents) else {
         return vec![format!("not known before its end; {found} documents so far")];
     };
     let gaps = ended.pointer("/audit/session/gaps").and_then(Value::as_array);
     let mut lines: Vec<String> = gaps.into_iter().flatten().filter_map(Value::as_str).map(plain).collect();
-    let told = number_at(ended, "/audit/session/documents").unwrap_or(0);
+    let told = ["/audit/session/documents", "/audit/attribution/documents"];
+    let told: u64 = told.into_iter().filter_map(|pointer| number_at(ended, pointer)).sum();
     if found < told {
         lines.push(format!(
             "{} of its {told} documents are not there; `taffrail verify` says where they are missing",
@@ -253,6 +310,8 @@ impl Tree {
             "exec" => self.program(document),
             "fork" => self.made(document),
             "exit" => self.ended(document),
+            "file-opened" => self.opened(document),
+            "connected" => self.connected(document),
             _ => {}
         }
     }
@@ -277,7 +336,8 @@ impl Tree {
         let what = self.command(document);
         let process = self.process(document);
         let before = process.line.take();
-        let changes = process.changes(document);
+        let mut changes = process.changes(document);
+        changes.extend(program(document));
         let depth = process.depth;
         if let Some(line) = before.and_then(|line| self.lines.get_mut(line)) {
             line.end = Some(("goes on as another program".to_owned(), at));
@@ -311,6 +371,42 @@ impl Tree {
         let how = outcome(document).unwrap_or_else(|| "ended".to_owned());
         let how = other.map_or_else(|| how.clone(), |user| format!("{how} as {user}"));
         line.end = Some((how, at));
+    }
+
+    /// A file that was opened to write.
+    fn opened(&mut self, document: &Value) {
+        let how = document.pointer("/audit/file/opened_for").and_then(Value::as_array);
+        let how: Vec<&str> = how.into_iter().flatten().filter_map(Value::as_str).collect();
+        let path = line(&[text_at(document, "/file/path").to_owned()]);
+        self.touched(document, path, plain(&format!("opened: {}", how.join(", "))));
+    }
+
+    /// Whom somebody connected to.
+    fn connected(&mut self, document: &Value) {
+        let at = |pointer: &str| text_at(document, pointer);
+        let to = match (at("/destination/ip"), at("/audit/socket/path"), at("/audit/socket/name")) {
+            ("", "", "") => "(an address that is not known)".to_owned(),
+            ("", "", name) => line(&[format!("@{name}")]),
+            ("", path, _) => line(&[path.to_owned()]),
+            (address, ..) => {
+                let port = number_at(document, "/destination/port").unwrap_or(0);
+                line(&[format!("{address}:{port}")])
+            }
+        };
+        let means = [at("/network/transport"), at("/network/type")].into_iter().find(|text| !text.is_empty());
+        let mut how = format!("connects by {}", means.unwrap_or("a socket"));
+        if !at("/error/code").is_empty() {
+            let _ = write!(how, ", {}", at("/error/code"));
+        }
+        self.touched(document, to, plain(&how));
+    }
+
+    /// Something that a process did besides, below its own line.
+    fn touched(&mut self, document: &Value, what: String, how: String) {
+        let at = time_at(document, "/@timestamp").unwrap_or(self.begun);
+        let depth = self.process(document).depth + 1;
+        let pid = number_at(document, "/process/pid").unwrap_or(0);
+        self.lines.push(Line { at, pid, depth, what, changes: vec![how], end: None });
     }
 
     /// A process by its name alone.
@@ -358,6 +454,25 @@ impl Process {
         }
         changes
     }
+}
+
+/// Which file it was, where what it calls itself does not say that: by another name, deleted, or in memory alone.
+fn program(document: &Value) -> Option<String> {
+    let path = text_at(document, "/process/executable");
+    let called = text_at(document, "/process/args/0");
+    let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    let (path, is_gone) = path.strip_suffix(" (deleted)").map_or((path, false), |path| (path, true));
+    let is_deleted = is_gone || document.pointer("/audit/exec/deleted") == Some(&Value::Bool(true));
+    // A login shell is called with a `-` before its name.
+    let is_so_called = last(called.strip_prefix('-').unwrap_or(called)) == last(path);
+    let how = match () {
+        () if path.is_empty() => return None,
+        () if path.starts_with("/memfd:") => " (in memory alone)",
+        () if is_deleted => " (deleted)",
+        () if called.is_empty() || is_so_called => return None,
+        () => "",
+    };
+    Some(format!("program {}{how}", line(&[path.to_owned()])))
 }
 
 /// Names a process for ever.
@@ -464,7 +579,7 @@ mod tests {
   ended    exit 3; 3 programs begun, 2 processes made, 3 ended
   missing  nothing: all of its 10 documents are there
 
-    +0.000      100  sh -c $'ls; \u{1b}[2J'  # uid 0, in /srv, exit 3 after 2.000s
+    +0.000      100  sh -c $'ls; \x1b[2J'  # uid 0, in /srv, exit 3 after 2.000s
     +0.012      101    ls '# exit 0'  # uid 1000, goes on as another program after 0.001s
     +0.013      101    busybox  # exit 0 after 1.000s
     +1.100      102    (sh)  # began no program, killed by signal 9 after 0.100s
@@ -472,6 +587,62 @@ mod tests {
 ";
         assert_eq!(render("a1-b", &session(), false), expected);
         assert!(render("a1-b", &session(), true).contains("sh -c 'ls; \u{1b}[2J'"), "raw is as it was");
+    }
+
+    #[test]
+    fn files_and_connections_stand_below_who_had_to_do_with_them() {
+        let file = json!({"path": "/etc/a b\n", "inode": "7"});
+        let opened = with(
+            told(1, "file-opened", 5, 100, 1),
+            &[("/file", file), ("/audit/file", json!({"opened_for": ["append", "write"]}))],
+        );
+        let peer = ("/destination", json!({"ip": "::1", "port": 443}));
+        let connected =
+            with(told(2, "connected", 6, 100, 1), &[peer, ("/network", json!({"transport": "tcp"}))]);
+        let local = with(
+            told(3, "connected", 7, 100, 1),
+            &[
+                ("/network", json!({"type": "unix"})),
+                ("/audit/socket", json!({"path": "/run/x.sock"})),
+                ("/error", json!({"code": "ENOENT"})),
+            ],
+        );
+        let text = render("a1-b", &[exec(0, 0, 100, 1, &["sh"]), opened, connected, local], false);
+        let lines = r"    +0.005      100    $'/etc/a b\n'  # opened: append, write
+    +0.006      100    ::1:443  # connects by tcp
+    +0.007      100    /run/x.sock  # connects by unix, ENOENT
+";
+        assert!(text.ends_with(lines), "{text}");
+    }
+
+    #[test]
+    fn who_asked_is_told_with_all_that_is_known_of_it() {
+        let mut documents = session();
+        let known = json!({"known": "known", "documents": 1});
+        let said = |document: Value| {
+            with(
+                document,
+                &[
+                    ("/audit/attribution", known.clone()),
+                    ("/client", json!({"user": {"name": "ana\u{1b}", "group": {"name": ["sre", "dev"]}}})),
+                    ("/source", json!({"ip": ["10.0.0.7"]})),
+                    (
+                        "/audit/request",
+                        json!({"resource": "pods/exec", "sources": ["webhook", "audit-log"],
+                                              "impersonator": {"name": "root"}}),
+                    ),
+                ],
+            )
+        };
+        let end = said(documents.pop().expect("an end"));
+        let who = with(said(told(0, "session-attributed", 20, 100, 1)), &[("/event/sequence", Value::Null)]);
+        documents.extend([who, end]);
+        let text = render("a1-b", &documents, false);
+        let line = "  asked    ana\\u{1b}; in reality root; groups sre, dev; for pods/exec; from 10.0.0.7; known by webhook, audit-log\n";
+        assert!(text.contains(line), "{text}");
+        assert!(text.contains("nothing: all of its 11 documents are there"), "{text}");
+        documents.remove(documents.len() - 2);
+        assert!(render("a1-b", &documents, false).contains("1 of its 11 documents are not there"));
     }
 
     #[test]
@@ -506,7 +677,7 @@ mod tests {
             ],
         );
         let text = render("a\u{1b}", &[hostile, json!(3), json!({"event": {"action": "exit"}})], false);
-        assert!(!text.contains(['\u{1b}', '\u{202e}']) && text.contains("($'\\u{1b}c) # x\\n')"), "{text}");
+        assert!(!text.contains(['\u{1b}', '\u{202e}']) && text.contains("($'\\x1bc) # x\\n')"), "{text}");
         assert_eq!(render("a", &[], false).lines().count(), 7);
     }
 
@@ -522,5 +693,29 @@ mod tests {
             assert_eq!(span(millis * 1_000_000), written);
         }
         assert_eq!(moment(1_700_000_000_999_000_000), "2023-11-14 22:13:20");
+    }
+
+    #[test]
+    fn a_program_that_calls_itself_otherwise_is_told_by_its_file() {
+        let of = |called: &str, path: &str, is_deleted: bool| {
+            let deleted = ("/audit/exec", json!({"deleted": is_deleted.then_some(true)}));
+            let path = ("/process/executable", json!(path));
+            let text = render("a1-b", &[with(exec(0, 0, 100, 1, &[called]), &[path, deleted])], false);
+            let line = text.lines().last().expect("a line");
+            line.split_once("in /srv").map_or_else(String::new, |(_, rest)| rest.to_owned())
+        };
+        assert_eq!(
+            of("[kworker]", "/memfd:kworker/0:0", true),
+            ", program /memfd:kworker/0:0 (in memory alone)"
+        );
+        assert_eq!(of("memfd:x", "/memfd:x (deleted)", false), ", program /memfd:x (in memory alone)");
+        assert_eq!(of("./x", "/tmp/x", true), ", program /tmp/x (deleted)");
+        assert_eq!(of("x", "/tmp/x (deleted)", false), ", program /tmp/x (deleted)");
+        assert_eq!(of("sshd", "/tmp/a b\u{1b}", false), ", program $'/tmp/a b\\x1b'");
+        for (called, path) in
+            [("sh", "/bin/sh"), ("/usr/bin/sh", "/bin/sh"), ("-bash", "/bin/bash"), ("x", "")]
+        {
+            assert_eq!(of(called, path, false), "", "{called} {path}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! What the audit of containers would go by here, and policies that fit nothing.
 
-use taffrail_exec::{Permits, TierChoice};
+use taffrail_exec::{Permits, Policy, Tier, TierChoice};
 
 use super::Finding;
 use crate::config::Config;
@@ -11,7 +11,7 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
     if !config.audit.enabled {
         return Vec::new();
     }
-    let permits = Permits::of(&config.audit, &config.metrics.roots());
+    let permits = Permits::of(&config.audit, &config.metrics.roots(), &config.docker);
     let mut findings = vec![tier(config.audit.tier, &permits)];
     findings.push(match &permits.scan {
         Ok((containers, sessions)) => Finding::good(
@@ -28,35 +28,71 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
         findings.push(Finding::warning(
             SUBJECT,
             format!("{why}: what happens while the agent is away is missed"),
-            "mount -t bpf bpf /sys/fs/bpf, and in a pod mount that from the host; or set audit.pinned: false",
+            format!(
+                "mount -t bpf bpf {}, and in a pod mount that from the host; or set audit.pinned: false",
+                config.audit.bpffs.display()
+            ),
         ));
     }
+    findings.extend(config.audit.records().then(|| recording(&permits)));
     findings.extend(policies(config));
     findings
 }
 
+/// Of who asks for `record: full`.
+fn recording(permits: &Permits) -> Finding {
+    let refused = permits.probe.as_ref().err().or(permits.recording.as_ref().err());
+    match refused {
+        None => Finding::note(
+            SUBJECT,
+            "what is typed and shown is recorded where a policy says `full`: whoever may read the audit's documents may read that",
+        ),
+        Some(why) => Finding::warning(
+            SUBJECT,
+            format!("what is typed and shown is not recorded, though a policy says `full`: {why}"),
+            "it takes the probe, and system calls that can be traced (CONFIG_FTRACE_SYSCALLS); or say `record: commands`",
+        ),
+    }
+}
+
+/// By which tier it would be known who comes in, and why by no better one.
 fn tier(choice: TierChoice, permits: &Permits) -> Finding {
-    let remedy = "run it as root, or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE (the probe) or CAP_NET_ADMIN in the machine's \
-                  network (the process connector)";
-    match (choice, &permits.probe, &permits.connector) {
-        (TierChoice::Auto | TierChoice::Probe, Ok(()), _) => {
-            Finding::good(SUBJECT, "by the probe in the kernel: everything, or a count of what is missing")
+    let mut refused = Vec::new();
+    for tier in choice.tiers() {
+        let (what, permitted) = by(*tier, permits);
+        match permitted {
+            Err(why) => refused.push(format!("{}: {why}", tier.as_str())),
+            Ok(()) if *tier == Tier::Probe => return Finding::good(SUBJECT, format!("by {what}")),
+            Ok(()) if choice != TierChoice::Auto => {
+                return Finding::note(SUBJECT, format!("by {what}; as configured"));
+            }
+            Ok(()) => {
+                let detail = format!("by {what}; not by what is better: {}", refused.join("; "));
+                return Finding::warning(SUBJECT, detail, REMEDY);
+            }
         }
-        (TierChoice::Connector, _, Ok(())) => Finding::note(
-            SUBJECT,
-            "by the process connector, as configured: who lives long enough to be looked at",
+    }
+    Finding::bad(SUBJECT, format!("by nothing: {}", refused.join("; ")), REMEDY)
+}
+
+const REMEDY: &str = "run it as root in the machine's own network and processes, or see deploy/audit.md for what each tier takes";
+
+/// What a tier is and knows, and whether it is permitted here.
+fn by(tier: Tier, permits: &Permits) -> (&'static str, &Result<(), String>) {
+    match tier {
+        Tier::Probe => ("the probe in the kernel: everything, or a count of what is missing", &permits.probe),
+        // It takes the connector, too.
+        Tier::Audit => (
+            "the kernel's audit and the process connector: every program with its arguments",
+            if permits.audit.is_ok() { &permits.connector } else { &permits.audit },
         ),
-        (TierChoice::Auto, Err(probe), Ok(())) => Finding::warning(
-            SUBJECT,
-            format!("by the process connector, who lives long enough to be looked at: {probe}"),
-            remedy,
+        Tier::Connector => {
+            ("the process connector: who lives long enough to be looked at", &permits.connector)
+        }
+        Tier::Runtime | Tier::None => (
+            "the engine's events: what it was asked to begin, and nothing that comes of it",
+            &permits.runtime,
         ),
-        (TierChoice::Auto, Err(probe), Err(connector)) => {
-            Finding::bad(SUBJECT, format!("by nothing: {probe}; the process connector: {connector}"), remedy)
-        }
-        (TierChoice::Probe, Err(why), _) | (TierChoice::Connector, _, Err(why)) => {
-            Finding::bad(SUBJECT, format!("not by what is configured: {why}"), remedy)
-        }
     }
 }
 
@@ -72,8 +108,7 @@ fn policies(config: &Config) -> Vec<Finding> {
                 format!("add {label} to kubernetes.metadata.labels"),
             ));
         }
-        let fits_all =
-            policy.namespaces.is_empty() && policy.labels.is_empty() && policy.containers.is_empty();
+        let fits_all = *policy == Policy { record: policy.record, ..Policy::default() };
         if fits_all && number + 1 < config.audit.policies.len() {
             findings.push(Finding::warning(
                 SUBJECT,
@@ -87,32 +122,60 @@ fn policies(config: &Config) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use taffrail_exec::Origin;
+
     use super::*;
     use crate::check::Status;
 
-    fn permits(probe: bool, connector: bool) -> Permits {
-        let of = |is: bool| if is { Ok(()) } else { Err("no".to_owned()) };
-        Permits { probe: of(probe), pins: Ok(()), connector: of(connector), scan: Ok((0, 0)) }
+    fn permits(permitted: &[Tier]) -> Permits {
+        let of = |tier| if permitted.contains(&tier) { Ok(()) } else { Err(format!("no {tier:?}")) };
+        Permits {
+            probe: of(Tier::Probe),
+            recording: Ok(()),
+            pins: Ok(()),
+            audit: of(Tier::Audit),
+            connector: of(Tier::Connector),
+            runtime: of(Tier::Runtime),
+            scan: Ok((0, 0)),
+        }
     }
 
     #[test]
-    fn the_best_that_is_permitted_is_named_and_nothing_stands_in_the_way_but_nothing() {
-        use TierChoice::{Auto, Connector, Probe};
-        for (choice, probe, connector, expected) in [
-            (Auto, true, true, Status::Good),
-            (Auto, false, true, Status::Warning),
-            (Auto, false, false, Status::Bad),
-            (Probe, false, true, Status::Bad),
-            (Probe, true, false, Status::Good),
-            (Connector, true, true, Status::Note),
-            (Connector, true, false, Status::Bad),
+    fn the_best_that_is_permitted_is_named_with_why_it_is_no_better_one() {
+        use Tier::{Audit, Connector, Probe, Runtime};
+        let all = [Probe, Audit, Connector, Runtime];
+        for (choice, permitted, status, said) in [
+            (TierChoice::Auto, &all[..], Status::Good, "by the probe"),
+            (TierChoice::Auto, &all[1..], Status::Warning, "by the kernel's audit and the process connector"),
+            (TierChoice::Auto, &all[2..], Status::Warning, "by the process connector: who lives"),
+            (TierChoice::Auto, &[Audit, Runtime], Status::Warning, "by the engine's events"),
+            (TierChoice::Auto, &[], Status::Bad, "by nothing"),
+            (TierChoice::Probe, &all[1..], Status::Bad, "probe: no Probe"),
+            (TierChoice::Probe, &all[..1], Status::Good, "by the probe"),
+            (TierChoice::Audit, &[Audit], Status::Bad, "audit: no Connector"),
+            (TierChoice::Connector, &all[..], Status::Note, "as configured"),
+            (TierChoice::Runtime, &all[..], Status::Note, "by the engine's events"),
+            (TierChoice::Runtime, &all[..3], Status::Bad, "runtime: no Runtime"),
         ] {
-            assert_eq!(
-                tier(choice, &permits(probe, connector)).status,
-                expected,
-                "{choice:?} {probe} {connector}"
-            );
+            let finding = tier(choice, &permits(permitted));
+            assert_eq!(finding.status, status, "{choice:?} {permitted:?}");
+            assert!(finding.detail.contains(said), "{choice:?} {permitted:?}: {}", finding.detail);
         }
+        let refused = tier(TierChoice::Auto, &permits(&[Runtime])).detail;
+        for why in ["probe: no Probe", "audit: no Audit", "connector: no Connector"] {
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    #[test]
+    fn that_something_is_recorded_is_said_and_that_it_cannot_be_is_a_warning() {
+        let mut here = permits(&[Tier::Probe]);
+        assert_eq!(recording(&here).status, Status::Note);
+        here.recording = Err("no such tracepoint".to_owned());
+        let said = recording(&here);
+        assert_eq!(said.status, Status::Warning);
+        assert!(said.detail.ends_with("no such tracepoint"), "{}", said.detail);
+        assert_eq!(recording(&permits(&[Tier::Connector])).status, Status::Warning);
     }
 
     #[test]
@@ -128,7 +191,10 @@ mod tests {
             "{told:?}"
         );
         assert_eq!(told.len(), 2);
+        config.audit.policies[1].origins = vec![Origin::Probe];
+        assert_eq!(policies(&config).len(), 1);
         config.kubernetes.metadata.labels = vec!["*".to_owned()];
+        config.audit.policies[1].origins.clear();
         config.audit.policies.truncate(2);
         assert!(policies(&config).is_empty());
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use taffrail_api::{ApiError, Counters, ErrorKind, Server, Wanted};
 use tokio::time::timeout;
 
-use super::Finding;
+use super::{Finding, policies};
 use crate::config::Config;
 use crate::events;
 use crate::kubernetes::permissions::{self, Permission};
@@ -81,6 +81,9 @@ async fn ask(config: &Config) -> Vec<Finding> {
         |permission: &Permission| Finding::bad(SUBJECT, format!("the agent may not {permission}"), remedy);
     findings.extend(missing.into_iter().map(finding));
     findings.extend(node(&server, &config.node_name()).await);
+    if let Ok(told) = timeout(PATIENCE, policies::all(&server, config)).await {
+        findings.extend(told);
+    }
     if events::are_wanted(config) {
         findings.extend(lease_namespace(&server, &config.events.namespace()).await);
     }

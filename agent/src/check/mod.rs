@@ -11,6 +11,8 @@ mod findings;
 mod limits;
 mod metrics;
 mod places;
+mod policies;
+mod requests;
 mod sources;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -88,6 +90,7 @@ fn machine(config: &Config, web: Option<&Web>) -> Vec<Finding> {
     findings.extend(metrics::all(config));
     findings.extend(limits::all());
     findings.extend(audit::all(config));
+    findings.extend(requests::all(config));
     findings.extend(places::all(config, web));
     findings
 }

@@ -156,13 +156,14 @@ pub(crate) fn plain(name: &str) -> String {
     out
 }
 
-/// JSON that may be shown on a terminal: what it may have in a text as it is and a terminal acts upon is escaped.
+/// JSON that may be shown on a terminal: what it may have in a text as it is and a terminal acts upon is escaped, as JSON reads it
+/// back.
 pub(crate) fn plain_json(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
     for character in json.chars() {
         match character {
             '\n' => out.push('\n'),
-            control if control.is_control() => drop(write!(out, "\\u{:04x}", u32::from(control))),
+            other if disturbs(other) => drop(write!(out, "\\u{:04x}", u32::from(other))),
             other => out.push(other),
         }
     }
@@ -170,7 +171,12 @@ pub(crate) fn plain_json(json: &str) -> String {
 }
 
 fn visible(character: char, out: &mut String) {
-    if character.is_control() { out.extend(character.escape_default()) } else { out.push(character) }
+    if disturbs(character) { out.extend(character.escape_default()) } else { out.push(character) }
+}
+
+/// What a terminal obeys, ends a line, or turns the direction of writing. None of it takes more than four digits.
+fn disturbs(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Length of the colour sequence (`ESC [ digits and ; m`) that `text` begins with.
@@ -220,6 +226,7 @@ mod tests {
     #[test]
     fn a_name_does_nothing_to_a_terminal_and_keeps_its_width() {
         assert_eq!(plain("\u{1b}[31ma\tb\u{9b}2J\u{e9}"), "\\u{1b}[31ma\\tb\\u{9b}2J\u{e9}");
+        assert_eq!(plain("a\u{2028}b\u{2067}\u{202a}"), "a\\u{2028}b\\u{2067}\\u{202a}");
         assert_eq!(plain_json("{\n\"a\": \"\u{9b}2J\u{7f}\"}"), "{\n\"a\": \"\\u009b2J\\u007f\"}");
     }
 

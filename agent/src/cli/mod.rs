@@ -6,8 +6,10 @@
 pub(crate) mod console;
 mod events;
 mod ledger;
+mod replay;
 mod sessions;
 mod tap;
+mod webhook;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -90,6 +92,28 @@ enum Command {
                             arrive. In a pipe lines have tabs between their cells, and a session that lasts is `live`."
     )]
     Sessions(sessions::Args),
+    /// Print what tells the agents who asks for sessions: certificate, secret and manifests of the audit's webhook
+    #[command(
+        after_help = "Examples:\n  taffrail audit-webhook > webhook.yaml && kubectl apply -f webhook.yaml\n  \
+                            taffrail audit-webhook --url https://10.0.0.7:9127   for API servers that reach no Service\n  \
+                            kubectl -n taffrail get secret taffrail-audit -o jsonpath='{.data.kubeconfig}' | base64 -d   \
+                            for --audit-webhook-config-file\n\n\
+                            Each time anew: certificate and secret of before are no good then. The key that signs is not kept. \
+                            deploy/audit.md says what belongs into the DaemonSet."
+    )]
+    AuditWebhook(webhook::Args),
+    /// Play what was typed and shown in a session, where a policy of the audit says `record: full`
+    #[command(
+        after_help = "Examples:\n  taffrail replay 5f0c                        on this terminal, in its time (Ctrl-C ends)\n  \
+                            taffrail replay 5f0c --speed 4 --idle-limit 1\n  \
+                            taffrail replay 5f0c --input                what was typed, and when\n  \
+                            taffrail replay 5f0c | less                 what was shown, as text\n  \
+                            taffrail replay 5f0c --export a.cast        for asciinema play a.cast\n\n\
+                            From where the documents of the audit arrive; the agent need not run. What would take over the \
+                            terminal of who looks does not pass, unless with --raw: titles, clipboard, questions to the \
+                            terminal, modes of keys and characters."
+    )]
+    Replay(replay::Args),
     /// Show the metrics of containers or of this node, or how they differ from a peer's
     #[command(after_help = "Examples:\n  taffrail metrics --once                 containers, in a table\n  \
                             taffrail metrics --once node            this node\n  \
@@ -190,6 +214,8 @@ fn dispatch(command: Command) -> anyhow::Result<ExitCode> {
         Command::Ledger(args) => ledger::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Sessions(args) => sessions::run(&args),
+        Command::AuditWebhook(args) => webhook::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Metrics(args) => metrics::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Reference(args) => reference::run(&args),

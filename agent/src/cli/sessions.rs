@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use taffrail_exec::{Summary, line};
+use clap::builder::PossibleValuesParser;
+use taffrail_exec::request::Known as Attributed;
+use taffrail_exec::wire::NOBODY;
+use taffrail_exec::{Origin, Summary, execs, line};
 
 use super::console::{Table, for_people, plain, plain_json, width};
 use super::{ConfigArg, SocketArg};
@@ -40,11 +43,12 @@ pub(super) struct Args {
     /// Container, or a pattern with `*`
     #[arg(short, long)]
     container: Option<String>,
-    /// Only those of this user, by number, as which they began or who once logged in
-    #[arg(long, value_name = "UID")]
-    user: Option<u32>,
-    /// Only those that came in so: by the runtime, or past it
-    #[arg(long, value_parser = ["exec", "out-of-band"])]
+    /// Only those of this user: by number, as which they began or who once logged in; by name, or a pattern with `*`, who asked the
+    /// API server for them
+    #[arg(long, value_name = "UID|NAME")]
+    user: Option<String>,
+    /// Only those that came about so
+    #[arg(long, value_parser = PossibleValuesParser::new(Origin::ALL.map(Origin::as_str)))]
     origin: Option<String>,
     /// Only those that lived within this time until now: 90s, 1h, 2d
     #[arg(long, value_name = "TIME")]
@@ -105,7 +109,7 @@ fn show(id: &str, config: &ConfigArg, raw: bool, json: bool) -> anyhow::Result<(
     let session = Kept::of(&config)?.session(id)?;
     let text = if json {
         let lines = session.documents.join("\n") + "\n";
-        if for_people() { plain_json(&lines) } else { lines }
+        plain_json(&lines)
     } else {
         transcript::render(&session.id, &session.values(), raw)
     };
@@ -127,8 +131,8 @@ fn list(args: &Args) -> anyhow::Result<()> {
     }
     let people = for_people();
     let text = match (args.json, args.follow) {
-        (true, true) => json_lines(&shown.sessions, people)?,
-        (true, false) => json(&shown, people)?,
+        (true, true) => json_lines(&shown.sessions)?,
+        (true, false) => json(&shown)?,
         (false, _) => table(&shown.sessions, people.then(|| args.width())),
     };
     io::stdout().write_all(text.as_bytes())?;
@@ -156,15 +160,13 @@ impl Args {
         let is = |wanted: &Option<String>, name: &str| {
             wanted.as_deref().is_none_or(|wanted| Name::from(wanted).matches(name))
         };
-        let (whose, entry) = (&session.whose, &session.entry);
+        let whose = &session.whose;
         let pod = if whose.pod.is_empty() { &whose.container } else { &whose.pod };
         let lived = self.since.is_none_or(|since| {
             let since = i64::try_from(since.0.as_nanos()).unwrap_or(i64::MAX);
             session.ended.is_none_or(|ended| ended >= now.saturating_sub(since))
         });
-        let user = self
-            .user
-            .is_none_or(|user| !entry.lost && (entry.user == user || entry.login_user == Some(user)));
+        let user = self.user.as_deref().is_none_or(|user| is_of(session, user));
         lived
             && user
             && !(self.gaps && session.gaps.is_empty())
@@ -190,16 +192,23 @@ impl Args {
     }
 }
 
-fn json(report: &SessionsReport, people: bool) -> anyhow::Result<String> {
-    let text = serde_json::to_string_pretty(report)? + "\n";
-    Ok(if people { plain_json(&text) } else { text })
+/// Whether it is a user's: by number on the machine, or by name in the cluster.
+fn is_of(session: &Summary, user: &str) -> bool {
+    let entry = &session.entry;
+    match user.parse::<u32>() {
+        Ok(user) => !entry.lost && (entry.user == user || entry.login_user == Some(user)),
+        Err(_) => session.attribution.user().is_some_and(|known| Name::from(user).matches(&known.name)),
+    }
 }
 
-fn json_lines(sessions: &[Summary], people: bool) -> anyhow::Result<String> {
+fn json(report: &SessionsReport) -> anyhow::Result<String> {
+    Ok(plain_json(&serde_json::to_string_pretty(report)?) + "\n")
+}
+
+fn json_lines(sessions: &[Summary]) -> anyhow::Result<String> {
     let mut text = String::new();
     for session in sessions {
-        let line = serde_json::to_string(session)?;
-        text.push_str(&if people { plain_json(&line) } else { line });
+        text.push_str(&plain_json(&serde_json::to_string(session)?));
         text.push('\n');
     }
     Ok(text)
@@ -211,7 +220,7 @@ fn table(sessions: &[Summary], people: Option<usize>) -> String {
         return String::new();
     }
     let mut table = Table::new(&[
-        "ID", "BEGAN", "LASTED", "USER", "WHERE", "ORIGIN", ">EXECS", ">EXIT", "MISSING", "COMMAND",
+        "ID", "BEGAN", "LASTED", "USER", "WHO", "WHERE", "ORIGIN", ">EXECS", ">EXIT", "MISSING", "COMMAND",
     ]);
     for session in sessions {
         table.row(row(session, people.is_some()));
@@ -230,6 +239,7 @@ fn row(session: &Summary, people: bool) -> Vec<String> {
         began(session, people),
         lasted(session, people),
         user(session),
+        asked(session),
         plain(&session.whose.display()),
         session.origin.as_str().to_owned(),
         session.execs.to_string(),
@@ -266,12 +276,30 @@ fn user(session: &Summary) -> String {
     }
     let tty = if entry.tty.is_empty() { String::new() } else { format!(" {}", plain(&entry.tty)) };
     let login = entry.login_user.map_or_else(String::new, |login| format!(" login {login}"));
-    format!("{}{tty}{login}", entry.user)
+    let user = match entry.user {
+        NOBODY if entry.user_name.is_empty() => "?".to_owned(),
+        NOBODY => plain(&entry.user_name),
+        user => user.to_string(),
+    };
+    format!("{user}{tty}{login}")
+}
+
+/// Who asked the API server for it.
+fn asked(session: &Summary) -> String {
+    let attribution = &session.attribution;
+    match (attribution.known, attribution.user()) {
+        (_, Some(user)) if attribution.is_ambiguous => format!("{}?", plain(&user.name)),
+        (_, Some(user)) => plain(&user.name),
+        (Attributed::OutOfBand, None) => "nobody".to_owned(),
+        (Attributed::Unknown | Attributed::Awaited, None) => "?".to_owned(),
+        (Attributed::Unasked | Attributed::Known, None) => "-".to_owned(),
+    }
 }
 
 fn command(session: &Summary) -> String {
     let entry = &session.entry;
     match entry.arguments.as_slice() {
+        _ if session.origin == Origin::Attach => "-".to_owned(),
         _ if entry.lost => "-".to_owned(),
         [] => line(std::slice::from_ref(&entry.executable)),
         arguments => line(arguments),
@@ -294,7 +322,7 @@ impl Known {
     fn turns<'a>(&mut self, sessions: &'a [Summary]) -> Vec<Turn<'a>> {
         let mut turns = Vec::new();
         for session in sessions {
-            let has_ended = session.ended.is_some();
+            let has_ended = has_ended(session);
             let known = self.0.get(&session.id).copied();
             if known.is_none() {
                 turns.push(Turn::Began(session));
@@ -303,9 +331,14 @@ impl Known {
                 turns.push(Turn::Ended(session));
             }
         }
-        self.0 = sessions.iter().map(|session| (session.id.clone(), session.ended.is_some())).collect();
+        self.0 = sessions.iter().map(|session| (session.id.clone(), has_ended(session))).collect();
         turns
     }
+}
+
+/// And it is known who asked for it, as far as it will be.
+fn has_ended(session: &Summary) -> bool {
+    session.ended.is_some() && session.attribution.known != Attributed::Awaited
 }
 
 fn follow(args: &Args, socket: &Path, there: &[Summary], people: bool) -> anyhow::Result<()> {
@@ -326,7 +359,7 @@ fn follow(args: &Args, socket: &Path, there: &[Summary], people: bool) -> anyhow
             let (Turn::Began(session) | Turn::Ended(session)) = &turn;
             if args.fits(session, now) {
                 let text = if args.json {
-                    json_lines(std::slice::from_ref(session), people)?
+                    json_lines(std::slice::from_ref(session))?
                 } else {
                     told(&turn, people.then(|| args.width()))
                 };
@@ -352,12 +385,12 @@ fn told(turn: &Turn<'_>, people: Option<usize>) -> String {
     let time = jiff::Timestamp::from_nanosecond(i128::from(time)).unwrap_or_default();
     let mut cells =
         vec![time.strftime("%FT%TZ").to_string(), word.to_owned(), plain(&session.id), user(session)];
-    cells.extend([plain(&session.whose.display()), session.origin.as_str().to_owned()]);
+    cells.extend([asked(session), plain(&session.whose.display()), session.origin.as_str().to_owned()]);
     if matches!(turn, Turn::Ended(_)) {
         let code = session.exit_code.map_or_else(|| "-".to_owned(), |code| format!("exit {code}"));
         let whole =
             if session.gaps.is_empty() { "whole".to_owned() } else { plain(&session.gaps.join("; ")) };
-        cells.extend([lasted(session, people.is_some()), format!("{} execs", session.execs), code, whole]);
+        cells.extend([lasted(session, people.is_some()), execs(session.execs), code, whole]);
     }
     cells.push(command(session));
     match people {
@@ -369,7 +402,8 @@ fn told(turn: &Turn<'_>, people: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use clap::Parser;
-    use taffrail_exec::{Entry, Origin, Whose};
+    use taffrail_exec::request::{Attribution, Request, User};
+    use taffrail_exec::{Entry, Whose};
 
     use super::*;
 
@@ -402,6 +436,14 @@ mod tests {
             },
             exit_code: Some(3),
             execs: 2,
+            attribution: Attribution {
+                known: Attributed::Known,
+                request: Some(Request {
+                    user: User { name: "ana@ex\u{1b}".to_owned(), ..User::default() },
+                    ..Request::default()
+                }),
+                ..Attribution::default()
+            },
             ..Summary::default()
         }
     }
@@ -411,7 +453,8 @@ mod tests {
         let gaps = vec!["some".to_owned(), "more".to_owned()];
         let entry = Entry { lost: true, ..Entry::default() };
         let (id, origin) = ("5f0c-2".to_owned(), Origin::OutOfBand);
-        Summary { id, begun: TEN, whose, gaps, entry, origin, ..Summary::default() }
+        let attribution = Attribution { known: Attributed::OutOfBand, ..Attribution::default() };
+        Summary { id, attribution, begun: TEN, whose, gaps, entry, origin, ..Summary::default() }
     }
 
     fn wanted(line: &[&str]) -> Vec<bool> {
@@ -432,6 +475,8 @@ mod tests {
             (&["--user", "0"], [true, false]),
             (&["--user", "1000"], [true, false]),
             (&["--user", "7"], [false, false]),
+            (&["--user", "ana@*"], [true, false]),
+            (&["--user", "ben"], [false, false]),
             (&["--origin", "out-of-band"], [false, true]),
             (&["--since", "40s"], [true, true]),
             (&["--since", "38s"], [false, true]),
@@ -446,31 +491,36 @@ mod tests {
         let sessions = [ended(), live()];
         assert_eq!(
             table(&sessions, Some(usize::MAX)),
-            "ID      BEGAN                LASTED  USER               WHERE           ORIGIN       EXECS  EXIT  MISSING  COMMAND\n\
-             5f0c-1  2023-11-14 22:13:20  1m01s   0 pts0 login 1000  shop/web-0/app  exec             2     3  -        sh -c $'ls; \\u{1b}[2J'\n\
-             5f0c-2  2023-11-14 22:13:20  live    -                  cart            out-of-band      0     -  yes      -\n"
+            "ID      BEGAN                LASTED  USER               WHO           WHERE           ORIGIN       EXECS  EXIT  MISSING  COMMAND\n\
+             5f0c-1  2023-11-14 22:13:20  1m01s   0 pts0 login 1000  ana@ex\\u{1b}  shop/web-0/app  exec             2     3  -        sh -c $'ls; \\x1b[2J'\n\
+             5f0c-2  2023-11-14 22:13:20  live    -                  nobody        cart            out-of-band      0     -  yes      -\n"
         );
-        let narrow = table(&sessions, Some(130));
-        assert!(narrow.contains("sh -c $'ls; \\u{1b}[2J'\n"), "{narrow}");
-        let narrow = table(&sessions, Some(121));
-        assert!(narrow.contains("sh -c $'ls; \\u{…\n"), "{narrow}");
+        let narrow = table(&sessions, Some(144));
+        assert!(narrow.contains("sh -c $'ls; \\x1b[2J'\n"), "{narrow}");
+        let narrow = table(&sessions, Some(135));
+        assert!(narrow.contains("sh -c $'ls; \\x1…\n"), "{narrow}");
         let piped = table(&sessions, None);
         assert_eq!(
             piped.lines().nth(2),
-            Some("5f0c-2\t2023-11-14T22:13:20.000Z\tlive\t-\tcart\tout-of-band\t0\t-\tsome; more\t-")
+            Some("5f0c-2\t2023-11-14T22:13:20.000Z\tlive\t-\tnobody\tcart\tout-of-band\t0\t-\tsome; more\t-")
         );
         assert!(piped.contains("\t61.000\t"), "{piped}");
         assert_eq!(table(&[], None), "");
     }
 
     #[test]
-    fn json_on_a_terminal_speaks_to_nobody() {
-        let report = SessionsReport { sessions: vec![ended()], ..SessionsReport::default() };
-        let text = json(&report, true).expect("JSON");
-        assert!(!text.contains('\u{1b}'));
+    fn json_speaks_to_no_terminal_and_loses_nothing() {
+        let mut odd = ended();
+        odd.entry.arguments.push("\u{9b}2J\u{202e}x\u{2066}y\u{2028}\u{2029}".to_owned());
+        let report = SessionsReport { sessions: vec![odd], ..SessionsReport::default() };
+        let text = json(&report).expect("JSON");
+        assert!(
+            text.contains("\\u009b2J\\u202ex\\u2066y\\u2028\\u2029") && !text.contains('\u{1b}'),
+            "{text}"
+        );
         let again: SessionsReport = serde_json::from_str(&text).expect("JSON");
         assert_eq!(again, report);
-        assert_eq!(json_lines(&[ended(), live()], false).expect("JSON").lines().count(), 2);
+        assert_eq!(json_lines(&[ended(), live()]).expect("JSON").lines().count(), 2);
     }
 
     #[test]
@@ -483,11 +533,14 @@ mod tests {
         let both = [first.clone(), second.clone()];
         assert_eq!(known.turns(&both), [Turn::Ended(&first), Turn::Began(&second)]);
         assert!(known.turns(&both).is_empty());
+        let mut waits = ended();
+        waits.attribution.known = Attributed::Awaited;
+        assert_eq!(Known::default().turns(std::slice::from_ref(&waits)), [Turn::Began(&waits)]);
         let quick = [ended()];
         assert_eq!(Known::default().turns(&quick), [Turn::Began(&quick[0]), Turn::Ended(&quick[0])]);
         assert_eq!(
             told(&Turn::Ended(&quick[0]), None),
-            "2023-11-14T22:14:21Z\tended\t5f0c-1\t0 pts0 login 1000\tshop/web-0/app\texec\t61.000\t2 execs\texit 3\twhole\tsh -c $'ls; \\u{1b}[2J'\n"
+            "2023-11-14T22:14:21Z\tended\t5f0c-1\t0 pts0 login 1000\tana@ex\\u{1b}\tshop/web-0/app\texec\t61.000\t2 execs\texit 3\twhole\tsh -c $'ls; \\x1b[2J'\n"
         );
         assert_eq!(told(&Turn::Began(&second), Some(40)).trim_end().chars().count(), 40);
     }

@@ -74,7 +74,8 @@ pub(super) fn unknown_key(root: &Shape, shape: &Shape, path: &str, name: &str) -
     let place = if path.is_empty() { String::new() } else { format!(" in `{path}`") };
     let hint = match nearest(name, known.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => match elsewhere(root, "", name) {
+        None => match elsewhere(root, "", name).into_iter().min_by_key(|path| path.split('.').count()) {
+            Some(top) if !top.contains('.') => format!("there is `{top}` at the top"),
             Some(path) => format!("there is `{path}`"),
             None => format!("known here: {}", listed(known)),
         },
@@ -82,12 +83,13 @@ pub(super) fn unknown_key(root: &Shape, shape: &Shape, path: &str, name: &str) -
     format!("unknown key `{name}`{place}; {hint}")
 }
 
-/// The path of the first key anywhere that has this very name.
-fn elsewhere(shape: &Shape, path: &str, name: &str) -> Option<String> {
-    shape.keys().iter().find_map(|key| {
+/// The paths of all keys anywhere that have this very name.
+fn elsewhere(shape: &Shape, path: &str, name: &str) -> Vec<String> {
+    let below = shape.keys().iter().flat_map(|key| {
         let here = join(path, &key.name);
-        if key.name == name { Some(here) } else { elsewhere(&key.shape, &here, name) }
-    })
+        if key.name == name { vec![here] } else { elsewhere(&key.shape, &here, name) }
+    });
+    below.collect()
 }
 
 impl<'de> DeserializeSeed<'de> for Guide<'_> {

@@ -7,6 +7,7 @@ use axum::http::HeaderValue;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
+use taffrail_exec::Audit;
 use taffrail_prometheus::{Exposition, Format};
 
 use crate::components::{Component, Components, State};
@@ -35,6 +36,26 @@ pub struct Readiness {
     pub components: Vec<serde_json::Value>,
     /// Every shipper.
     pub shippers: Vec<Shipper>,
+    /// By what it is known who comes into containers, where that is audited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditedBy>,
+}
+
+/// By what it is known who comes into containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditedBy {
+    /// The tier, as `audit.tier` names it; `none` for nothing.
+    pub tier: String,
+    /// Why it is no better one, where it is none of the best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+impl AuditedBy {
+    pub(super) fn of(audit: &Audit) -> AuditedBy {
+        let view = audit.view();
+        AuditedBy { tier: view.tier.as_str().to_owned(), refused: view.refused }
+    }
 }
 
 /// A shipper's state.
@@ -57,7 +78,7 @@ impl Readiness {
         reasons.extend(troubles);
         let components =
             components.iter().filter_map(|component| serde_json::to_value(component).ok()).collect();
-        Readiness { ready: reasons.is_empty(), reasons, components, shippers }
+        Readiness { ready: reasons.is_empty(), reasons, components, shippers, audit: None }
     }
 }
 

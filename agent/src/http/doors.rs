@@ -18,8 +18,6 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
-use crate::web::Web;
-
 /// How long a handshake may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How many are under way at most.
@@ -33,24 +31,27 @@ const PLAIN: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\nC
     TLS is spoken here; ask again with https://\n";
 
 /// A connection over which requests come.
-pub(super) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
 type Ready = (Box<dyn Connection>, SocketAddr);
 
 /// Connections that are ready for requests.
-pub(super) struct Doors {
+pub(crate) struct Doors {
     ready: mpsc::UnboundedReceiver<Ready>,
     address: io::Result<SocketAddr>,
 }
 
 impl Doors {
-    /// Takes connections from `listener` until this is dropped.
-    pub(super) fn open(listener: TcpListener, web: Arc<Web>) -> Doors {
+    /// Takes connections from `listener` until this is dropped, each by the TLS of its moment, if there is any.
+    pub(crate) fn open(
+        listener: TcpListener,
+        tls: impl Fn() -> Option<Arc<ServerConfig>> + Send + 'static,
+    ) -> Doors {
         let (sender, ready) = mpsc::unbounded_channel();
         let address = listener.local_addr();
-        tokio::spawn(take(listener, web, sender));
+        tokio::spawn(take(listener, tls, sender));
         Doors { ready, address }
     }
 }
@@ -72,14 +73,18 @@ impl Listener for Doors {
     }
 }
 
-async fn take(mut listener: TcpListener, web: Arc<Web>, sender: mpsc::UnboundedSender<Ready>) {
+async fn take(
+    mut listener: TcpListener,
+    tls: impl Fn() -> Option<Arc<ServerConfig>>,
+    sender: mpsc::UnboundedSender<Ready>,
+) {
     let mut under_way = UnderWay::default();
     loop {
         let (stream, address) = tokio::select! {
             accepted = Listener::accept(&mut listener) => accepted,
             () = sender.closed() => return,
         };
-        let Some(tls) = web.current().tls.clone() else {
+        let Some(tls) = tls() else {
             let _ = sender.send((Box::new(stream), address));
             continue;
         };

@@ -35,8 +35,8 @@ use crate::ledger_metrics::LedgerMetrics;
 use crate::reload::Reload;
 use crate::tap::TapHub;
 use crate::web::{PERIOD, Web};
-pub use answers::{Readiness, Shipper};
-use doors::Doors;
+pub use answers::{AuditedBy, Readiness, Shipper};
+pub(crate) use doors::Doors;
 pub use pages::Page;
 use pages::Served;
 pub use requests::FAMILIES as REQUEST_FAMILIES;
@@ -187,7 +187,7 @@ async fn over_tcp(shared: &Arc<Shared>, tcp: Option<TcpListener>) {
     match shared.surface.web.clone() {
         None => listen(axum::serve(listener, routes).with_graceful_shutdown(until(shared)), "TCP").await,
         Some(web) => {
-            let doors = Doors::open(listener, web);
+            let doors = Doors::open(listener, move || web.current().tls.clone());
             listen(axum::serve(doors, routes).with_graceful_shutdown(until(shared)), "TCP").await;
         }
     }

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use super::Shared;
-use super::answers::{self, Readiness, alive};
+use super::answers::{self, AuditedBy, Readiness, alive};
 use super::pages::{self, Wish};
 use crate::audit::SessionsReport;
 use crate::ledger_report::LedgerReport;
@@ -97,7 +97,8 @@ async fn healthz(State(shared): Here) -> (StatusCode, String) {
 }
 
 async fn readyz(State(shared): Here) -> Response {
-    let readiness = Readiness::of(&shared.surface.components, (shared.surface.shippers)());
+    let mut readiness = Readiness::of(&shared.surface.components, (shared.surface.shippers)());
+    readiness.audit = shared.surface.audit.as_ref().map(AuditedBy::of);
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(readiness)).into_response()
 }

@@ -53,9 +53,17 @@ pub fn needed(config: &Config) -> Vec<Permission> {
     if !config.kubernetes.kubelet.is_instead(&config.kubernetes.api) {
         needed.extend(core("pods", &["list", "watch"]));
     }
+    if config.audit.enabled && config.audit.requests.are_expected() {
+        // Where a request's pod is, and which agent is there.
+        needed.extend(core("pods", &["get"]));
+        let (group, resource) = ("discovery.k8s.io", "endpointslices");
+        let namespace = Some(config.events.namespace());
+        needed.push(Permission { verb: "list", group, resource, namespace, name: None });
+    }
     if events::are_wanted(config) {
         needed.extend(core("events", &["list", "watch"]));
-        if config.events.owners {
+        let is_there = needed.iter().any(|each| (each.verb, each.resource) == ("get", "pods"));
+        if config.events.owners && !is_there {
             needed.extend(core("pods", &["get"]));
         }
         let namespace = Some(config.events.namespace());

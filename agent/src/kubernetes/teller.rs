@@ -86,6 +86,17 @@ impl Teller {
         self.complete(&pod, &container)
     }
 
+    /// The last that was heard of the pod whose cgroup has this UID.
+    pub(crate) fn pod(&self, uid: &str) -> Option<Arc<taffrail_pods::Pod>> {
+        self.store.by_uid(uid).map(|found| found.pod)
+    }
+
+    /// The uid of the pod of this name, if it is one of this node's.
+    pub(crate) fn uid_of(&self, namespace: &str, pod: &str) -> Option<String> {
+        let found = self.store.by_name(namespace, pod).filter(|found| !found.gone)?;
+        Some(found.pod.meta.uid.to_string())
+    }
+
     /// More became known of the node, and of what runs its containers.
     pub(super) fn node_is(&self, node: Arc<Node>, runtime: String) {
         self.runtime.store(Arc::new(runtime));

@@ -147,7 +147,7 @@ fn collectors() -> anyhow::Result<Vec<(&'static str, &'static [Family])>> {
     asks.extend(sources(&scratch.0)?);
     asks.extend(shippers(&scratch.0)?);
     asks.extend(events(&scratch.0)?);
-    asks.push(audit::metrics(&scratch.0));
+    asks.extend(audit::metrics(&scratch.0));
     let mut all: Vec<(&'static str, &'static [Family])> =
         asks.iter().map(|ask| (ask.name(), ask.families())).collect();
     all.extend(taffrail_node::switched_off(&NodeMetricsConfig::default()));

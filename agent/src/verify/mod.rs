@@ -46,7 +46,7 @@ mod verifier;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use self::dedup::Output;
 use self::progress::Progress;
@@ -131,12 +131,19 @@ fn verify(args: &Args) -> Result<Report> {
     let verifier = session.finish().context("cannot write the records")?;
     output.map(Output::finish).transpose()?;
     let audit = audited(&source, &mut unreadable)?;
+    let is_audit_there = audit.as_ref().is_some_and(|(_, _, is_there)| *is_there);
+    if let Some(known) = known.as_ref().filter(|known| !known.any && !is_audit_there && files.is_empty()) {
+        bail!(
+            "nothing was written yet that could be verified, or these are other brokers than the agents': {}",
+            known.notes.join("; ")
+        );
+    }
     let mut report = verifier.report();
     report.unreadable = unreadable;
     report.notes = series.notes;
     report.notes.extend(absent(report.absent, known.as_ref()));
     report.notes.extend(known.into_iter().flat_map(|known| known.notes));
-    if let Some((audit, notes)) = audit {
+    if let Some((audit, notes, _)) = audit {
         report.audit = Some(audit);
         report.notes.extend(notes);
     }
@@ -144,8 +151,11 @@ fn verify(args: &Args) -> Result<Report> {
     Ok(report)
 }
 
-/// What is said of the audit, and notes on where it lies; nothing where there is none and none should be.
-fn audited(source: &Source, unreadable: &mut Vec<String>) -> Result<Option<(audit::Report, Vec<String>)>> {
+/// What is said of the audit, notes on where it lies, and whether that place exists; nothing where there is none and none should be.
+fn audited(
+    source: &Source,
+    unreadable: &mut Vec<String>,
+) -> Result<Option<(audit::Report, Vec<String>, bool)>> {
     let files = ndjson::audit_files(&source.paths)?;
     let topic = source.topics.as_ref().and_then(|topics| Some((topics, topics.audit.as_ref()?)));
     if files.is_empty() && topic.is_none() && !source.audits {
@@ -153,10 +163,13 @@ fn audited(source: &Source, unreadable: &mut Vec<String>) -> Result<Option<(audi
     }
     let mut verifier = audit::Verifier::default();
     let mut notes = ndjson::read_audit(&files, &mut verifier, unreadable)?;
+    let mut is_there = !files.is_empty();
     if let Some((topics, topic)) = topic {
-        notes.extend(topics::read_audit(topics, topic, &mut verifier)?);
+        let read = topics::read_audit(topics, topic, &mut verifier)?;
+        is_there |= read.is_some();
+        notes.extend(read.unwrap_or_else(|| vec![topics::absent(topic)]));
     }
-    Ok(Some((verifier.report(), notes)))
+    Ok(Some((verifier.report(), notes, is_there)))
 }
 
 /// When all files of a container are missing as a whole, perhaps only a place was forgotten.

@@ -19,9 +19,9 @@ pub struct TopicArgs {
     #[arg(long, value_delimiter = ',', value_name = "HOST:PORT")]
     pub brokers: Vec<String>,
     /// Topic of records, or a template such as `logs.{namespace}` for all topics that fit it; give it again for each
-    /// further one [default: the configuration's, else taffrail.logs]
+    /// further one; empty for none [default: the configuration's, else taffrail.logs]
     #[arg(long, value_name = "TOPIC", value_parser = template)]
-    pub topic: Vec<TopicTemplate>,
+    pub topic: Vec<Option<TopicTemplate>>,
     /// Topic of statements; empty for none, and then nobody says where files end [default: the configuration's, else
     /// taffrail.ledger]
     #[arg(long, value_name = "TOPIC")]
@@ -35,8 +35,8 @@ pub struct TopicArgs {
     pub properties: Vec<String>,
 }
 
-fn template(text: &str) -> Result<TopicTemplate, TopicError> {
-    TopicTemplate::try_from(text.to_owned())
+fn template(text: &str) -> Result<Option<TopicTemplate>, TopicError> {
+    Some(text.to_owned()).filter(|text| !text.is_empty()).map(TopicTemplate::try_from).transpose()
 }
 
 /// What is to be read.
@@ -90,7 +90,8 @@ impl TopicArgs {
                 .with_context(|| format!("-X {property}: write it as PROPERTY=VALUE"))?;
             config.properties.0.insert(name.trim().to_owned(), value.to_owned());
         }
-        let records = if self.topic.is_empty() { vec![config.topic.clone()] } else { self.topic.clone() };
+        let named = || self.topic.iter().flatten().cloned().collect();
+        let records = if self.topic.is_empty() { vec![config.topic.clone()] } else { named() };
         let ledger = self.ledger_topic.clone().or_else(|| config.ledger_topic.clone());
         let audit = self.audit_topic.clone().or_else(|| audits.then(|| config.audit_topic.clone()));
         let [ledger, audit] = [ledger, audit].map(|topic| topic.filter(|topic| !topic.is_empty()));
@@ -139,6 +140,7 @@ mod tests {
             (&["-f", "x", "--brokers", "near:1,near:2"], "near:1,near:2 logs.{namespace} shop.ledger"),
             (&["-f", "x", "--topic", "a", "--topic", "b.{pod}"], "far:9093 a,b.{pod} shop.ledger"),
             (&["-f", "x", "--ledger-topic", ""], "far:9093 logs.{namespace} none"),
+            (&["-f", "x", "--topic", ""], "far:9093  shop.ledger"),
             (&["--brokers", "near:1"], "near:1 taffrail.logs taffrail.ledger"),
             (&["some/path"], ""),
         ] {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::io;
 
 use anyhow::{Context as _, Result};
-use taffrail_kafka::{KafkaConfig, PartitionRead, TopicMessage, TopicTemplate, read_topic};
+use taffrail_kafka::{
+    KafkaConfig, KafkaError, PartitionRead, ReadSummary, TopicMessage, TopicTemplate, read_topic,
+};
 
 use super::audit;
 use super::places::Place;
@@ -28,8 +30,31 @@ pub(super) struct Topics {
 pub(super) struct Known {
     /// Topics of records by name.
     pub(super) topics: Vec<String>,
+    /// Whether any topic that was asked for exists.
+    pub(super) any: bool,
     /// For people.
     pub(super) notes: Vec<String>,
+}
+
+impl Known {
+    /// What there is to say of a topic; nothing where it does not exist.
+    fn note(&mut self, topic: &str, notes: Option<Vec<String>>) {
+        self.any |= notes.is_some();
+        self.notes.extend(notes.unwrap_or_else(|| vec![absent(topic)]));
+    }
+}
+
+/// What is said of a topic that does not exist.
+pub(super) fn absent(topic: &str) -> String {
+    format!("topic {topic} does not exist: nothing was written there yet, or it is called otherwise")
+}
+
+/// None of a topic that does not exist: a topic is made when something is written.
+fn there(read: Result<ReadSummary, KafkaError>) -> Result<Option<ReadSummary>, KafkaError> {
+    match read {
+        Err(KafkaError::NoTopic(_)) => Ok(None),
+        read => read.map(Some),
+    }
 }
 
 /// Reads the topics to where they end now.
@@ -40,12 +65,14 @@ pub(super) fn read(from: &Topics, session: &mut Session) -> Result<Known> {
     let mut known = Known::default();
     // Statements first: what they call confirmed was in the record topic before they were.
     if let Some(ledger) = &from.ledger {
-        known.notes.extend(read_one(from, ledger, session)?);
+        let notes = read_one(from, ledger, session)?;
+        known.note(ledger, notes);
     }
     for template in &from.records {
         for topic in names(from, template, &mut known.notes)? {
             if !known.topics.contains(&topic) {
-                known.notes.extend(read_one(from, &topic, session)?);
+                let notes = read_one(from, &topic, session)?;
+                known.note(&topic, notes);
                 known.topics.push(topic);
             }
         }
@@ -75,8 +102,8 @@ struct First {
     time: Option<i64>,
 }
 
-/// Returns notes on what is not in the topic any more.
-fn read_one(from: &Topics, topic: &str, session: &mut Session) -> Result<Vec<String>> {
+/// Returns notes on what is not in the topic any more; none, where it does not exist.
+fn read_one(from: &Topics, topic: &str, session: &mut Session) -> Result<Option<Vec<String>>> {
     let mut firsts: HashMap<i32, First> = HashMap::new();
     let mut written = Ok(());
     let read = read_topic(&from.config, topic, |message| {
@@ -87,7 +114,9 @@ fn read_one(from: &Topics, topic: &str, session: &mut Session) -> Result<Vec<Str
             written = take(message, first.place, time, session);
         }
     });
-    let summary = read.with_context(|| format!("cannot read topic {topic}"))?;
+    let Some(summary) = there(read).with_context(|| format!("cannot read topic {topic}"))? else {
+        return Ok(None);
+    };
     written.context("cannot write the records")?;
     let mut notes = Vec::new();
     for partition in &summary.partitions {
@@ -103,14 +132,19 @@ fn read_one(from: &Topics, topic: &str, session: &mut Session) -> Result<Vec<Str
             "{topic} partition {partition} begins at offset {begin}: retention removed what was before"
         ));
     }
-    Ok(notes)
+    Ok(Some(notes))
 }
 
-/// Gives the documents of the audit in a topic to `verifier`; returns notes on what is not in the topic any more.
+/// Gives the documents of the audit in a topic to `verifier`; returns notes on what is not in the topic any more, or none where it
+/// does not exist.
 ///
 /// # Errors
 /// When brokers or the topic cannot be used.
-pub(super) fn read_audit(from: &Topics, topic: &str, verifier: &mut audit::Verifier) -> Result<Vec<String>> {
+pub(super) fn read_audit(
+    from: &Topics,
+    topic: &str,
+    verifier: &mut audit::Verifier,
+) -> Result<Option<Vec<String>>> {
     let mut firsts: HashMap<i32, (audit::Place, i64)> = HashMap::new();
     let read = read_topic(&from.config, topic, |message| {
         let first = firsts.entry(message.partition);
@@ -119,7 +153,8 @@ pub(super) fn read_audit(from: &Topics, topic: &str, verifier: &mut audit::Verif
             verifier.document(document, place);
         }
     });
-    let summary = read.with_context(|| format!("cannot read topic {topic} of the audit"))?;
+    let read = there(read).with_context(|| format!("cannot read topic {topic} of the audit"))?;
+    let Some(summary) = read else { return Ok(None) };
     let mut notes = Vec::new();
     for read in &summary.partitions {
         let first = firsts.get(&read.partition);
@@ -133,7 +168,7 @@ pub(super) fn read_audit(from: &Topics, topic: &str, verifier: &mut audit::Verif
             ));
         }
     }
-    Ok(notes)
+    Ok(Some(notes))
 }
 
 /// Where a partition begins, when that is not its beginning. Retention may work while it is read.

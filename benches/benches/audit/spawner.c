@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * `spawner PROCS exec COUNT PROGRAM`, `spawner PROCS fork COUNT`, `spawner PROCS wait`: nanoseconds that one takes, on standard output. PROCS is the
- * cgroup.procs of a cgroup to go into first, or `-`; it is gone into by a program of its own, as a runtime does it.
+ * `spawner PROCS exec COUNT PROGRAM [PACE]`, `spawner PROCS fork COUNT`, `spawner PROCS read COUNT`, `spawner PROCS write COUNT`, `spawner PROCS
+ * wait`: nanoseconds that one takes, on standard output. What is read is one byte of the standard input, what is written one of the
+ * standard error. PROCS
+ * is the cgroup.procs of a cgroup to go into first, or `-`; it is gone into by a program of its own, as a runtime does it. PACE is how
+ * many nanoseconds lie between one beginning and the next, where they are not to follow at once.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -36,8 +39,20 @@ int main(int argc, char **argv)
 		pause();
 		return 0;
 	}
+	int reads = !strcmp(argv[2], "read");
+	if (reads || !strcmp(argv[2], "write")) {
+		int bytes = atoi(argv[3]);
+		char byte = 'x';
+		long long begin = now();
+		for (int number = 0; number < bytes; number++)
+			if ((reads ? read(0, &byte, 1) : write(2, &byte, 1)) != 1)
+				return 1;
+		printf("%lld\n", (now() - begin) / bytes);
+		return 0;
+	}
 	int count = atoi(argv[3]), forks = !strcmp(argv[2], "fork");
 	char *program[] = {argv[4], 0};
+	long long pace = argc > 5 ? atoll(argv[5]) : 0;
 	long long begin = now();
 	for (int number = 0; number < count; number++) {
 		pid_t child = forks ? fork() : vfork();
@@ -47,6 +62,10 @@ int main(int argc, char **argv)
 			_exit(0);
 		}
 		waitpid(child, 0, 0);
+		long long next = begin + pace * (number + 1);
+		struct timespec until = {next / 1000000000, next % 1000000000};
+		if (pace)
+			clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, 0);
 	}
 	printf("%lld\n", (now() - begin) / count);
 	return 0;

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use bollard::models::{ContainerSummary, EventMessage};
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum, EventMessage};
 use bollard::query_parameters::{EventsOptions, InspectContainerOptions, ListContainersOptions};
 use bollard::{API_DEFAULT_VERSION, Docker};
 use futures_util::stream::BoxStream;
@@ -13,6 +13,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use tokio::net::UnixStream;
 
 use crate::ContainerInfo;
+use crate::execs::Exec;
 
 /// Longest wait for an answer. A busy engine may take long to inspect.
 const ANSWER_SECONDS: u64 = 60;
@@ -22,6 +23,9 @@ const TOGETHER: usize = 8;
 const LOOK_BACK: Duration = Duration::from_secs(5);
 /// What happens to containers that concerns their logs. Without health checks, which are most of all events.
 const ACTIONS: [&str; 5] = ["create", "start", "die", "destroy", "rename"];
+
+/// What is told of programs in containers: beginnings (with the command behind a colon), ends, and ends of containers.
+const OF_EXECS: [&str; 3] = ["exec_start", "exec_die", "die"];
 
 /// Why there is no engine to talk to, or no more.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +104,64 @@ impl Engine {
         events.chain(futures_util::stream::once(async { Err(end) })).boxed()
     }
 
+    /// Events of programs in containers, from this time on in nanoseconds since the Unix epoch. Ends with an error.
+    pub(crate) fn exec_events(&self, since: i64) -> BoxStream<'static, Result<EventMessage, EngineError>> {
+        let since = since.max(0);
+        let filter =
+            |name: &str, values: &[&str]| (name.to_owned(), values.iter().map(|v| (*v).to_owned()).collect());
+        let options = EventsOptions {
+            since: Some(format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000)),
+            until: None,
+            filters: Some(HashMap::from([filter("type", &["container"]), filter("event", &OF_EXECS)])),
+        };
+        let path = self.path.clone();
+        let end = EngineError::Closed { path: path.clone() };
+        let failed = move |cause| EngineError::Failed { path: path.clone(), cause };
+        let events = self.docker.events(Some(options)).map_err(failed);
+        events.chain(futures_util::stream::once(async { Err(end) })).boxed()
+    }
+
+    /// A program that was asked for in a container, and whether it has ended; `None` when that is forgotten.
+    pub(crate) async fn exec(&self, id: &str) -> Result<Option<(Exec, bool)>, EngineError> {
+        let answer = match self.docker.inspect_exec(id).await {
+            Ok(answer) => answer,
+            Err(bollard::errors::Error::DockerResponseServerError { status_code: 404 | 409, .. }) => {
+                return Ok(None);
+            }
+            Err(cause) => return Err(self.failed(cause)),
+        };
+        let asked = answer.process_config.unwrap_or_default();
+        let words = asked.entrypoint.into_iter().chain(asked.arguments.into_iter().flatten());
+        let exec = Exec {
+            id: id.to_owned(),
+            container: answer.container_id.unwrap_or_default(),
+            arguments: words.collect(),
+            is_known: true,
+            user: asked.user.unwrap_or_default(),
+            has_terminal: asked.tty.unwrap_or(false),
+            pid: answer.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+        };
+        Ok(Some((exec, answer.exit_code.is_some() && answer.running == Some(false))))
+    }
+
+    /// Programs that run in containers at somebody's request.
+    pub(crate) async fn running_execs(&self) -> Result<Vec<Exec>, EngineError> {
+        let running = self.list().await?.into_iter().filter(|it| it.state.as_ref().is_some_and(is_up));
+        let mut execs = Vec::new();
+        for id in running.filter_map(|container| container.id) {
+            let container = match self.docker.inspect_container(&id, None::<InspectContainerOptions>).await {
+                Ok(container) => container,
+                Err(bollard::errors::Error::DockerResponseServerError { .. }) => continue,
+                Err(cause) => return Err(self.failed(cause)),
+            };
+            for id in container.exec_ids.into_iter().flatten() {
+                let exec = self.exec(&id).await?.filter(|(exec, has_ended)| !has_ended && exec.pid.is_some());
+                execs.extend(exec.map(|(exec, _)| exec));
+            }
+        }
+        Ok(execs)
+    }
+
     /// All containers, running or not.
     pub(crate) async fn list(&self) -> Result<Vec<ContainerSummary>, EngineError> {
         let options = ListContainersOptions { all: true, ..ListContainersOptions::default() };
@@ -126,6 +188,11 @@ impl Engine {
     fn failed(&self, cause: bollard::errors::Error) -> EngineError {
         EngineError::Failed { path: self.path.clone(), cause }
     }
+}
+
+fn is_up(state: &ContainerSummaryStateEnum) -> bool {
+    use ContainerSummaryStateEnum::{PAUSED, RUNNING};
+    matches!(state, RUNNING | PAUSED)
 }
 
 fn refused(path: &Path, cause: io::Error) -> EngineError {

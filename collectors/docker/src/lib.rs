@@ -11,11 +11,13 @@
 
 mod config;
 mod engine;
+mod execs;
 mod info;
 mod origin;
 mod watch;
 
 pub use config::{DockerConfig, Enabled};
+pub use execs::{Exec, ExecEvent, Execs};
 pub use info::ContainerInfo;
 pub use origin::{is_sandbox, origin};
 pub use watch::{Connection, Snapshot, watch};

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use taffrail_record::{Ask, AskError, Family, Kind, Samples};
-use taffrail_spool::Observer;
+use taffrail_record::{Ask, AskError, Family, Kind, Samples, family};
+use taffrail_spool::{Observer, Troubles};
 
 /// What an agent is to the events of its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -65,7 +65,7 @@ pub struct View {
 pub(crate) struct Status {
     pub(crate) view: Mutex<View>,
     /// What is wrong, by who found it wrong.
-    troubles: Mutex<BTreeMap<&'static str, String>>,
+    troubles: Troubles,
     pub(crate) spool_limit: AtomicU64,
     pub(crate) observed: Count,
     pub(crate) repeated: Count,
@@ -111,27 +111,12 @@ impl Named {
 
 impl Status {
     pub(crate) fn view(&self) -> View {
-        View { trouble: self.trouble(), ..self.view.lock().clone() }
+        View { trouble: self.troubles.all(), ..self.view.lock().clone() }
     }
 
     /// Notes what is wrong with one part, or that nothing is.
     pub(crate) fn set_trouble(&self, part: &'static str, what: Option<String>) {
-        let mut troubles = self.troubles.lock();
-        let old = match &what {
-            Some(what) => troubles.insert(part, what.clone()),
-            None => troubles.remove(part),
-        };
-        match (old, what) {
-            (None, Some(trouble)) => tracing::warn!(part, trouble, "events"),
-            (Some(was), None) => tracing::info!(part, was, "events: well again"),
-            _ => {}
-        }
-    }
-
-    fn trouble(&self) -> Option<String> {
-        let troubles = self.troubles.lock();
-        let all: Vec<&str> = troubles.values().map(String::as_str).collect();
-        (!all.is_empty()).then(|| all.join("; "))
+        self.troubles.set("events", part, what);
     }
 }
 
@@ -151,15 +136,6 @@ impl Observer for Status {
     fn set_trouble(&self, part: &'static str, what: Option<String>) {
         Status::set_trouble(self, part, what);
     }
-}
-
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Family {
-    Family { name, kind, help, labels }
 }
 
 static FAMILIES: [Family; 18] = [

@@ -23,8 +23,10 @@ volatile const __u64 wake_at = 0;          /* bytes that wait in the ring before
 volatile const __u64 ring_bytes = 16 << 20;
 volatile const __u32 rate = 5000;          /* records of a container in a second */
 volatile const __u32 burst = 20000;        /* and at once */
+volatile const __u32 machine[NAMESPACES];  /* inodes of the namespaces that are no container's; 0: not known */
 
 #define UNDECIDED_RECORDS 64
+#define GENERATIONS 16
 #define SECOND 1000000000ULL
 #define MOST_COMPONENTS 64
 #define ID_LENGTH 64
@@ -54,6 +56,8 @@ struct draft {
 	union {
 		struct exec exec;
 		struct exit exit;
+		struct opened opened;
+		struct connected connected;
 	};
 	/* Directly behind an exec. A session that has ended reaches into it. */
 	__u8 texts[TEXTS + LONGEST];
@@ -66,6 +70,32 @@ INLINE void count(__u32 what)
 	__u64 *counted = map_lookup(&counts, &what);
 	if (counted)
 		*counted += 1;
+}
+
+/* Of so many runs on a processor one is timed. */
+#define SAMPLED 64
+
+/* Counts a run of a hook; when it began, if it is timed, else 0. */
+INLINE __u64 begin_run(__u32 runs)
+{
+	__u64 *counted = map_lookup(&counts, &runs);
+	if (!counted)
+		return 0;
+	*counted += 1;
+	return *counted % SAMPLED ? 0 : ktime_get_ns();
+}
+
+INLINE void end_run(__u32 sampled, __u64 since)
+{
+	if (!since)
+		return;
+	__u64 *runs = map_lookup(&counts, &sampled);
+	sampled += 1;
+	__u64 *time = map_lookup(&counts, &sampled);
+	if (!runs || !time)
+		return;
+	*runs += 1;
+	*time += ktime_get_ns() - since;
 }
 
 INLINE void add(__u64 *to)
@@ -87,7 +117,7 @@ INLINE struct pid_namespace *pid_namespace_of(struct task_struct *task, __u32 *n
 }
 
 /* The cgroup that a runtime puts containers into: that of the pids controller where version 1 has it, else version 2's. */
-INLINE struct kernfs_node *cgroup_of(struct task_struct *task)
+INLINE struct cgroup *whole_cgroup_of(struct task_struct *task)
 {
 	struct css_set *set = GET(task, cgroups);
 	struct cgroup *unified = GET(set, dfl_cgrp);
@@ -100,9 +130,14 @@ INLINE struct kernfs_node *cgroup_of(struct task_struct *task)
 	if (state) {
 		struct cgroup *own = READ(state, cgroup);
 		if (READ(own, root) != GET(unified, root))
-			return READ(own, kn);
+			return own;
 	}
-	return READ(unified, kn);
+	return unified;
+}
+
+INLINE struct kernfs_node *cgroup_of(struct task_struct *task)
+{
+	return READ(whole_cgroup_of(task), kn);
 }
 
 INLINE struct kernfs_node *around(struct kernfs_node *node)
@@ -201,11 +236,18 @@ INLINE void name(struct surroundings *at, __u32 *inodes)
 	inodes[4] = GET(at->uts, ns.inum);
 }
 
-/* The container that a process of no session has come into, other than its parent. Containers of a pod share namespaces: so a
- * mount namespace says most, then the cgroup, then the others. */
+/* The container that a process of no session has come into, other than its parent. A cgroup in which nobody has begun a program is
+ * a new container's, whatever the inodes of its namespaces were before. Containers of a pod share namespaces: so a mount
+ * namespace says most, then the cgroup, then the others. */
 INLINE __u64 entered(struct surroundings *at, __u32 by)
 {
 	__u64 container = 0;
+	if (by & IN_CGROUP) {
+		__u64 cgroup = READ(at->cgroup, id);
+		struct container *known = map_lookup(&containers, &cgroup);
+		if (known && known->is_new)
+			return cgroup;
+	}
 	if (by & IN_MOUNT_NAMESPACE)
 		container = owner_of(GET(at->mount, ns.inum));
 	if (!container && (by & IN_CGROUP) && is_container((__u64)at->cgroup))
@@ -218,6 +260,44 @@ INLINE __u64 entered(struct surroundings *at, __u32 by)
 		container = owner_of(GET(at->ipc, ns.inum));
 	if (!container && (by & IN_UTS_NAMESPACE))
 		container = owner_of(GET(at->uts, ns.inum));
+	return container;
+}
+
+/* Whether a task descends from a container's first process, which is older than the probe as it may be itself. */
+INLINE int descends(struct task_struct *task, __u32 first)
+{
+	for (int generation = 0; generation < GENERATIONS; generation++) {
+		task = GET(GET(task, group_leader), real_parent);
+		__u32 pid = GET(task, tgid);
+		if (pid == first)
+			return 1;
+		if (pid <= 1)
+			return 0;
+	}
+	return 1;
+}
+
+/* The container that a process of no session is in, like its parent: that one has gone in and begun no program there. What a
+ * container does itself is in a session, unless it is older than the probe. */
+INLINE __u64 found_inside(struct task_struct *leader, struct surroundings *at, __u32 *by)
+{
+	__u32 own[NAMESPACES];
+	__u64 container = 0, cgroup = READ(at->cgroup, id);
+	name(at, own);
+	for (int number = 0; number < NAMESPACES; number++)
+		if (!container && own[number] != machine[number])
+			container = owner_of(own[number]);
+	if (!container && map_lookup(&containers, &cgroup))
+		container = cgroup;
+	struct container *known = container ? map_lookup(&containers, &container) : 0;
+	if (!known || known->is_new)
+		return 0;
+	if (!known->init && (!known->first || descends(leader, known->first)))
+		return 0;
+	*by = cgroup == container ? IN_CGROUP : 0;
+	for (int number = 0; number < NAMESPACES; number++)
+		if (owner_of(own[number]) == container)
+			*by |= number == 0 ? IN_MOUNT_NAMESPACE : number == 1 ? IN_PID_NAMESPACE : 1 << number;
 	return container;
 }
 
@@ -240,16 +320,40 @@ INLINE __u64 gone_over(struct surroundings *at, struct session *session, __u32 b
 }
 
 /* A container's first process: the namespaces that it did not take over from who started it are the container's. */
-INLINE void found_container(struct surroundings *at, struct surroundings *from, __u64 id, __u64 session)
+INLINE void brings(struct session *init, const __u32 *taken)
+{
+	for (int number = 0; number < NAMESPACES; number++) {
+		__u32 own = init->namespaces[number];
+		if (own != taken[number])
+			map_update(&namespaces, &own, &init->container, NOEXIST);
+	}
+}
+
+INLINE void found_container(struct session *init, struct surroundings *from, __u64 session)
 {
 	struct container container = { .init = session, .tokens = (__u64)burst * SECOND };
-	__u32 own[NAMESPACES], taken[NAMESPACES];
-	map_update(&containers, &id, &container, NOEXIST);
-	name(at, own);
+	__u32 taken[NAMESPACES];
+	map_update(&containers, &init->container, &container, ANY);
 	name(from, taken);
+	brings(init, taken);
+}
+
+/* A runtime's own program may be begun once more when it is in the container's cgroup already, and still in the machine's
+ * namespaces. What was told of it is no more than that somebody comes: who it is, is who is there then. Whether that is so. */
+INLINE int settled(struct session *session, struct surroundings *at, __u32 pid)
+{
+	__u32 taken[NAMESPACES];
+	if (!session->arriving || GET(at->mount, ns.inum) == session->namespaces[0])
+		return 0;
+	session->arriving = 0;
+	session->root = pid;
+	session->ended = 0;
 	for (int number = 0; number < NAMESPACES; number++)
-		if (own[number] != taken[number])
-			map_update(&namespaces, &own[number], &id, NOEXIST);
+		taken[number] = session->namespaces[number];
+	name(at, session->namespaces);
+	if (session->kind == INIT)
+		brings(session, taken);
+	return 1;
 }
 
 INLINE __u64 *number(__u32 which)
@@ -279,12 +383,13 @@ INLINE struct session *session_of(struct task_struct *task, __u64 *id, int *adop
 }
 
 /* Makes `task` the first member of a session of its own, and leaves the one that it was a member of. */
-INLINE struct session *begin(struct task_struct *task, struct surroundings *at, __u64 container, __u32 kind, __u64 *id)
+INLINE struct session *begin(struct task_struct *task, struct surroundings *at, __u32 by, __u64 container, __u32 kind, __u64 *id)
 {
 	struct session session = {
 		.container = container, .begun = ktime_get_boot_ns(), .root = GET(task, tgid), .members = 1, .kind = kind,
 	};
 	name(at, session.namespaces);
+	session.arriving = !(by & IN_MOUNT_NAMESPACE);
 	session.cgroup = READ(at->cgroup, id);
 	struct tag *tag = task_storage_get(&tags, task, 0, CREATE);
 	if (!tag) {
@@ -318,10 +423,16 @@ INLINE int within_rate(struct head *head)
 		return 1;
 	__u64 most = (__u64)burst * SECOND;
 	__u64 passed = now - container->refilled;
-	__u64 tokens = container->tokens + (passed > SECOND ? SECOND : passed) * rate;
+	/* A container that was quiet for long, or has told nothing yet, has all. */
+	__u64 tokens = !container->refilled || passed / SECOND * rate >= burst ? most : container->tokens + passed * rate;
 	/* While the ring fills up, those who have told much wait, so that others still can. */
 	__u64 least = SECOND;
-	if (head->kind != END && !(head->flags & ENTRY))
+	if (head->kind == FILE_OPENED || head->kind == CONNECTED) {
+		/* However many these are, they displace nothing of what processes do. */
+		least += most / 2;
+		if (ringbuf_query(&records, AVAILABLE_DATA) > ring_bytes / 2)
+			least = most + 1;
+	} else if (head->kind != END && !(head->flags & ENTRY))
 		least += ringbuf_query(&records, AVAILABLE_DATA) > ring_bytes / 2 ? most / 2 : most / 16;
 	container->refilled = now;
 	if (tokens > most)
@@ -358,6 +469,8 @@ INLINE int tell(struct draft *draft, struct session *session, __u64 length)
 	__u64 flags = 0;
 	if (session && !within_rate(&draft->head)) {
 		add(&session->limited);
+		if (draft->head.kind == FILE_OPENED || draft->head.kind == CONNECTED)
+			add(&session->limited_accesses);
 		count(LIMITED);
 		return 0;
 	}
@@ -504,13 +617,12 @@ INLINE long copy(struct draft *draft, __u32 begin, unsigned long from, unsigned 
 	return length;
 }
 
+#include "recording.h"
+#include "opens.h"
+
 INLINE __u64 inode_behind(struct task_struct *task, __u32 descriptor)
 {
-	struct fdtable *table = GET(GET(task, files), fdt);
-	struct file *file = 0;
-	if (descriptor >= GET(table, max_fds))
-		return 0;
-	probe_read_kernel(&file, sizeof(file), GET(table, fd) + descriptor);
+	struct file *file = file_behind(task, descriptor);
 	return file ? READ(READ(file, f_inode), i_ino) : 0;
 }
 
@@ -566,8 +678,7 @@ INLINE void leave(struct session *session, __u64 id, int adopted, __u32 pid)
 	}
 }
 
-SEC("tp_btf/sched_process_exec")
-int on_exec(__u64 *arguments)
+INLINE void tell_exec(__u64 *arguments)
 {
 	struct task_struct *task = (void *)arguments[0];
 	struct linux_binprm *program = (void *)arguments[2];
@@ -576,29 +687,38 @@ int on_exec(__u64 *arguments)
 	__u64 id;
 	__u32 by;
 	int is_entry = 0, whole, adopted;
-	count(EXECS);
 	struct session *session = session_of(task, &id, &adopted);
 	look(leader, &at);
 	look(GET(leader, real_parent), &from);
 	by = differences(&at, &from);
 	__u64 container = session ? gone_over(&at, session, by) : by ? entered(&at, by) : 0;
+	if (!session && !container)
+		container = found_inside(leader, &at, &by);
 	if (container) {
-		/* A container of which the probe does not know may be older than the probe. */
-		int is_first = !map_lookup(&containers, &container) && (at.number == 1 || at.level == 0);
+		struct container *known = map_lookup(&containers, &container);
+		/* One that is older than the probe may have been found when it was being made. */
+		int is_first = known && known->is_new;
+		if (!known || !(known->is_new || known->init))
+			is_first = at.number == 1 && !owner_of(READ(at.pid, ns.inum)) && !owner_of(GET(at.mount, ns.inum));
 		struct session *left = session;
 		__u64 left_id = id;
-		session = begin(task, &at, container, is_first ? INIT : ENTERED, &id);
+		session = begin(task, &at, by, container, is_first ? INIT : ENTERED, &id);
 		if (session && is_first)
-			found_container(&at, &from, container, id);
+			found_container(session, &from, id);
 		if (session && left)
 			leave(left, left_id, adopted, GET(task, tgid));
 		is_entry = session != 0;
+	} else if (session && settled(session, &at, GET(task, tgid))) {
+		by |= IN_CGROUP;
+		is_entry = 1;
 	}
 	if (session)
 		add(&session->execs);
+	if (with_recording)
+		record_exec(id, is_entry, by);
 	struct draft *draft_ = draft(EXEC, session, id);
 	if (!draft_)
-		return 0;
+		return;
 	struct exec *exec = &draft_->exec;
 	describe(&draft_->process, task);
 	*exec = (struct exec){};
@@ -658,47 +778,63 @@ int on_exec(__u64 *arguments)
 		}
 	}
 	tell(draft_, session, __builtin_offsetof(struct draft, exec) + sizeof(struct exec) + (used & (2 * TEXTS - 1)));
+}
+
+SEC("tp_btf/sched_process_exec")
+int on_exec(__u64 *arguments)
+{
+	__u64 since = begin_run(EXECS);
+	tell_exec(arguments);
+	end_run(EXEC_SAMPLED, since);
 	return 0;
 }
 
-SEC("tp_btf/sched_process_fork")
-int on_fork(__u64 *arguments)
+INLINE void tell_fork(__u64 *arguments)
 {
 	struct task_struct *parent = (void *)arguments[0], *child = (void *)arguments[1];
 	__u64 id;
 	int adopted;
 	struct session *session = session_of(parent, &id, &adopted);
-	count(FORKS);
-	if (!session)
-		return 0;
+	if (!session) {
+		if (with_recording)
+			foresee_by_fork(parent, child);
+		return;
+	}
 	struct tag *tag = task_storage_get(&tags, child, 0, CREATE);
 	if (!tag) {
 		add(&session->untracked);
 		count(UNTRACKED);
-		return 0;
+		return;
 	}
 	tag->session = id;
 	if (GET(child, pid) != GET(child, tgid))
-		return 0;
+		return;
 	__sync_fetch_and_add(&session->members, 1);
 	add(&session->forks);
 	struct draft *draft_ = draft(FORK, session, id);
 	if (!draft_)
-		return 0;
+		return;
 	describe(&draft_->process, child);
 	tell(draft_, session, __builtin_offsetof(struct draft, exec));
+}
+
+SEC("tp_btf/sched_process_fork")
+int on_fork(__u64 *arguments)
+{
+	__u64 since = begin_run(FORKS);
+	tell_fork(arguments);
+	end_run(FORK_SAMPLED, since);
 	return 0;
 }
 
-SEC("tp_btf/sched_process_exit")
-int on_exit(__u64 *arguments)
+INLINE void tell_exit(__u64 *arguments)
 {
 	struct task_struct *task = (void *)arguments[0];
 	struct signal_struct *signal = GET(task, signal);
 	__u64 id;
 	/* Its last thread. What the tracepoint says besides differs by kernel. */
 	if (GET(signal, live).counter != 0)
-		return 0;
+		return;
 	count(EXITS);
 	int adopted;
 	struct session *session = session_of(task, &id, &adopted);
@@ -722,5 +858,51 @@ int on_exit(__u64 *arguments)
 	}
 	if (session)
 		leave(session, id, adopted, pid);
+}
+
+SEC("tp_btf/sched_process_exit")
+int on_exit(__u64 *arguments)
+{
+	__u64 since = begin_run(EXIT_RUNS);
+	tell_exit(arguments);
+	end_run(EXIT_SAMPLED, since);
+	return 0;
+}
+
+/* ---- Containers come and go. ---- */
+
+/* Whether a cgroup is of the hierarchy that tells containers. All processes are in the same one. */
+INLINE int tells_containers(struct cgroup *cgroup)
+{
+	return READ(cgroup, root) == READ(whole_cgroup_of(current_task()), root);
+}
+
+SEC("tp_btf/cgroup_mkdir")
+int on_mkdir(__u64 *arguments)
+{
+	struct cgroup *made = (void *)arguments[0];
+	struct kernfs_node *node = READ(made, kn);
+	struct container container = { .is_new = 1, .tokens = (__u64)burst * SECOND };
+	__u64 id = READ(node, id);
+	if (tells_containers(made) && is_container((__u64)node))
+		map_update(&containers, &id, &container, NOEXIST);
+	return 0;
+}
+
+/* Of one that is older than the probe, or had no process, nobody else tells the end. Inodes of its namespaces are given out again. */
+SEC("tp_btf/cgroup_rmdir")
+int on_rmdir(__u64 *arguments)
+{
+	struct cgroup *gone = (void *)arguments[0];
+	__u64 id = READ(READ(gone, kn), id);
+	struct container *container = map_lookup(&containers, &id);
+	if (!container || container->init || !tells_containers(gone))
+		return 0;
+	for (int number = 0; number < NAMESPACES; number++) {
+		__u32 own = container->namespaces[number];
+		if (own && owner_of(own) == id)
+			map_delete(&namespaces, &own);
+	}
+	map_delete(&containers, &id);
 	return 0;
 }

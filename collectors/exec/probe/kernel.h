@@ -102,6 +102,7 @@ struct task_struct___audited { kuid_t loginuid; unsigned int sessionid; } RELOCA
 static void *(*map_lookup)(void *map, const void *key) = (void *)1;
 static long (*map_update)(void *map, const void *key, const void *value, __u64 flags) = (void *)2;
 static long (*map_delete)(void *map, const void *key) = (void *)3;
+static __u64 (*ktime_get_ns)(void) = (void *)5;
 static __u64 (*get_smp_processor_id)(void) = (void *)8;
 static long (*probe_read_user)(void *to, __u32 size, const void *from) = (void *)112;
 static long (*probe_read_kernel)(void *to, __u32 size, const void *from) = (void *)113;
@@ -110,6 +111,7 @@ static __u64 (*ktime_get_boot_ns)(void) = (void *)125;
 static long (*ringbuf_output)(void *ring, void *data, __u64 size, __u64 flags) = (void *)130;
 static __u64 (*ringbuf_query)(void *ring, __u64 flags) = (void *)134;
 static void *(*task_storage_get)(void *map, struct task_struct *task, void *value, __u64 flags) = (void *)156;
+static struct task_struct *(*current_task)(void) = (void *)158;
 static long (*loop)(__u32 times, void *body, void *context, __u64 flags) = (void *)181;
 
 /* Reads a field of the kernel's by a pointer that the kernel gave as such, or that was read by one: `GET(task, pid)`. The kernel

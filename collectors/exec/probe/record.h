@@ -20,11 +20,15 @@ enum kind {
 	FORK = 2, /* a process was made */
 	EXIT = 3, /* a process ended */
 	END = 4,  /* a session's last member ended */
+	FORESEEN = 5, /* somebody may come into a container soon; a head alone, in the ring `foreseen` */
+	PIECE = 6, /* something was typed or shown; in the ring `pieces` */
+	FILE_OPENED = 7, /* a file was opened to write */
+	CONNECTED = 8,   /* a connection is made, or something was sent to an address */
 };
 
 /* Of a record. */
 enum flag {
-	ENTRY = 1,                 /* with this exec a session began */
+	ENTRY = 1,                 /* with this exec a session began, or it is the one with which who came has arrived */
 	ARGUMENTS_UNREADABLE = 2,  /* their memory was not there */
 	ENVIRONMENT_UNREADABLE = 4,
 	PATH_CUT = 8,              /* the program's path has more components, or longer ones, than fit */
@@ -100,6 +104,38 @@ struct exit {
 	__u64 cpu;    /* nanoseconds that its threads ran */
 };
 
+/* Behind the head and process of a FILE_OPENED; its path follows where the texts of an exec are. */
+struct opened {
+	__u64 inode;
+	__u32 device;
+	__u32 links; /* 0: it has no name */
+	__u32 flags; /* of open(2), as the kernel has kept them */
+	__u32 mode;  /* the kernel's own: FILE_CREATED and its like */
+	__u32 asked; /* the flags that it was opened with */
+	__u16 path;
+	__u16 kind;  /* S_IFREG or S_IFBLK */
+};
+
+/* Of a connection. */
+enum how {
+	AS_GIVEN = 1,      /* the address is what the program had in its memory */
+	SENT = 2,          /* a datagram to an address, by a socket that need not be connected */
+	IN_COMPONENTS = 4, /* the name is a path, as an exec's */
+	BEGUN = 8,         /* how it ends is not known yet */
+};
+
+/* Behind the head and process of a CONNECTED; a local socket's name follows where the texts of an exec are. */
+struct connected {
+	__u8 address[16]; /* of IPv4 the first four */
+	__s32 result;     /* 0, or an error below 0 */
+	__u16 family;
+	__u16 port;       /* as on the wire */
+	__u16 protocol;
+	__u16 type;       /* of the socket */
+	__u16 name;
+	__u16 how;
+};
+
 /* A session, as the probe counts it. Behind the head of its END; and in the map `sessions`, until its END was told. */
 struct session {
 	__u64 container;
@@ -110,6 +146,8 @@ struct session {
 	__u64 unwanted; /* records that got no number: nobody had asked for them */
 	__u64 untracked; /* processes that could not be counted in: no memory */
 	__u64 execs, forks, exits; /* of its members, told or not */
+	__u64 files, connections;  /* the same, where these are told */
+	__u64 limited_accesses;    /* of those that are limited: files and connections */
 	__u64 cgroup;  /* kernfs id, of its first member when it came in */
 	__u64 ended;   /* when its first process did; 0: it lives */
 	__u32 root;    /* pid of that */
@@ -117,7 +155,7 @@ struct session {
 	__u32 members; /* living processes; of an ADOPTED, HOLD more than were made since */
 	__u32 kind;
 	__u32 namespaces[NAMESPACES]; /* inodes of those of its first member, when it came in */
-	__u32 unused;
+	__u32 arriving; /* it came in by the cgroup alone, and has not gone on into the container's namespaces */
 };
 
 /* User space holds an ADOPTED session open: it knows best when the processes that it found have ended. */
@@ -125,15 +163,21 @@ struct session {
 
 /* A container as the probe knows it, in the map `containers`, by the kernfs id of its cgroup. */
 struct container {
-	__u64 init;     /* the session of its first process; 0: it is older than the probe */
+	__u64 init;     /* the session of its first process; 0: there was none yet, or it is older than the probe */
 	__u64 refilled; /* when */
 	__u64 tokens;   /* records that it may still have told, times 1e9 */
+	__u32 is_new;   /* its cgroup was made, and nobody has begun a program in it */
+	__u32 first;    /* of one that is older than the probe: pid of its first process; 0: who loses his parent is not that one's child */
+	__u32 namespaces[NAMESPACES]; /* of one that is older than the probe: inodes of those that it brought with it, or 0 */
+	__u32 unused;
 };
 
 /* Places in the map `numbers`. */
 enum number {
 	NEXT,    /* of the next record that is of no session */
 	ADOPTED_PROCESSES, /* 0: the map `adoptions` is empty */
+	FORETOLD, /* when user space was last told that a session may begin */
+	FORETOLD_OF, /* and in which container */
 	NUMBERS,
 };
 
@@ -157,5 +201,18 @@ enum count {
 	LOST,      /* records that did not fit the ring */
 	LIMITED,   /* records of containers over their rate */
 	UNTRACKED, /* tasks and sessions that could not be remembered */
+	EXIT_RUNS, /* of the hook; those of exec and fork are EXECS and FORKS */
+	OPEN_RUNS,
+	CONNECT_RUNS,
+	EXEC_SAMPLED, /* runs that were timed, and behind each for how many nanoseconds */
+	EXEC_TIME,
+	FORK_SAMPLED,
+	FORK_TIME,
+	EXIT_SAMPLED,
+	EXIT_TIME,
+	OPEN_SAMPLED,
+	OPEN_TIME,
+	CONNECT_SAMPLED,
+	CONNECT_TIME,
 	COUNTS,
 };

@@ -10,20 +10,25 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use taffrail_docker::{DockerConfig, Enabled};
 use taffrail_kernfs::{Page, Roots, read_text};
 use taffrail_record::{Ask, Collector, Context, Input, Node, Origin, Payload, Stop};
 use taffrail_spool::{Contents, Sender, Spool, now};
 
+use crate::asked::AskedFor;
 use crate::book::Book;
 use crate::chain::Chain;
 use crate::config::{AuditConfig, Policies};
 use crate::desk::Desk;
 use crate::document::Writer;
+use crate::execve::KernelAudit;
 use crate::kept::Kept;
 use crate::pins::Pins;
+use crate::request::{Attributor, Requests};
 use crate::session::{Namer, Summary, Whose};
 use crate::status::{Metrics, Status, View};
-use crate::watch::Watch;
+use crate::undecided::Undecided;
+use crate::watch::{Hands, Watch};
 
 /// How long a session's beginning waits for its container's name, and how long nobody waits for that one again.
 const NAME: Duration = Duration::from_secs(1);
@@ -39,13 +44,18 @@ pub struct AuditCollector {
     namer: Arc<dyn Namer>,
     folder: PathBuf,
     drain: Duration,
+    engine: DockerConfig,
     handle: Audit,
 }
+
+/// The parts by which requests are heard of.
+const PARTS: [&str; 2] = [Requests::DOOR, Requests::LOG];
 
 /// What is known of a running collector. Clones are the same.
 #[derive(Clone)]
 pub struct Audit {
     status: Arc<Status>,
+    requests: Requests,
 }
 
 impl Audit {
@@ -59,6 +69,12 @@ impl Audit {
     #[must_use]
     pub fn sessions(&self) -> Vec<Summary> {
         self.status.sessions()
+    }
+
+    /// Where it is told who asks for sessions.
+    #[must_use]
+    pub fn requests(&self) -> Requests {
+        self.requests.clone()
     }
 
     /// The counters.
@@ -81,6 +97,10 @@ impl AuditCollector {
     ) -> Self {
         let status = Arc::new(Status::default());
         status.spool_limit.store(config.spool_limit(), Ordering::Relaxed);
+        let heard = [config.requests.listen.is_some(), config.requests.log_file.is_some()];
+        let parts: Vec<&str> =
+            PARTS.into_iter().zip(heard).filter_map(|(part, is)| is.then_some(part)).collect();
+        let requests = Requests::of(&parts);
         AuditCollector {
             config: Arc::new(config),
             node,
@@ -88,7 +108,8 @@ impl AuditCollector {
             namer,
             folder: folder.into(),
             drain: DRAIN,
-            handle: Audit { status },
+            engine: DockerConfig { enabled: Enabled::Never, ..DockerConfig::default() },
+            handle: Audit { status, requests },
         }
     }
 
@@ -96,6 +117,13 @@ impl AuditCollector {
     #[must_use]
     pub fn with_drain(mut self, drain: Duration) -> Self {
         self.drain = drain;
+        self
+    }
+
+    /// The engine whose word is taken where the kernel tells nothing. Default: none.
+    #[must_use]
+    pub fn with_engine(mut self, engine: DockerConfig) -> Self {
+        self.engine = engine;
         self
     }
 
@@ -118,26 +146,41 @@ impl AuditCollector {
         let chain =
             Chain::resume(writer.boot(), now() as u64, last.as_ref().map(|last| last.body.as_slice()));
         let kept = Kept::open(&self.folder.join("open"), writer.boot())?;
+        let undecided = Undecided::open(&self.folder.join("undecided"), writer.boot())?;
         let patient: Arc<dyn Namer> = Arc::new(Patient {
             namer: Arc::clone(&self.namer),
             stop: stop.clone(),
             nameless: Mutex::default(),
         });
         let policies = Policies::new(&self.config.policies);
-        let book = Book::new(writer, policies, [Arc::clone(&self.namer), patient], self.config.whole_node);
+        let book = Book::new(writer, policies, [Arc::clone(&self.namer), patient], self.config.whole_node)
+            .expecting_requests(
+                self.config.requests.are_expected(),
+                self.config.requests.user_variable.as_deref(),
+            );
         let status = Arc::clone(&self.handle.status);
-        let desk =
-            Desk::new(book, Arc::clone(spool), chain, kept, Arc::clone(&status), self.config.remembered);
+        let attributor = Attributor::new(self.handle.requests.inbox(), self.config.requests.patience());
+        let desk = Desk::new(
+            book,
+            Arc::clone(spool),
+            chain,
+            kept,
+            undecided,
+            Arc::clone(&status),
+            self.config.remembered,
+        );
         let pins = self.config.pinned.then(|| pins(&self.config.bpffs, &self.folder));
-        Ok(Watch::new(Arc::clone(&self.config), self.roots.clone(), pins, status, desk, stop))
+        let hands = Hands { pins, kernel_audit: KernelAudit::of(&self.folder), engine: self.engine.clone() };
+        Ok(Watch::new(Arc::clone(&self.config), self.roots.clone(), hands, status, desk, attributor, stop))
     }
 }
 
-/// Takes the probes out of the kernel that an earlier life of the agent with this folder has left there, if it did.
+/// Takes out of the kernel what an earlier life of the agent with this folder has left there, if it did: probes, and rules of its audit.
 ///
 /// # Errors
-/// When the kernel does not let go of them.
+/// When the kernel does not let go of it.
 pub fn take_away(config: &AuditConfig, folder: &Path) -> std::io::Result<()> {
+    KernelAudit::of(folder).take_back().map_err(std::io::Error::other)?;
     match pins(&config.bpffs, folder).remove() {
         // Who may not look could not have left any.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Ok(()),
@@ -208,6 +251,10 @@ struct Patient {
 }
 
 impl Namer for Patient {
+    fn asked_for(&self, container_id: &str, pod_uid: &str) -> AskedFor {
+        self.namer.asked_for(container_id, pod_uid)
+    }
+
     fn whose(&self, container_id: &str, pod_uid: &str) -> (Whose, bool) {
         let deadline = Instant::now() + NAME;
         loop {

@@ -7,7 +7,10 @@ use globset::{Glob, GlobMatcher};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::session::Whose;
+use crate::recording::RecordingConfig;
+use crate::request::RequestsConfig;
+use crate::session::{Origin, Whose};
+use crate::status::Tier;
 
 /// Who comes into containers, and what they do there: whether that is audited, and how much of it is written down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -15,11 +18,19 @@ use crate::session::Whose;
 pub struct AuditConfig {
     /// Whether sessions in containers are audited. It takes root, or CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE.
     pub enabled: bool,
-    /// By what it is to be known who comes in: `auto` (default: the probe, and what is next best where the kernel refuses it), `probe`
-    /// or `connector` (the process connector and /proc: it takes CAP_NET_ADMIN, and knows only who lives long enough to be looked at).
+    /// By what it is to be known who comes in: `auto` (default: the first of these that is permitted), `probe`, `audit` (the kernel's
+    /// audit, which knows every program's arguments, and the process connector; it takes CAP_AUDIT_CONTROL, CAP_AUDIT_READ and what the
+    /// next one takes), `connector` (the process connector and /proc: CAP_NET_ADMIN and CAP_SYS_PTRACE, and knows only who lives long
+    /// enough to be looked at) or `runtime` (the events of the Docker engine: its socket, and nothing of the kernel; it knows what the
+    /// engine was asked to begin, and nothing that comes of it).
     pub tier: TierChoice,
     /// Whether every program that is begun on the machine is written down, not only those of sessions.
     pub whole_node: bool,
+    /// Whether files are written down that a session opens to write, with their paths as the kernel has resolved them. It takes the
+    /// probe, which then looks at every system call of the machine.
+    pub files: bool,
+    /// Whether it is written down whom a session connects to, by TCP, UDP and local sockets. The same.
+    pub connections: bool,
     /// Names of environment variables that are written down with each program. No other ones are.
     pub environment: Vec<String>,
     /// How much is written down of which sessions: the first entry that fits decides. `commands` where none does.
@@ -38,8 +49,12 @@ pub struct AuditConfig {
     pub pinned: bool,
     /// The folder of bpffs that they are pinned in.
     pub bpffs: PathBuf,
+    /// How what is typed and shown is recorded, where a policy says `record: full`. It takes the probe.
+    pub recording: RecordingConfig,
     /// How many sessions that have ended the agent remembers for `taffrail sessions`.
     pub remembered: usize,
+    /// At whose request sessions of pods come about: who tells that.
+    pub requests: RequestsConfig,
 }
 
 /// How much is written down of some sessions.
@@ -52,6 +67,8 @@ pub struct Policy {
     pub labels: BTreeMap<String, String>,
     /// Names of containers, with `*` for any text. Not given: any.
     pub containers: Vec<String>,
+    /// How sessions came about: `exec`, `probe`, `hook`, `debug`, `out-of-band`. Not given: any.
+    pub origins: Vec<Origin>,
     /// What is written down.
     pub record: Recording,
 }
@@ -65,12 +82,30 @@ pub enum TierChoice {
     Auto,
     /// The probe, or nothing.
     Probe,
+    /// The kernel's audit, and the process connector.
+    Audit,
     /// The process connector.
     Connector,
+    /// The events of the Docker engine.
+    Runtime,
+}
+
+impl TierChoice {
+    /// What is tried, the best first.
+    #[must_use]
+    pub fn tiers(self) -> &'static [Tier] {
+        match self {
+            TierChoice::Auto => &[Tier::Probe, Tier::Audit, Tier::Connector, Tier::Runtime],
+            TierChoice::Probe => &[Tier::Probe],
+            TierChoice::Audit => &[Tier::Audit],
+            TierChoice::Connector => &[Tier::Connector],
+            TierChoice::Runtime => &[Tier::Runtime],
+        }
+    }
 }
 
 /// What is written down of a session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Recording {
     /// Nothing.
@@ -78,6 +113,8 @@ pub enum Recording {
     /// Its beginning, its processes and its end.
     #[default]
     Commands,
+    /// These, and what is typed and shown.
+    Full,
 }
 
 impl Recording {
@@ -87,6 +124,7 @@ impl Recording {
         match self {
             Recording::Off => "off",
             Recording::Commands => "commands",
+            Recording::Full => "full",
         }
     }
 }
@@ -101,6 +139,8 @@ impl Default for AuditConfig {
             enabled: false,
             tier: TierChoice::Auto,
             whole_node: false,
+            files: false,
+            connections: false,
             environment: Vec::new(),
             policies: Vec::new(),
             ring_bytes: 4 << 20,
@@ -109,7 +149,9 @@ impl Default for AuditConfig {
             spool_bytes: 256 << 20,
             pinned: true,
             bpffs: "/sys/fs/bpf".into(),
+            recording: RecordingConfig::default(),
             remembered: 1000,
+            requests: RequestsConfig::default(),
         }
     }
 }
@@ -127,7 +169,19 @@ impl AuditConfig {
     /// The bound of the spool.
     #[must_use]
     pub fn spool_limit(&self) -> u64 {
-        self.spool_bytes.max(LEAST_SPOOL)
+        self.spool_bytes
+    }
+
+    /// Whether any policy asks for recordings.
+    #[must_use]
+    pub fn records(&self) -> bool {
+        self.policies.iter().any(|policy| policy.record == Recording::Full)
+    }
+
+    /// Whether any asks for those of containers that are added to a pod to look into that.
+    pub(crate) fn records_debug(&self) -> bool {
+        let is_for = |policy: &Policy| policy.origins.is_empty() || policy.origins.contains(&Origin::Debug);
+        self.policies.iter().any(|policy| policy.record == Recording::Full && is_for(policy))
     }
 
     /// Whether it can be done.
@@ -139,6 +193,26 @@ impl AuditConfig {
         if !self.ring_bytes.is_power_of_two() || !RING.contains(&self.ring_bytes) {
             let problem = format!("{} is no power of two from 65536 to 1073741824", self.ring_bytes);
             return invalid("ring_bytes".to_owned(), problem);
+        }
+        let ring = self.recording.ring_bytes;
+        if !ring.is_power_of_two() || !RING.contains(&ring) {
+            let problem = format!("{ring} is no power of two from 65536 to 1073741824");
+            return invalid("recording.ring_bytes".to_owned(), problem);
+        }
+        if self.records() && !self.tier.tiers().contains(&Tier::Probe) {
+            let problem =
+                "only the probe knows what is typed and shown; `record: full` takes audit.tier auto or probe";
+            return invalid("policies".to_owned(), problem.to_owned());
+        }
+        for (wanted, key) in [(self.files, "files"), (self.connections, "connections")] {
+            if wanted && self.tier == TierChoice::Connector {
+                let problem = "the process connector knows nothing of files and connections; that takes audit.tier auto or probe";
+                return invalid(key.to_owned(), problem.to_owned());
+            }
+        }
+        if self.spool_bytes < LEAST_SPOOL {
+            let problem = format!("{} is less than {LEAST_SPOOL} (4 MiB)", self.spool_bytes);
+            return invalid("spool_bytes".to_owned(), problem);
         }
         if self.rate == 0 || self.burst == 0 {
             let key = if self.rate == 0 { "rate" } else { "burst" };
@@ -152,7 +226,7 @@ impl AuditConfig {
                 }
             }
         }
-        Ok(())
+        self.requests.validate()
     }
 }
 
@@ -170,19 +244,21 @@ impl Policy {
 
 /// Policies, ready to be asked.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Policies(Vec<Compiled>);
+pub struct Policies(Vec<Compiled>);
 
 #[derive(Debug, Clone)]
 struct Compiled {
     namespaces: Vec<GlobMatcher>,
     labels: Vec<(String, GlobMatcher)>,
     containers: Vec<GlobMatcher>,
+    origins: Vec<Origin>,
     record: Recording,
 }
 
 impl Policies {
     /// Patterns that are none fit nothing; [`AuditConfig::validate`] has refused them.
-    pub(crate) fn new(policies: &[Policy]) -> Policies {
+    #[must_use]
+    pub fn new(policies: &[Policy]) -> Policies {
         let matcher = |pattern: &String| Glob::new(pattern).ok().map(|glob| glob.compile_matcher());
         let all = |patterns: &[String]| patterns.iter().filter_map(matcher).collect();
         Policies(
@@ -196,28 +272,73 @@ impl Policies {
                         .filter_map(|(key, value)| Some((key.clone(), matcher(value)?)))
                         .collect(),
                     containers: all(&policy.containers),
+                    origins: policy.origins.clone(),
                     record: policy.record,
                 })
                 .collect(),
         )
     }
 
-    /// What is written down of sessions in a container.
-    pub(crate) fn decide(&self, whose: &Whose) -> Recording {
-        let fits = |patterns: &[GlobMatcher], name: &str| {
+    /// What is written down of a session that came about so in this container.
+    pub(crate) fn decide(&self, whose: &Whose, origin: Origin) -> Recording {
+        let policy = self.0.iter().find(|policy| policy.fits(whose) && policy.is_for(origin));
+        policy.map_or_else(Recording::default, |policy| policy.record)
+    }
+
+    /// The most that may be written down of a session that came about so in a container of which not all is known yet; and whether
+    /// that is so whatever more becomes known.
+    pub(crate) fn most(&self, whose: &Whose, origin: Origin) -> (Recording, bool) {
+        let mut most = None;
+        for policy in self.0.iter().filter(|policy| policy.is_for(origin) && policy.may_fit(whose)) {
+            let is_first = most.is_none();
+            most = most.max(Some(policy.record));
+            if policy.fits(whose) {
+                return (most.unwrap_or_default(), is_first);
+            }
+        }
+        (most.unwrap_or_default().max(Recording::default()), most.is_none())
+    }
+
+    /// Whether any session in this container may be recorded; `is_whole` says whether all is known of it.
+    pub(crate) fn may_record(&self, whose: &Whose, is_whole: bool) -> bool {
+        let fits = |policy: &Compiled| policy.fits(whose) || (!is_whole && policy.may_fit(whose));
+        self.0.iter().any(|policy| policy.record == Recording::Full && fits(policy))
+    }
+
+    /// Places in the list of those that fit a container, however somebody comes into it.
+    pub fn fitting(&self, whose: &Whose) -> impl Iterator<Item = usize> {
+        self.0.iter().enumerate().filter(|(_, policy)| policy.fits(whose)).map(|(number, _)| number)
+    }
+}
+
+impl Compiled {
+    fn fits(&self, whose: &Whose) -> bool {
+        let any = |patterns: &[GlobMatcher], name: &str| {
             patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(name))
         };
-        let labelled = |labels: &[(String, GlobMatcher)]| {
-            labels
-                .iter()
-                .all(|(key, pattern)| whose.labels.get(key).is_some_and(|value| pattern.is_match(value)))
+        let has = |(key, pattern): &(String, GlobMatcher)| {
+            whose.labels.get(key).is_some_and(|value| pattern.is_match(value))
         };
-        let policy = self.0.iter().find(|policy| {
-            fits(&policy.namespaces, &whose.namespace)
-                && fits(&policy.containers, &whose.container)
-                && labelled(&policy.labels)
-        });
-        policy.map_or_else(Recording::default, |policy| policy.record)
+        any(&self.namespaces, &whose.namespace)
+            && any(&self.containers, &whose.container)
+            && self.labels.iter().all(has)
+    }
+
+    /// Whether it fits, or may as soon as more is known.
+    fn may_fit(&self, whose: &Whose) -> bool {
+        let any = |patterns: &[GlobMatcher], name: &str| {
+            name.is_empty() || patterns.is_empty() || patterns.iter().any(|pattern| pattern.is_match(name))
+        };
+        let has = |(key, pattern): &(String, GlobMatcher)| {
+            whose.labels.get(key).is_none_or(|value| pattern.is_match(value))
+        };
+        any(&self.namespaces, &whose.namespace)
+            && any(&self.containers, &whose.container)
+            && self.labels.iter().all(has)
+    }
+
+    fn is_for(&self, origin: Origin) -> bool {
+        self.origins.is_empty() || self.origins.contains(&origin)
     }
 }
 
@@ -239,14 +360,44 @@ mod tests {
         let decide = |namespace: &str, tier: &str, container: &str| {
             let labels = [("tier".to_owned(), tier.to_owned())].into();
             let (namespace, container) = (namespace.to_owned(), container.to_owned());
-            policies.decide(&Whose { namespace, container, labels, ..Whose::default() })
+            policies.decide(&Whose { namespace, container, labels, ..Whose::default() }, Origin::Exec)
         };
         assert_eq!(decide("shop-1", "testing", "app"), Recording::Off);
         assert_eq!(decide("shop-1", "live", "app"), Recording::Commands);
         assert_eq!(decide("shop-1", "live", "istio-proxy"), Recording::Off);
         assert_eq!(decide("kube-system", "", "app"), Recording::Off);
         assert_eq!(decide("", "", "app"), Recording::Commands, "in no pod");
-        assert_eq!(Policies::default().decide(&Whose::default()), Recording::Commands);
+        assert_eq!(Policies::default().decide(&Whose::default(), Origin::Probe), Recording::Commands);
+        let probes = Policies::new(&[policy(r#"{"origins":["probe","out-of-band"],"record":"off"}"#)]);
+        let of = |origin| probes.decide(&Whose::default(), origin);
+        assert_eq!([of(Origin::Probe), of(Origin::OutOfBand)], [Recording::Off; 2]);
+        assert_eq!([of(Origin::Exec), of(Origin::Debug)], [Recording::Commands; 2]);
+        let vault =
+            Policies::new(&[policy(r#"{"containers":["vault"],"origins":["exec"],"record":"full"}"#)]);
+        let in_ = |container: &str| Whose { container: container.to_owned(), ..Whose::default() };
+        assert!(vault.may_record(&in_("vault"), true) && !vault.may_record(&in_("app"), true));
+        assert!(vault.may_record(&in_(""), false) && !vault.may_record(&in_(""), true));
+    }
+
+    #[test]
+    fn while_not_all_is_known_of_a_container_the_most_is_supposed_that_may_be() {
+        let policies = Policies::new(&[
+            policy(r#"{"containers":["dull"],"record":"off"}"#),
+            policy(r#"{"containers":["vault"],"labels":{"tier":"live"},"record":"full"}"#),
+            policy(r#"{"origins":["exec"],"record":"off"}"#),
+        ]);
+        let most = |container: &str, labels: &[(&str, &str)], origin| {
+            let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            policies.most(&Whose { container: container.to_owned(), labels, ..Whose::default() }, origin)
+        };
+        assert_eq!(most("", &[], Origin::Exec), (Recording::Full, false));
+        assert_eq!(most("", &[], Origin::Debug), (Recording::Full, false));
+        assert_eq!(most("dull", &[], Origin::Exec), (Recording::Off, true));
+        assert_eq!(most("vault", &[], Origin::Exec), (Recording::Full, false));
+        assert_eq!(most("vault", &[("tier", "live")], Origin::Exec), (Recording::Full, true));
+        assert_eq!(most("vault", &[("tier", "test")], Origin::Exec), (Recording::Off, true));
+        assert_eq!(most("app", &[], Origin::Exec), (Recording::Off, true));
+        assert_eq!(most("app", &[], Origin::Debug), (Recording::Commands, true), "none is for it");
     }
 
     #[test]
@@ -259,6 +410,19 @@ mod tests {
         assert_eq!(refused(&|_| {}), None);
         assert_eq!(refused(&|config| config.ring_bytes = 100_000).as_deref(), Some("ring_bytes"));
         assert_eq!(refused(&|config| config.rate = 0).as_deref(), Some("rate"));
+        assert_eq!(
+            refused(&|config| config.recording.ring_bytes = 3).as_deref(),
+            Some("recording.ring_bytes")
+        );
+        let by_connector = |config: &mut AuditConfig| {
+            config.policies = vec![policy(r#"{"record":"full"}"#)];
+            config.tier = TierChoice::Connector;
+        };
+        let files_by_connector = |config: &mut AuditConfig| {
+            (config.files, config.tier) = (true, TierChoice::Connector);
+        };
+        assert_eq!(refused(&files_by_connector).as_deref(), Some("files"));
+        assert_eq!(refused(&by_connector).as_deref(), Some("policies"));
         assert_eq!(
             refused(&|config| config.policies = vec![policy(r#"{"namespaces":["a","[b"]}"#)]).as_deref(),
             Some("policies.0.namespaces.1")

@@ -5,11 +5,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
-use std::time::Duration;
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::netlink::{HEADER, Netlink, Read};
 
 /// `CN_IDX_PROC` and `CN_VAL_PROC`, and what is asked for.
 const PROCESSES: u32 = 1;
@@ -17,7 +16,6 @@ const LISTEN: u32 = 1;
 const NETLINK_CONNECTOR: i32 = 11;
 /// Bytes that may wait in the kernel.
 const BUFFER: libc::c_int = 8 << 20;
-const NETLINK_HEADER: usize = 16;
 const CONNECTOR_HEADER: usize = 20;
 const DONE: u16 = 3;
 
@@ -41,54 +39,25 @@ pub(crate) struct Told {
 
 /// A socket that hears of all processes.
 pub(crate) struct Connector {
-    socket: OwnedFd,
+    socket: Netlink,
     /// The number of the next message of each processor.
     next: HashMap<u32, u32>,
     lost: u64,
-    buffer: Vec<u8>,
 }
 
 impl Connector {
     /// # Errors
     /// When the kernel has none, or this process may not (it takes `CAP_NET_ADMIN`, in the machine's own network namespace).
     pub(crate) fn open() -> io::Result<Connector> {
-        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        // SAFETY: a call with numbers.
-        let socket = unsafe { libc::socket(libc::AF_NETLINK, kind, NETLINK_CONNECTOR) };
-        if socket < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: it was just made, and is nobody else's.
-        let socket = unsafe { OwnedFd::from_raw_fd(socket) };
-        let connector = Connector { socket, next: HashMap::new(), lost: 0, buffer: vec![0; 1 << 16] };
-        connector.bind()?;
+        let socket = Netlink::open(NETLINK_CONNECTOR, PROCESSES, BUFFER)?;
+        let connector = Connector { socket, next: HashMap::new(), lost: 0 };
         connector.listen()?;
         Ok(connector)
     }
 
-    fn bind(&self) -> io::Result<()> {
-        // SAFETY: all zeros is an address.
-        let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
-        address.nl_family = libc::AF_NETLINK as u16;
-        address.nl_groups = PROCESSES;
-        let length = size_of::<libc::sockaddr_nl>() as u32;
-        // SAFETY: the address is there for as long as the call, and is that long.
-        let bound = unsafe { libc::bind(self.socket.as_raw_fd(), (&raw const address).cast(), length) };
-        if bound < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        let buffer = BUFFER;
-        // SAFETY: the number is there for as long as the call. What is refused is a larger buffer, not all.
-        unsafe {
-            let (fd, size) = (self.socket.as_raw_fd(), size_of::<libc::c_int>() as u32);
-            libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, (&raw const buffer).cast(), size);
-        }
-        Ok(())
-    }
-
     fn listen(&self) -> io::Result<()> {
         let mut message = Vec::new();
-        let length = (NETLINK_HEADER + CONNECTOR_HEADER + 4) as u32;
+        let length = (HEADER + CONNECTOR_HEADER + 4) as u32;
         message.extend(length.to_ne_bytes());
         message.extend(DONE.to_ne_bytes());
         message.extend([0; 10]);
@@ -96,9 +65,12 @@ impl Connector {
         message.extend(4_u16.to_ne_bytes());
         message.extend([0; 2]);
         message.extend(LISTEN.to_ne_bytes());
-        // SAFETY: the message is there for as long as the call, and is that long.
-        let sent = unsafe { libc::send(self.socket.as_raw_fd(), message.as_ptr().cast(), message.len(), 0) };
-        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+        self.socket.send(&message)
+    }
+
+    /// What is to be waited for.
+    pub(crate) fn socket(&self) -> &Netlink {
+        &self.socket
     }
 
     /// How many messages are missing since this was asked last.
@@ -106,16 +78,16 @@ impl Connector {
         std::mem::take(&mut self.lost)
     }
 
-    /// Hands on what has come, waiting for something for so long at most.
-    pub(crate) fn read(&mut self, patience: Duration, mut each: impl FnMut(Told)) {
-        use std::os::fd::AsFd as _;
-        let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        let _ = poll(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], timeout);
-        // SAFETY: the buffer is there for as long as the call, and is that long.
-        while let Ok(length) = usize::try_from(unsafe {
-            libc::recv(self.socket.as_raw_fd(), self.buffer.as_mut_ptr().cast(), self.buffer.len(), 0)
-        }) {
-            let Some(message) = self.buffer.get(..length).and_then(Message::read) else { continue };
+    /// Hands on what has come.
+    pub(crate) fn read(&mut self, mut each: impl FnMut(Told)) {
+        loop {
+            let bytes = match self.socket.read() {
+                Read::Message(bytes) => bytes,
+                // How many they were, the numbers of the next ones say.
+                Read::Overrun => continue,
+                Read::Nothing => return,
+            };
+            let Some(message) = Message::read(bytes) else { continue };
             // A processor's first message begins its count.
             let next = self.next.insert(message.processor, message.number.wrapping_add(1));
             let skipped = next.map_or(0, |next| message.number.wrapping_sub(next));
@@ -139,8 +111,8 @@ struct Message {
 impl Message {
     fn read(bytes: &[u8]) -> Option<Message> {
         let u32_at = |at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
-        let number = u32_at(NETLINK_HEADER + 8)?;
-        let event = NETLINK_HEADER + CONNECTOR_HEADER;
+        let number = u32_at(HEADER + 8)?;
+        let event = HEADER + CONNECTOR_HEADER;
         let (what, processor) = (u32_at(event)?, u32_at(event + 4)?);
         let time = u64::from_ne_bytes(bytes.get(event + 8..event + 16)?.try_into().ok()?);
         let field = |index: usize| u32_at(event + 16 + 4 * index);
@@ -164,7 +136,7 @@ mod tests {
     use super::*;
 
     fn message(number: u32, what: u32, fields: [u32; 4]) -> Vec<u8> {
-        let mut bytes = vec![0; NETLINK_HEADER + 8];
+        let mut bytes = vec![0; HEADER + 8];
         bytes.extend(number.to_ne_bytes());
         bytes.extend([0; 8]);
         [what, 3].iter().for_each(|field| bytes.extend(field.to_ne_bytes()));

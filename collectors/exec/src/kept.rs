@@ -14,15 +14,7 @@ pub(crate) struct Kept(PathBuf);
 impl Kept {
     /// For the sessions of one boot: what is of another goes.
     pub(crate) fn open(folder: &Path, boot: &str) -> io::Result<Kept> {
-        let own = folder.join(boot);
-        fs::create_dir_all(&own)?;
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path != own {
-                fs::remove_dir_all(path)?;
-            }
-        }
-        Ok(Kept(own))
+        Ok(Kept(of_boot(folder, boot)?))
     }
 
     fn path(&self, number: u64) -> PathBuf {
@@ -44,6 +36,19 @@ impl Kept {
         let read = |path: PathBuf| serde_json::from_slice(&fs::read(path).ok()?).ok();
         Ok(entries.filter_map(|entry| read(entry.path())).collect())
     }
+}
+
+/// The folder for one boot, in `folder`; those of others are taken away.
+pub(crate) fn of_boot(folder: &Path, boot: &str) -> io::Result<PathBuf> {
+    let own = folder.join(boot);
+    fs::create_dir_all(&own)?;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path != own {
+            fs::remove_dir_all(path)?;
+        }
+    }
+    Ok(own)
 }
 
 #[cfg(test)]

@@ -3,10 +3,12 @@
 use std::path::Path;
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+use taffrail_docker::{DockerConfig, Execs};
 use taffrail_kernfs::Roots;
 
 use crate::config::AuditConfig;
 use crate::connector::Connector;
+use crate::execve::Heard;
 use crate::probe::Loaded;
 use crate::scan::Scan;
 use crate::watch::options;
@@ -16,10 +18,16 @@ use crate::watch::options;
 pub struct Permits {
     /// The probe can be brought into the kernel.
     pub probe: Result<(), String>,
+    /// What is typed and shown can be recorded, if that is wanted.
+    pub recording: Result<(), String>,
     /// It can be pinned there.
     pub pins: Result<(), String>,
+    /// The kernel's audit can be heard.
+    pub audit: Result<(), String>,
     /// The process connector can be heard.
     pub connector: Result<(), String>,
+    /// A container engine tells what it is asked for.
+    pub runtime: Result<(), String>,
     /// Who is in containers can be seen: how many containers there are, and how many sessions in them.
     pub scan: Result<(usize, usize), String>,
 }
@@ -27,12 +35,16 @@ pub struct Permits {
 impl Permits {
     /// Tries it all.
     #[must_use]
-    pub fn of(config: &AuditConfig, roots: &Roots) -> Permits {
-        let probe = Loaded::load(&options(config), None);
+    pub fn of(config: &AuditConfig, roots: &Roots, engine: &DockerConfig) -> Permits {
+        let probe = Loaded::load(&options(config, roots), None);
+        let unrecorded = probe.as_ref().ok().and_then(|loaded| loaded.unrecorded.clone());
         Permits {
+            recording: unrecorded.map_or(Ok(()), Err),
             probe: probe.map(drop).map_err(|error| error.to_string()),
             pins: pins(&config.bpffs),
+            audit: Heard::is_permitted(),
             connector: Connector::open().map(drop).map_err(|error| error.to_string()),
+            runtime: Execs::listen(engine, None).map(drop),
             scan: Scan::of(roots)
                 .map(|scan| (scan.containers.len(), scan.entered.len()))
                 .map_err(|error| error.to_string()),

@@ -29,8 +29,13 @@ impl Pins {
         Pins { folder: folder.into() }
     }
 
+    /// Where things of this name are pinned.
+    pub(crate) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// What of this name is pinned whole.
-    pub(crate) fn open(&self, name: &str, maps: &[(&'static str, Kind)], links: &[&str]) -> Option<Pinned> {
+    pub(crate) fn open(&self, name: &str, maps: &[(&str, Kind)], links: &[&str]) -> Option<Pinned> {
         let folder = self.folder.join(name);
         MapData::from_pin(folder.join(LAST)).ok()?;
         let maps = maps.iter().map(|(map, kind)| {
@@ -92,6 +97,10 @@ pub(crate) struct Pinning {
 }
 
 impl Pinning {
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(crate) fn map(&self, name: &str, map: &Map) -> Result<(), aya::pin::PinError> {
         map.pin(self.folder.join(name))
     }

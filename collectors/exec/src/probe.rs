@@ -5,7 +5,7 @@
 //! what was told meanwhile.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
@@ -14,8 +14,14 @@ use aya::programs::{BtfTracePoint, loaded_programs};
 use aya::{Btf, Ebpf, EbpfLoader};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::bpf;
 use crate::pins::{Kind, Pinned, Pinning, Pins};
+use crate::recording::attachment::{self, Programs};
+use crate::recording::hooks::{self, Hooks};
 use crate::ring::Ring;
+pub use crate::runs::Run;
+use crate::runs::Runs;
+use crate::scan::Container;
 use crate::wire::Session;
 
 /// Made of `probe/audit.bpf.c` by `probe/build`; a test holds that it is.
@@ -32,7 +38,19 @@ const MAPS: [(&str, Kind); 8] = [
     ("numbers", Map::Array),
     ("counts", Map::PerCpuArray),
 ];
-const HOOKS: [&str; 3] = ["fork", "exec", "exit"];
+const HOOKS: [(&str, &str); 5] = [
+    ("mkdir", "cgroup_mkdir"),
+    ("rmdir", "cgroup_rmdir"),
+    ("fork", "sched_process_fork"),
+    ("exec", "sched_process_exec"),
+    ("exit", "sched_process_exit"),
+];
+/// Attached besides where files or connections are told: it looks at every system call.
+const OPENS: (&str, &str) = ("open", "sys_exit");
+/// Attached besides where connections are.
+const CONNECTS: (&str, &str) = ("connect", "inet_sock_set_state");
+/// Attached besides where sessions are recorded: it tells that one may begin soon.
+const FORESEES: (&str, &str) = ("attach", "cgroup_attach_task");
 
 /// What the probe is loaded with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -49,6 +67,25 @@ pub struct Options {
     pub rate: u32,
     /// And at once.
     pub burst: u32,
+    /// Whether files are told that members of sessions open to write.
+    pub files: bool,
+    /// Whether it is told whom they connect to.
+    pub connections: bool,
+    /// Inodes of the machine's own namespaces, as [`crate::scan::machine`] finds them; it only saves time to know them.
+    pub machine: [u32; 5],
+    /// What is recorded, if anything may be.
+    pub recording: Option<Recorded>,
+}
+
+/// How sessions are recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Recorded {
+    /// Bytes of each session at most.
+    pub session_bytes: u64,
+    /// Bytes of the ring of pieces; a power of two.
+    pub ring_bytes: u32,
+    /// Whether containers that are added to a pod may be.
+    pub debug: bool,
 }
 
 impl Default for Options {
@@ -60,6 +97,10 @@ impl Default for Options {
             wake_at: 0,
             rate: 5000,
             burst: 20_000,
+            files: false,
+            connections: false,
+            machine: [0; 5],
+            recording: None,
         }
     }
 }
@@ -100,7 +141,7 @@ pub struct Counts {
     pub untracked: u64,
 }
 
-const COUNTS: u32 = 8;
+const COUNTS: u32 = 21;
 
 /// The place in `numbers` that says whether there are adoptions.
 const ADOPTED_PROCESSES: u32 = 1;
@@ -108,7 +149,14 @@ const ALL: u32 = 1;
 /// As the kernel has it: only if there is none.
 const NOEXIST: u64 = 1;
 /// Bytes of `struct container`.
-const CONTAINER: usize = 24;
+const CONTAINER: usize = 56;
+
+/// How many sessions can be recorded at once.
+const RECORDED: u32 = 4096;
+
+/// Where in it stands that it is new, and the first process of an older one, with namespaces behind it.
+const IS_NEW: usize = 24;
+const FIRST: usize = 28;
 
 type Bytes<const N: usize> = [u8; N];
 
@@ -125,6 +173,10 @@ pub struct Probe {
     numbers: Array<MapData, u64>,
     counts: PerCpuArray<MapData, u64>,
     ring_bytes: u32,
+    hooks: Option<Hooks>,
+    /// What it was loaded with.
+    options: Options,
+    runs: Runs,
     _held: Held,
 }
 
@@ -148,8 +200,15 @@ pub struct Loaded {
     pub probe: Probe,
     /// Why it is not pinned although that was wanted.
     pub unpinned: Option<String>,
+    /// Why it records nothing although that was wanted.
+    pub unrecorded: Option<String>,
+    /// Why neither files nor connections are told although that was wanted.
+    pub unopened: Option<String>,
     object: Ebpf,
     pinning: Option<Pinning>,
+    options: Options,
+    /// The maps of recordings, if anything is recorded.
+    recording: Vec<(String, Map)>,
 }
 
 impl Options {
@@ -159,6 +218,28 @@ impl Options {
         (OBJECT, self).hash(&mut hasher);
         format!("{:016x}", hasher.finish())
     }
+
+    fn tells_as(&self, options: &Options) -> bool {
+        (self.files, self.connections) == (options.files, options.connections)
+    }
+
+    /// What of this may be had where the kernel refuses some of it: the most first.
+    fn variants(&self) -> Vec<Options> {
+        let unopened = |options: &Options| Options { files: false, connections: false, ..options.clone() };
+        let unrecorded = Options { recording: None, ..self.clone() };
+        let mut variants = vec![self.clone(), unopened(self), unrecorded.clone(), unopened(&unrecorded)];
+        variants.dedup();
+        variants
+    }
+
+    /// What is attached for as long as the probe is there: names of programs, and where in the kernel.
+    fn hooks(&self) -> Vec<(&'static str, &'static str)> {
+        let mut hooks = HOOKS.to_vec();
+        hooks.extend(self.recording.is_some().then_some(FORESEES));
+        hooks.extend((self.files || self.connections).then_some(OPENS));
+        hooks.extend(self.connections.then_some(CONNECTS));
+        hooks
+    }
 }
 
 impl Loaded {
@@ -167,10 +248,39 @@ impl Loaded {
     /// # Errors
     /// [`ProbeError`].
     pub fn load(options: &Options, pins: Option<&Pins>) -> Result<Self, ProbeError> {
+        let mut refused = None;
+        // Where something besides is refused, what is done is audited all the same.
+        for variant in options.variants() {
+            match Loaded::load_as(&variant, pins) {
+                Ok(mut loaded) => {
+                    loaded.unrecorded = refused.clone().filter(|_| variant.recording != options.recording);
+                    loaded.unopened = refused.filter(|_| !variant.tells_as(options));
+                    return Ok(loaded);
+                }
+                Err(error @ ProbeError::NoTypes(_)) => return Err(error),
+                Err(error) => refused = Some(error.to_string()),
+            }
+        }
+        Err(ProbeError::Refused(refused.unwrap_or_default()))
+    }
+
+    fn load_as(options: &Options, pins: Option<&Pins>) -> Result<Self, ProbeError> {
         let types = Btf::from_sys_fs().map_err(|error| ProbeError::NoTypes(chain(&error)))?;
         let [whole_node, with_environment] = [options.whole_node, options.with_environment].map(u32::from);
         let (wake_at, ring_bytes) = (u64::from(options.wake_at), u64::from(options.ring_bytes));
-        let mut object = EbpfLoader::new()
+        let records = u32::from(options.recording.is_some());
+        // What is not used takes the least that there can be.
+        let recorded = options.recording.clone().unwrap_or(Recorded {
+            session_bytes: 0,
+            ring_bytes: 4096,
+            debug: false,
+        });
+        let sessions = if records > 0 { RECORDED } else { 1 };
+        let mut loader = EbpfLoader::new();
+        for table in hooks::TABLES {
+            loader.set_max_entries(table, sessions);
+        }
+        let mut object = loader
             .btf(Some(&types))
             // Storage of tasks is only used by the probe itself.
             .allow_unsupported_maps()
@@ -180,7 +290,15 @@ impl Loaded {
             .set_global("ring_bytes", &ring_bytes, true)
             .set_global("rate", &options.rate, true)
             .set_global("burst", &options.burst, true)
+            .set_global("machine", &options.machine, true)
+            .set_global("with_recording", &records, true)
+            .set_global("with_files", &u32::from(options.files), true)
+            .set_global("with_connections", &u32::from(options.connections), true)
+            .set_global("session_bytes", &recorded.session_bytes, true)
+            .set_global("with_debug", &u32::from(recorded.debug), true)
+            .set_global("pieces_wake_at", &u64::from(recorded.ring_bytes / 4), true)
             .set_max_entries("records", options.ring_bytes)
+            .set_max_entries("pieces", recorded.ring_bytes)
             .load(OBJECT)
             .map_err(refused)?;
         let mut maps = Vec::new();
@@ -189,15 +307,29 @@ impl Loaded {
             let map = map.ok_or_else(|| ProbeError::Refused(format!("there is no map {name}")))?;
             maps.push((name.to_owned(), map));
         }
-        for name in HOOKS {
-            hook(&mut object, name)?.load(&format!("sched_process_{name}"), &types).map_err(refused)?;
+        for (name, at) in options.hooks() {
+            hook(&mut object, name)?.load(at, &types).map_err(refused)?;
         }
-        let pinned = pins.map(|pins| pin(pins, &options.name(), &maps)).transpose();
+        let mut recording = Vec::new();
+        if options.recording.is_some() {
+            for (name, at) in attachment::HOOKS {
+                hook(&mut object, name)?.load(at, &types).map_err(refused)?;
+            }
+            for (name, _) in hooks::MAPS {
+                let map = object.take_map(name);
+                let map = map.ok_or_else(|| ProbeError::Refused(format!("there is no map {name}")))?;
+                recording.push((name.to_owned(), map));
+            }
+        }
+        let pinned = pins.map(|pins| pin(pins, &options.name(), maps.iter().chain(&recording))).transpose();
         let (pinning, unpinned) = match pinned {
             Ok(pinning) => (pinning, None),
             Err(why) => (None, Some(why)),
         };
-        Ok(Loaded { probe: Probe::of(maps, Held::Nothing)?, unpinned, object, pinning })
+        let mut probe = Probe::of(maps, Held::Nothing)?;
+        probe.options = options.clone();
+        let options = options.clone();
+        Ok(Loaded { probe, unpinned, unrecorded: None, unopened: None, object, pinning, options, recording })
     }
 
     /// Attaches it.
@@ -206,32 +338,52 @@ impl Loaded {
     /// [`ProbeError`].
     pub fn attach(mut self) -> Result<Probe, ProbeError> {
         let mut links = Vec::new();
-        for name in HOOKS {
+        let records = !self.recording.is_empty();
+        for (name, _) in self.options.hooks() {
             let program = hook(&mut self.object, name)?;
+            self.probe.runs.watch(name, program).map_err(ProbeError::Refused)?;
             let link = program.attach().map_err(refused)?;
             if let Some(pinning) = &self.pinning {
                 let link = FdLink::from(program.take_link(link).map_err(refused)?);
                 links.push(pinning.link(name, link).map_err(refused)?);
             }
         }
-        if let Some(pinning) = self.pinning {
-            pinning.finish("numbers").map_err(ProbeError::Refused)?;
-            // The links hold the programs: what these were made of takes memory, and is not needed any more.
-            self.probe._held = Held::Pinned(links);
-        } else {
-            self.probe._held = Held::Loaded(Box::new(self.object));
+        let Some(pinning) = self.pinning else {
+            if records {
+                let programs = Programs::Loaded(Box::new(self.object));
+                self.probe.record(programs, self.recording)?;
+            } else {
+                self.probe._held = Held::Loaded(Box::new(self.object));
+            }
+            return Ok(self.probe);
+        };
+        let folder = pinning.folder().to_owned();
+        let recording = attachment::HOOKS.into_iter().filter(|_| records);
+        for (name, _) in self.options.hooks().into_iter().chain(recording) {
+            let program = hook(&mut self.object, name)?;
+            program.pin(folder.join(format!("program_{name}"))).map_err(refused)?;
+        }
+        pinning.finish("numbers").map_err(ProbeError::Refused)?;
+        // The links hold the programs: what these were made of takes memory, and is not needed any more.
+        self.probe._held = Held::Pinned(links);
+        if records {
+            self.probe.record(Programs::Pinned(folder), self.recording)?;
         }
         Ok(self.probe)
     }
 }
 
-fn hook<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProbeError> {
+pub(crate) fn hook<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProbeError> {
     let program = object.program_mut(&format!("on_{name}"));
     let program = program.ok_or_else(|| ProbeError::Refused(format!("there is no on_{name}")))?;
     program.try_into().map_err(refused)
 }
 
-fn pin(pins: &Pins, name: &str, maps: &[(String, Map)]) -> Result<Pinning, String> {
+fn pin<'a>(
+    pins: &Pins,
+    name: &str,
+    maps: impl Iterator<Item = &'a (String, Map)>,
+) -> Result<Pinning, String> {
     let pinning = pins.begin(name).map_err(|error| error.to_string())?;
     for (name, map) in maps {
         pinning.map(name, map).map_err(|error| chain(&error))?;
@@ -251,9 +403,38 @@ impl Probe {
     /// The one with these options that is pinned, attached since its first life.
     #[must_use]
     pub fn found(options: &Options, pins: &Pins) -> Option<Self> {
-        let mut pinned = pins.open(&options.name(), &MAPS, &HOOKS)?;
-        let maps = std::mem::take(&mut pinned.maps);
-        Probe::of(maps, Held::Found(Box::new(pinned))).ok()
+        options.variants().iter().find_map(|variant| Self::found_as(variant, pins))
+    }
+
+    fn found_as(options: &Options, pins: &Pins) -> Option<Self> {
+        let records = options.recording.is_some();
+        let recording = hooks::MAPS.into_iter().filter(|_| records);
+        let maps: Vec<(&str, Kind)> = MAPS.into_iter().chain(recording).collect();
+        let links: Vec<&str> = options.hooks().into_iter().map(|(name, _)| name).collect();
+        let mut pinned = pins.open(&options.name(), &maps, &links)?;
+        let mut maps = std::mem::take(&mut pinned.maps);
+        let recording = maps.split_off(MAPS.len());
+        let mut probe = Probe::of(maps, Held::Found(Box::new(pinned))).ok()?;
+        probe.options = options.clone();
+        for name in links {
+            let program = pins.folder(&options.name()).join(format!("program_{name}"));
+            probe.runs.watch_pinned(name, bpf::get(&program).ok()?);
+        }
+        if records {
+            probe.record(Programs::Pinned(pins.folder(&options.name())), recording).ok()?;
+        }
+        Some(probe)
+    }
+
+    /// It can record by these.
+    fn record(&mut self, programs: Programs, maps: Vec<(String, Map)>) -> Result<(), ProbeError> {
+        self.hooks = Some(Hooks::new(programs, maps).map_err(ProbeError::Refused)?);
+        Ok(())
+    }
+
+    /// The programs that record, if anything may be recorded; once.
+    pub(crate) fn take_hooks(&mut self) -> Option<Hooks> {
+        self.hooks.take()
     }
 
     fn of(maps: Vec<(String, Map)>, held: Held) -> Result<Probe, ProbeError> {
@@ -270,6 +451,9 @@ impl Probe {
             ring: Ring::new(records.fd().as_fd(), ring_bytes).map_err(refused)?,
             records,
             ring_bytes,
+            hooks: None,
+            options: Options::default(),
+            runs: Runs::default(),
             sessions: HashMap::try_from(map("sessions")?).map_err(refused)?,
             containers: HashMap::try_from(map("containers")?).map_err(refused)?,
             namespaces: HashMap::try_from(map("namespaces")?).map_err(refused)?,
@@ -288,7 +472,7 @@ impl Probe {
             true
         };
         if !self.ring.next(&mut take) {
-            self.wait(patience);
+            self.wait(patience, None);
         }
         while self.ring.next(&mut take) {}
     }
@@ -299,10 +483,12 @@ impl Probe {
         self.ring.next(each)
     }
 
-    /// Waits until there may be a record, for so long at most.
-    pub fn wait(&self, patience: Duration) {
+    /// Waits until there may be a record, or something can be read from `also`, for so long at most.
+    pub fn wait(&self, patience: Duration, also: Option<BorrowedFd<'_>>) {
         let timeout = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
-        let _ = poll(&mut [PollFd::new(self.records.fd().as_fd(), PollFlags::POLLIN)], timeout);
+        let all = [Some(self.records.fd().as_fd()), also].into_iter().flatten();
+        let mut all: Vec<PollFd<'_>> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+        let _ = poll(&mut all, timeout);
     }
 
     /// Bytes of the ring.
@@ -337,15 +523,22 @@ impl Probe {
     /// Containers that it knows, by kernfs id.
     #[must_use]
     pub fn containers(&self) -> Vec<u64> {
-        self.containers.keys().filter_map(Result::ok).collect()
+        let known = self.containers.iter().filter_map(Result::ok);
+        // One in which nobody has begun a program yet goes with its cgroup.
+        known.filter(|(_, bytes)| bytes[IS_NEW] == 0).map(|(cgroup, _)| cgroup).collect()
     }
 
     /// Makes a container known that is older than the probe, with the namespaces that it brought with it, unless they are
     /// another one's.
-    pub fn know(&mut self, container: u64, namespaces: impl IntoIterator<Item = u32>) {
-        let _ = self.containers.insert(container, [0; CONTAINER], NOEXIST);
-        for namespace in namespaces {
-            let _ = self.namespaces.insert(namespace, container, NOEXIST);
+    pub fn know(&mut self, container: &Container) {
+        let mut bytes = [0; CONTAINER];
+        let first = if container.has_own_processes { container.init.0 } else { 0 };
+        bytes[FIRST..FIRST + 4].copy_from_slice(&first.to_ne_bytes());
+        let brought = bytes[FIRST + 4..].chunks_exact_mut(4).zip(&container.namespaces);
+        brought.for_each(|(bytes, inode)| bytes.copy_from_slice(&inode.to_ne_bytes()));
+        let _ = self.containers.insert(container.cgroup, bytes, NOEXIST);
+        for namespace in &container.namespaces {
+            let _ = self.namespaces.insert(namespace, container.cgroup, NOEXIST);
         }
     }
 
@@ -404,14 +597,33 @@ impl Probe {
         self.ring.waiting() as u64
     }
 
+    /// Whether it tells of files and connections as these options have it.
+    #[must_use]
+    pub fn tells_as(&self, options: &Options) -> bool {
+        self.options.tells_as(options)
+    }
+
+    /// What its hooks do and take, by what the probe itself counts and times.
+    ///
+    /// # Errors
+    /// In words, when the kernel does not say.
+    pub fn runs(&self) -> Result<Vec<Run>, String> {
+        Ok(self.runs.all(&self.counted()?))
+    }
+
+    /// All that it counts, over all processors.
+    fn counted(&self) -> Result<Vec<u64>, String> {
+        let of = |index: u32| -> Result<u64, MapError> { Ok(self.counts.get(&index, 0)?.iter().sum()) };
+        let all: Result<Vec<u64>, MapError> = (0..COUNTS).map(of).collect();
+        all.map_err(|error| chain(&error))
+    }
+
     /// What it counts.
     ///
     /// # Errors
     /// In words, when the kernel does not say.
     pub fn counts(&self) -> Result<Counts, String> {
-        let of = |index: u32| -> Result<u64, MapError> { Ok(self.counts.get(&index, 0)?.iter().sum()) };
-        let all: Result<Vec<u64>, MapError> = (0..COUNTS).map(of).collect();
-        let all = all.map_err(|error| chain(&error))?;
+        let all = self.counted()?;
         let at = |index: usize| all.get(index).copied().unwrap_or_default();
         Ok(Counts {
             execs: at(0),
@@ -442,7 +654,7 @@ pub struct Cost {
 #[must_use]
 pub fn costs() -> Option<Vec<Cost>> {
     let mut costs: Vec<Cost> =
-        HOOKS.map(|hook| Cost { hook: hook.to_owned(), runs: 0, time: Duration::ZERO }).into();
+        HOOKS.map(|(hook, _)| Cost { hook: hook.to_owned(), runs: 0, time: Duration::ZERO }).into();
     for program in loaded_programs() {
         let program = program.ok()?;
         let name = program.name_as_str().unwrap_or_default();
@@ -456,11 +668,19 @@ pub fn costs() -> Option<Vec<Cost>> {
 }
 
 fn refused(error: impl std::error::Error) -> ProbeError {
-    ProbeError::Refused(chain(&error))
+    ProbeError::Refused(short(&chain(&error)))
+}
+
+/// What the kernel's verifier says of a program is as long as that is: its end says why it was refused.
+fn short(text: &str) -> String {
+    const END: usize = 400;
+    let Some((what, said)) = text.split_once(" Verifier output:") else { return text.to_owned() };
+    let end = said.char_indices().rev().nth(END).map_or(0, |(at, _)| at);
+    format!("{what} …{}", said.get(end..).unwrap_or_default().replace('\n', "; "))
 }
 
 /// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -471,4 +691,18 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_what_the_verifier_says_the_end_is_told() {
+        let said =
+            format!("it failed. Verifier output: {}\nR1 is not a scalar", "0: R1=ctx()\n".repeat(1000));
+        let told = short(&said);
+        assert!(told.starts_with("it failed. …") && told.ends_with("; R1 is not a scalar"), "{told}");
+        assert!(told.chars().count() < 450 && short("it failed") == "it failed");
+    }
 }

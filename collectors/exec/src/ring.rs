@@ -25,6 +25,8 @@ pub(crate) struct Ring {
     producer: Mapping,
     page: usize,
     size: usize,
+    /// Bytes of what was shown and has not left.
+    ahead: usize,
 }
 
 impl Ring {
@@ -36,7 +38,7 @@ impl Ring {
         let both = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         let consumer = Mapping::new(&map, page, both, 0)?;
         let producer = Mapping::new(&map, page + 2 * size, ProtFlags::PROT_READ, page as i64)?;
-        Ok(Ring { consumer, producer, page, size })
+        Ok(Ring { consumer, producer, page, size, ahead: 0 })
     }
 
     fn taken(&self) -> &AtomicUsize {
@@ -57,7 +59,31 @@ impl Ring {
 
     /// Shows the next record; it leaves the ring if `take` says that it was taken. Whether one was.
     pub(crate) fn next(&mut self, take: impl FnOnce(&[u8]) -> bool) -> bool {
-        let mut at = self.taken().load(Ordering::Relaxed);
+        let begin = self.taken().load(Ordering::Relaxed);
+        let (taken, at) = self.show(begin, take);
+        self.taken().store(at, Ordering::Release);
+        taken
+    }
+
+    /// Shows the record behind those that were shown, which stays in the ring until [`Ring::release`]. Whether there was one.
+    pub(crate) fn look_ahead(&mut self, see: impl FnOnce(&[u8])) -> bool {
+        let begin = self.taken().load(Ordering::Relaxed).wrapping_add(self.ahead);
+        let (shown, at) = self.show(begin, |record| {
+            see(record);
+            true
+        });
+        self.ahead += at.wrapping_sub(begin);
+        shown
+    }
+
+    /// What was shown leaves the ring.
+    pub(crate) fn release(&mut self) {
+        let at = self.taken().load(Ordering::Relaxed).wrapping_add(std::mem::take(&mut self.ahead));
+        self.taken().store(at, Ordering::Release);
+    }
+
+    /// Shows the record that lies at `at`, or behind what was discarded there. Whether it was taken, and what lies behind it then.
+    fn show(&self, mut at: usize, take: impl FnOnce(&[u8]) -> bool) -> (bool, usize) {
         while at != self.put() {
             let place = self.page + (at & (self.size - 1));
             // SAFETY: a header lies at every place between those of the two pages, at a multiple of eight, and before the end of
@@ -65,7 +91,7 @@ impl Ring {
             let header: &AtomicU32 = unsafe { self.producer.at.byte_add(place).cast().as_ref() };
             let header = header.load(Ordering::Acquire);
             if header & BUSY != 0 {
-                return false;
+                break;
             }
             let length = (header & !DISCARDED) as usize;
             let next = at.wrapping_add((HEADER + length).next_multiple_of(8));
@@ -75,16 +101,11 @@ impl Ring {
                 // it until it is taken.
                 let record =
                     unsafe { std::slice::from_raw_parts(begin.as_ptr().add(place + HEADER), length) };
-                if !take(record) {
-                    return false;
-                }
-                self.taken().store(next, Ordering::Release);
-                return true;
+                return if take(record) { (true, next) } else { (false, at) };
             }
-            self.taken().store(next, Ordering::Release);
             at = next;
         }
-        false
+        (false, at)
     }
 }
 

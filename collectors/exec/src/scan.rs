@@ -42,6 +42,8 @@ pub struct Container {
     pub names: Vec<Vec<u8>>,
     /// Its first process, with the start.
     pub init: (u32, u64),
+    /// Whether it has a pid namespace of its own, in which that is the first.
+    pub has_own_processes: bool,
     /// Inodes of the namespaces that it has not in common with the machine.
     pub namespaces: Vec<u32>,
 }
@@ -90,16 +92,29 @@ impl Scan {
     /// When `/proc` or the cgroups cannot be listed, or this process does not see the machine's first processes.
     pub fn of(roots: &Roots) -> io::Result<Scan> {
         let cgroups = container_cgroups(roots)?;
-        // The kernel's own thread that makes the others never leaves the machine's first namespaces, and everybody may look.
-        let host = namespaces(&roots.proc("2")).or_else(|_| namespaces(&roots.proc("1")))?;
+        let host = machine(roots)?;
         let mut seen = Vec::new();
         for entry in fs::read_dir(roots.proc(""))? {
             let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
             // A process that has ended meanwhile is not there.
-            seen.extend(Seen::of(roots, pid, &cgroups).ok());
+            seen.extend(Seen::of(roots, pid, &cgroups).ok().filter(|seen| seen.namespaces != [0; 5]));
         }
         Ok(arrange(seen, host, &cgroups))
     }
+}
+
+/// Inodes of the namespaces that are no container's, in the order in which the probe has them.
+///
+/// # Errors
+/// When this process does not see the machine's first processes.
+pub fn machine(roots: &Roots) -> io::Result<[u32; 5]> {
+    // The kernel's own thread that makes the others never leaves the machine's first namespaces, and everybody may look.
+    namespaces(&roots.proc("2")).or_else(|_| namespaces(&roots.proc("1")))
+}
+
+/// The inode of the machine's own mount namespace.
+pub(crate) fn host_mount(roots: &Roots) -> Option<u32> {
+    machine(roots).ok().map(|inodes| inodes[0])
 }
 
 /// The cgroups of containers: by id, the kernfs id and the names of it and those around it.
@@ -173,7 +188,14 @@ impl Seen {
         let in_container = ids.peek().is_some();
         let cgroup = ids.find_map(|id| cgroups.get(id)).map(|(inode, _)| *inode);
         let is_new = in_container && cgroup.is_none();
-        Ok(Seen { process, namespaces: namespaces(&folder)?, cgroup, is_new })
+        // Who has ended, and is waited for, has left his namespaces; and in version 1 his cgroup, too.
+        let namespaces = match namespaces(&folder) {
+            Err(_) if cgroup.is_some() && fields_of(&stat).is_some_and(|fields| has_ended(&fields)) => {
+                Default::default()
+            }
+            namespaces => namespaces?,
+        };
+        Ok(Seen { process, namespaces, cgroup, is_new })
     }
 
     /// Whether it is in the cgroup of a container.
@@ -289,20 +311,32 @@ fn namespaces(folder: &Path) -> io::Result<[u32; 5]> {
 fn arrange(mut seen: Vec<Seen>, host: [u32; 5], cgroups: &Cgroups) -> Scan {
     seen.sort_by_key(|seen| (seen.process.start, seen.process.pid));
     let place: HashMap<u32, Option<u64>> = seen.iter().map(|seen| (seen.process.pid, seen.cgroup)).collect();
+    let from_outside =
+        |seen: &Seen| seen.cgroup.is_some() && place.get(&seen.process.parent) != Some(&seen.cgroup);
+    // The first of its own processes; where those are the machine's or another container's, whoever came before the others.
+    let mut firsts: HashMap<u64, &Seen> = HashMap::new();
+    for seen in seen.iter().filter(|seen| from_outside(seen)) {
+        let Some(cgroup) = seen.cgroup else { continue };
+        let first = firsts.entry(cgroup).or_insert(seen);
+        if seen.process.inner_pid == 1 && first.process.inner_pid != 1 {
+            *first = seen;
+        }
+    }
     let mut containers: Vec<Container> = Vec::new();
     for seen in &seen {
-        let Some(cgroup) = seen.cgroup else { continue };
-        let is_first = seen.process.inner_pid == 1 || seen.namespaces[1] == host[1];
-        let from_outside = place.get(&seen.process.parent).copied().flatten() != Some(cgroup);
-        if !is_first || !from_outside || containers.iter().any(|container| container.cgroup == cgroup) {
+        let Some(cgroup) = seen
+            .cgroup
+            .filter(|cgroup| firsts.get(cgroup).is_some_and(|first| first.process.pid == seen.process.pid))
+        else {
             continue;
-        }
+        };
         let own: Vec<u32> = seen.namespaces.into_iter().filter(|inode| !host.contains(inode)).collect();
         let names = cgroups.values().find(|(inode, _)| *inode == cgroup).map(|(_, names)| names.clone());
         containers.push(Container {
             cgroup,
             names: names.unwrap_or_default(),
             init: (seen.process.pid, seen.process.start),
+            has_own_processes: seen.process.inner_pid == 1,
             namespaces: own,
         });
     }
@@ -369,13 +403,24 @@ mod tests {
                 // Shares the machine's processes: its first, and somebody who came in.
                 seen(700, 50, 70, 700, [31, 2, 3, 4, 5], Some(9)),
                 seen(701, 50, 71, 701, [31, 2, 3, 4, 5], Some(9)),
+                // Shares the processes of the first container, as in a pod with `shareProcessNamespace`; the same.
+                seen(800, 50, 80, 60, [41, 12, 13, 14, 15], Some(10)),
+                seen(801, 50, 81, 61, [41, 12, 13, 14, 15], Some(10)),
             ],
             HOST,
             &HashMap::new(),
         );
         let containers: Vec<_> =
             found.containers.iter().map(|c| (c.cgroup, c.init.0, c.namespaces.clone())).collect();
-        assert_eq!(containers, [(7, 100, web.to_vec()), (8, 200, app.to_vec()), (9, 700, vec![31])]);
+        assert_eq!(
+            containers,
+            [
+                (7, 100, web.to_vec()),
+                (8, 200, app.to_vec()),
+                (9, 700, vec![31]),
+                (10, 800, vec![41, 12, 13, 14, 15])
+            ]
+        );
         let sessions: Vec<(u64, Vec<u32>)> = found
             .entered
             .iter()
@@ -385,7 +430,14 @@ mod tests {
             .collect();
         assert_eq!(
             sessions,
-            [(7, vec![300, 301]), (8, vec![400]), (7, vec![500]), (8, vec![600]), (9, vec![701])]
+            [
+                (7, vec![300, 301]),
+                (8, vec![400]),
+                (7, vec![500]),
+                (8, vec![600]),
+                (9, vec![701]),
+                (10, vec![801])
+            ]
         );
     }
 

@@ -2,30 +2,49 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::asked::AskedFor;
 use crate::config::Recording;
+use crate::recording::Account;
+use crate::request::Attribution;
 use crate::wire::{Exit, Session, SessionKind};
 
 /// How a session came about.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Origin {
     /// By the container's runtime, at the request of its engine, kubelet or a client: `docker exec`, `kubectl exec`, `crictl exec`.
     #[default]
     Exec,
-    /// Past the runtime: somebody on the machine, or in another container, went into its namespaces.
+    /// So, too, by kubelet of its own accord: a probe of the pod's specification.
+    Probe,
+    /// The same, a lifecycle hook.
+    Hook,
+    /// A container that was added to a running pod to look into it, and all that is done there: `kubectl debug`.
+    Debug,
+    /// Somebody is with a container's first process, and began none: `kubectl attach`.
+    Attach,
+    /// Past the runtime: somebody on the machine, or in another container, went into its namespaces. Or past the API server: where
+    /// that tells who asks for sessions, nobody has asked for this one.
     OutOfBand,
 }
 
 impl Origin {
-    pub(crate) const ALL: [Origin; 2] = [Origin::Exec, Origin::OutOfBand];
+    /// Every one.
+    pub const ALL: [Origin; 6] =
+        [Origin::Exec, Origin::Probe, Origin::Hook, Origin::Debug, Origin::Attach, Origin::OutOfBand];
 
     /// As it is written.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Origin::Exec => "exec",
+            Origin::Probe => "probe",
+            Origin::Hook => "hook",
+            Origin::Debug => "debug",
+            Origin::Attach => "attach",
             Origin::OutOfBand => "out-of-band",
         }
     }
@@ -73,6 +92,12 @@ pub trait Namer: Send + Sync {
     /// Whose this container is, as far as that is known now, and whether that is all there is to know. `pod_uid` is what its
     /// cgroup says, empty if it says nothing.
     fn whose(&self, container_id: &str, pod_uid: &str) -> (Whose, bool);
+
+    /// What the specification of its pod asks for in this container, as far as that is known now.
+    fn asked_for(&self, container_id: &str, pod_uid: &str) -> AskedFor {
+        let _ = (container_id, pod_uid);
+        AskedFor { is_ephemeral: Some(false), ..AskedFor::default() }
+    }
 }
 
 /// What began a session.
@@ -91,10 +116,12 @@ pub struct Entry {
     pub inner_pid: u32,
     /// When it was made, nanoseconds since the machine's start.
     pub start: u64,
-    /// Real user and group.
+    /// Real user; [`crate::wire::NOBODY`] where it is not known, as with the group.
     pub user: u32,
     /// Group.
     pub group: u32,
+    /// The user's name, where only that is known; else empty.
+    pub user_name: String,
     /// The user who once logged in, as the kernel's audit subsystem has it.
     pub login_user: Option<u32>,
     /// Its terminal; empty for none.
@@ -128,10 +155,44 @@ pub struct Open {
     pub whose: Whose,
     /// What is written down of it.
     pub recording: Recording,
+    /// Whether that is the most that it may be: not all is known of its container, and what is recorded is held until then.
+    pub supposed: bool,
     /// What began it.
     pub entry: Entry,
     /// Whose processes were found, by pid and start: of an adopted one.
     pub found: Vec<Found>,
+    /// At whose request it came about.
+    pub attribution: Attribution,
+    /// What the kernel told at its end, while something of its recording is still to come.
+    pub unread: Option<Unread>,
+    /// At its end: what there is of its recording, or why there is none.
+    pub recorded: Option<Result<Account, String>>,
+    /// How it ended, while that waits to be told until it is known at whose request it came about.
+    pub ending: Option<Ending>,
+    /// What is missing of it besides what is counted.
+    pub missing: Vec<String>,
+}
+
+/// The end of a session, as the kernel told it, before its recording has been read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unread {
+    /// What it counted.
+    pub session: Session,
+    /// The number of its last record.
+    pub number: u64,
+    /// When, nanoseconds of `CLOCK_BOOTTIME`.
+    pub time: u64,
+}
+
+/// How a session ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ending {
+    /// What was counted of it.
+    pub counted: Session,
+    /// The number of its last record, when that has one.
+    pub number: Option<u64>,
+    /// When, nanoseconds since the Unix epoch.
+    pub time: i64,
 }
 
 /// A session as it is told to people: live, or ended.
@@ -160,6 +221,8 @@ pub struct Summary {
     pub records: u64,
     /// What is missing of it, and why; empty: nothing is.
     pub gaps: Vec<String>,
+    /// At whose request it came about.
+    pub attribution: Attribution,
 }
 
 /// 128 and the signal, or the code.
@@ -172,6 +235,8 @@ impl Open {
     /// What people are told, with what the probe counts now.
     #[must_use]
     pub fn summary(&self, counted: Option<&Session>, ended: Option<i64>) -> Summary {
+        let ending = self.ending.as_ref();
+        let (counted, ended) = (ending.map(|it| &it.counted).or(counted), ending.map(|it| it.time).or(ended));
         let held =
             |session: &Session| session.members.saturating_sub(if self.adopted { Session::HOLD } else { 0 });
         Summary {
@@ -186,6 +251,7 @@ impl Open {
             members: counted.map_or(0, held),
             records: counted.map_or(0, |session| session.records),
             gaps: counted.map_or_else(Vec::new, |session| self.gaps(session)),
+            attribution: self.attribution.clone(),
         }
     }
 
@@ -195,16 +261,30 @@ impl Open {
         let adopted = self.adopted || session.kind == SessionKind::Adopted;
         let counted = [
             (session.lost, "records did not fit the kernel's ring"),
-            (session.limited, "records were over the rate of their container"),
+            (
+                session.limited.saturating_sub(session.limited_accesses),
+                "records were over the rate of their container",
+            ),
+            (
+                session.limited_accesses,
+                "files and connections were over the rate that their container has for these",
+            ),
             (session.unwanted, "records were not asked for"),
             (session.untracked, "processes could not be followed"),
         ];
         let counted = counted.into_iter().filter(|(count, _)| *count > 0);
         let counted = counted.map(|(count, what)| format!("{count} {what}"));
         let beginning = adopted.then(|| "its beginning was before the probe".to_owned());
+        let has_none = adopted || self.origin == Origin::Attach;
         let entry =
-            (self.entry.lost && !adopted).then(|| "the record of its beginning is missing".to_owned());
-        beginning.into_iter().chain(entry).chain(counted).collect()
+            (self.entry.lost && !has_none).then(|| "the record of its beginning is missing".to_owned());
+        let recording: Vec<String> = match &self.recorded {
+            Some(Ok(account)) => account.gaps().collect(),
+            Some(Err(why)) => vec![format!("recording: there is none: {why}")],
+            None => Vec::new(),
+        };
+        let all = beginning.into_iter().chain(entry).chain(counted).chain(recording);
+        all.chain(self.missing.iter().cloned()).collect()
     }
 }
 

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use taffrail_record::{Ask, AskError, Family, Kind, Samples};
-use taffrail_spool::Observer;
+use taffrail_record::{Ask, AskError, Family, Kind, Samples, family};
+use taffrail_spool::{Observer, Troubles};
 
-use crate::probe::Counts;
+use crate::probe::{Counts, Run};
 use crate::session::{Open, Origin, Summary};
 use crate::wire::Session;
 
@@ -20,12 +21,16 @@ pub enum Tier {
     None,
     /// The probe in the kernel.
     Probe,
+    /// The kernel's audit, with the process connector.
+    Audit,
     /// The kernel's process connector, and `/proc`.
     Connector,
+    /// What a container engine tells.
+    Runtime,
 }
 
 impl Tier {
-    const ALL: [Tier; 3] = [Tier::None, Tier::Probe, Tier::Connector];
+    const ALL: [Tier; 5] = [Tier::None, Tier::Probe, Tier::Audit, Tier::Connector, Tier::Runtime];
 
     /// The label of metrics.
     #[must_use]
@@ -33,7 +38,9 @@ impl Tier {
         match self {
             Tier::None => "none",
             Tier::Probe => "probe",
+            Tier::Audit => "audit",
             Tier::Connector => "connector",
+            Tier::Runtime => "runtime",
         }
     }
 }
@@ -49,7 +56,9 @@ pub struct View {
     pub pinned: bool,
     /// What the probe counts.
     pub counts: Counts,
-    /// Programs that had ended before the connector's reader could look at them.
+    /// What its hooks take.
+    pub runs: Vec<Run>,
+    /// Programs of which it is not known what they were: they had ended before anybody could look at them.
     pub unread: u64,
     /// Bytes of the kernel's ring, and of them what waited at most in the last second.
     pub ring: (u64, u64),
@@ -57,15 +66,36 @@ pub struct View {
     pub spool_bytes: u64,
     /// For how long the oldest of them waits to be stored, in seconds.
     pub lag: f64,
+    /// What is recorded.
+    pub recording: Recordings,
     /// What is wrong, and what to do about it.
     pub trouble: Option<String>,
+}
+
+/// What is recorded of what is typed and shown.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recordings {
+    /// Whether the programs that record are attached now.
+    pub attached: bool,
+    /// How long it took last from somebody being about to come in until they were.
+    pub took: Duration,
+    /// Bytes that were put on the disk.
+    pub bytes: u64,
+    /// Bytes of sessions that have ended which are not told: over their bound, or not to be read.
+    pub cut: u64,
+    /// Bytes of these that were typed and not echoed.
+    pub redacted: u64,
+    /// Pieces of these that did not fit the ring.
+    pub lost: u64,
+    /// Pieces that were not put on the disk.
+    pub refused: u64,
 }
 
 /// Shared between the parts.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     pub(crate) view: Mutex<View>,
-    troubles: Mutex<BTreeMap<&'static str, String>>,
+    troubles: Troubles,
     pub(crate) spool_limit: AtomicU64,
     pub(crate) documents: AtomicU64,
     pub(crate) malformed: AtomicU64,
@@ -85,7 +115,7 @@ struct Sessions {
 
 impl Status {
     pub(crate) fn view(&self) -> View {
-        View { trouble: self.trouble(), ..self.view.lock().clone() }
+        View { trouble: self.troubles.all(), ..self.view.lock().clone() }
     }
 
     pub(crate) fn opened(&self, open: &Open, is_new: bool) {
@@ -120,12 +150,6 @@ impl Status {
         let live = sessions.live.values().map(|(open, counted)| open.summary(counted.as_ref(), None));
         sessions.ended.iter().cloned().chain(live).collect()
     }
-
-    fn trouble(&self) -> Option<String> {
-        let troubles = self.troubles.lock();
-        let all: Vec<&str> = troubles.values().map(String::as_str).collect();
-        (!all.is_empty()).then(|| all.join("; "))
-    }
 }
 
 impl Observer for Status {
@@ -142,29 +166,11 @@ impl Observer for Status {
     }
 
     fn set_trouble(&self, part: &'static str, what: Option<String>) {
-        let mut troubles = self.troubles.lock();
-        let old = match &what {
-            Some(what) => troubles.insert(part, what.clone()),
-            None => troubles.remove(part),
-        };
-        match (old, what) {
-            (None, Some(trouble)) => tracing::warn!(part, trouble, "audit"),
-            (Some(was), None) => tracing::info!(part, was, "audit: well again"),
-            _ => {}
-        }
+        self.troubles.set("audit", part, what);
     }
 }
 
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Family {
-    Family { name, kind, help, labels }
-}
-
-static FAMILIES: [Family; 21] = [
+static FAMILIES: [Family; 30] = [
     family(
         "taffrail_audit_tier",
         Kind::Gauge,
@@ -210,7 +216,7 @@ static FAMILIES: [Family; 21] = [
     family(
         "taffrail_audit_unread_total",
         Kind::Counter,
-        "Programs that had ended before it could be seen whether they were in a container; by the process connector.",
+        "Programs that had ended before it could be seen what they were; by the process connector and the kernel's audit.",
         &[],
     ),
     family(
@@ -255,6 +261,60 @@ static FAMILIES: [Family; 21] = [
         Kind::Gauge,
         "Whether anything keeps sessions from being audited or documents from being delivered.",
         &[],
+    ),
+    family(
+        "taffrail_audit_recording",
+        Kind::Gauge,
+        "Whether the programs that record what is typed and shown are attached in the kernel now.",
+        &[],
+    ),
+    family(
+        "taffrail_audit_recording_attach_seconds",
+        Kind::Gauge,
+        "How long it took last from somebody being about to come into a container until these programs were attached.",
+        &[],
+    ),
+    family(
+        "taffrail_audit_recorded_bytes_total",
+        Kind::Counter,
+        "Bytes of what was typed and shown that were put on this node's disk.",
+        &[],
+    ),
+    family(
+        "taffrail_audit_recording_cut_bytes_total",
+        Kind::Counter,
+        "Bytes that recordings of sessions which have ended do not have: over their bound, or not to be read.",
+        &[],
+    ),
+    family(
+        "taffrail_audit_recording_redacted_bytes_total",
+        Kind::Counter,
+        "Bytes typed in sessions which have ended that the terminal did not echo: only their number is kept.",
+        &[],
+    ),
+    family(
+        "taffrail_audit_recording_lost_total",
+        Kind::Counter,
+        "Pieces that recordings do not have, by why: the kernel's ring was full, or there was no room on the disk.",
+        &["reason"],
+    ),
+    family(
+        "taffrail_audit_probe_runs_total",
+        Kind::Counter,
+        "How often the probe ran, by where in the kernel; `open` at the end of every system call.",
+        &["hook"],
+    ),
+    family(
+        "taffrail_audit_probe_seconds_total",
+        Kind::Counter,
+        "For how long the probe ran, by where in the kernel; estimated: one run of 64 on each processor is timed.",
+        &["hook"],
+    ),
+    family(
+        "taffrail_audit_probe_skipped_total",
+        Kind::Counter,
+        "How often the kernel did not run the probe, by where, because it ran on that processor already.",
+        &["hook"],
     ),
 ];
 
@@ -311,6 +371,21 @@ impl Ask for Metrics {
             (&["again"], load(&status.sent_again)),
         ]);
         next(&[(&[], flag(view.trouble.is_some()))]);
+        let recording = view.recording;
+        next(&[(&[], flag(recording.attached))]);
+        next(&[(&[], recording.took.as_secs_f64())]);
+        next(&[(&[], recording.bytes as f64)]);
+        next(&[(&[], recording.cut as f64)]);
+        next(&[(&[], recording.redacted as f64)]);
+        next(&[(&["ring_full"], recording.lost as f64), (&["no_room"], recording.refused as f64)]);
+        let runs = |value: fn(&Run) -> f64| -> Vec<([&str; 1], f64)> {
+            view.runs.iter().map(|run| ([run.hook], value(run))).collect()
+        };
+        for values in
+            [runs(|run| run.runs as f64), runs(|run| run.time.as_secs_f64()), runs(|run| run.skipped as f64)]
+        {
+            next(&values.iter().map(|(labels, value)| (&labels[..], *value)).collect::<Vec<_>>());
+        }
         Ok(())
     }
 }
@@ -339,6 +414,11 @@ mod tests {
             };
             view.ring = (8, 9);
             view.lag = 2.5;
+            let time = std::time::Duration::from_millis(1500);
+            view.runs = vec![Run { hook: "open", runs: 15, time, skipped: 16 }];
+            let took = Duration::from_millis(1500);
+            view.recording =
+                Recordings { attached: true, took, bytes: 10, cut: 11, redacted: 12, lost: 13, refused: 14 };
         }
         let open = |number| Open { number, origin: Origin::OutOfBand, ..Open::default() };
         status.opened(&open(1), true);
@@ -372,6 +452,16 @@ mod tests {
             ("sent_total", "times=\"first\"", 5.0),
             ("sent_total", "times=\"again\"", 2.0),
             ("trouble", "", 1.0),
+            ("recording", "", 1.0),
+            ("recording_attach_seconds", "", 1.5),
+            ("recorded_bytes_total", "", 10.0),
+            ("recording_cut_bytes_total", "", 11.0),
+            ("recording_redacted_bytes_total", "", 12.0),
+            ("recording_lost_total", "reason=\"ring_full\"", 13.0),
+            ("recording_lost_total", "reason=\"no_room\"", 14.0),
+            ("probe_runs_total", "hook=\"open\"", 15.0),
+            ("probe_seconds_total", "hook=\"open\"", 1.5),
+            ("probe_skipped_total", "hook=\"open\"", 16.0),
         ] {
             assert_eq!(gathered.value(&format!("taffrail_audit_{name}"), labels), Some(value), "{name}");
         }

@@ -1,28 +1,33 @@
-//! The reader of the kernel: brings the probe into it or finds it there, and hands what it tells to the desk. Where the kernel
-//! refuses the probe, the process connector is read instead.
+//! The reader of the kernel: by which tier it is known who comes into containers, and what is common to all of them.
 //!
-//! Guarantee: while the disk takes nothing, nothing is read: it waits in the kernel's ring, and what does not fit there is counted
-//! in its session. Sessions whose end the kernel could not tell end here.
+//! Guarantee: the best tier that the kernel permits is chosen, and why it is no better one is said.
+
+mod connector;
+mod probe;
+mod runtime;
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
+use taffrail_docker::{DockerConfig, Execs};
 use taffrail_kernfs::Roots;
 use taffrail_record::Stop;
 use taffrail_spool::Observer as _;
 
-use crate::config::{AuditConfig, TierChoice};
+use crate::config::AuditConfig;
 use crate::connector::Connector;
 use crate::desk::Desk;
 use crate::document::Clock;
-use crate::follow::Followed;
+use crate::execve::{Heard, KernelAudit};
 use crate::pins::Pins;
-use crate::probe::{Loaded, Options, Probe, ProbeError};
-use crate::scan::{Entered, Scan, is_alive};
+use crate::probe::{Options, Recorded};
+use crate::request::Attributor;
+use crate::scan::{self, Container, Scan};
 use crate::status::{Status, Tier};
-use crate::wire::{Record, Session, SessionKind};
+use crate::wire::{Session, SessionKind};
 
 /// How long to wait for records that are too few to wake anybody.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -30,12 +35,20 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const WAKE_AT: u32 = 64 << 10;
 /// How often it is looked after what nobody tells.
 const ROUND: Duration = Duration::from_secs(1);
+/// How often it is looked who asks for sessions.
+const ASKED: Duration = Duration::from_millis(100);
 /// How long to wait while the disk takes nothing.
 const FULL: Duration = Duration::from_millis(100);
-/// How long what waits in the ring is read at the end.
-const END: Duration = Duration::from_secs(2);
 /// How long to wait before a probe that was refused is tried again.
 const AGAIN: Duration = Duration::from_secs(60);
+
+/// What this agent leaves in the kernel, and what it is told by besides.
+pub(crate) struct Hands {
+    /// Where its probes are pinned, if they are to be.
+    pub(crate) pins: Option<Pins>,
+    pub(crate) kernel_audit: KernelAudit,
+    pub(crate) engine: DockerConfig,
+}
 
 pub(crate) struct Watch {
     pub(crate) config: Arc<AuditConfig>,
@@ -53,10 +66,24 @@ pub(crate) struct Watch {
     ending: HashSet<u64>,
     /// Bytes that waited in the ring, at most since the last round.
     most_waiting: u64,
+    /// Who asks for sessions, and when that was looked at.
+    attributor: Attributor,
+    asked: Instant,
+    /// The kernel's audit, and why it is not heard any more.
+    kernel_audit: KernelAudit,
+    gone: Option<String>,
+    /// The engine that is asked where the kernel tells nothing.
+    engine: DockerConfig,
+    /// Why nothing is recorded although that was wanted.
+    unrecorded: Option<String>,
+    /// Why neither files nor connections are told although that was wanted.
+    unopened: Option<String>,
+    /// Runs of the probe that the kernel has skipped, as far as they were said.
+    skipped: Option<u64>,
 }
 
 /// Nanoseconds since the machine's start.
-fn since_start() -> u64 {
+pub(crate) fn since_start() -> u64 {
     read(ClockId::CLOCK_BOOTTIME)
 }
 
@@ -64,12 +91,12 @@ fn read(clock: ClockId) -> u64 {
     clock_gettime(clock).map_or(0, |time| time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64)
 }
 
-fn clock() -> Clock {
+pub(crate) fn clock() -> Clock {
     Clock { offset: read(ClockId::CLOCK_REALTIME) as i64 - since_start() as i64 }
 }
 
 /// What the probe is loaded with.
-pub(crate) fn options(config: &AuditConfig) -> Options {
+pub(crate) fn options(config: &AuditConfig, roots: &Roots) -> Options {
     Options {
         whole_node: config.whole_node,
         with_environment: !config.environment.is_empty(),
@@ -77,6 +104,14 @@ pub(crate) fn options(config: &AuditConfig) -> Options {
         wake_at: WAKE_AT.min(config.ring_bytes / 4),
         rate: config.rate,
         burst: config.burst,
+        files: config.files,
+        connections: config.connections,
+        machine: scan::machine(roots).unwrap_or_default(),
+        recording: config.records().then_some(Recorded {
+            session_bytes: config.recording.session_bytes,
+            ring_bytes: config.recording.ring_bytes,
+            debug: config.records_debug(),
+        }),
     }
 }
 
@@ -84,15 +119,18 @@ impl Watch {
     pub(crate) fn new(
         config: Arc<AuditConfig>,
         roots: Roots,
-        pins: Option<Pins>,
+        hands: Hands,
         status: Arc<Status>,
         desk: Desk,
+        attributor: Attributor,
         stop: Stop,
     ) -> Self {
         Watch {
             config,
             roots,
-            pins,
+            pins: hands.pins,
+            kernel_audit: hands.kernel_audit,
+            engine: hands.engine,
             status,
             desk,
             stop,
@@ -100,49 +138,86 @@ impl Watch {
             deserted: HashSet::new(),
             ending: HashSet::new(),
             most_waiting: 0,
+            attributor,
+            gone: None,
+            asked: Instant::now(),
+            unrecorded: None,
+            unopened: None,
+            skipped: None,
         }
     }
 
     /// Until it is told to stop.
     pub(crate) fn run(mut self) {
         self.desk.resume();
+        // Whatever is gone by from now on.
+        if let Err(why) = self.kernel_audit.take_back() {
+            tracing::warn!(
+                why,
+                "the kernel's audit is not as it was before an earlier life; see auditctl -l"
+            );
+        }
         while !self.stop.is_raised() {
-            let refused = match self.config.tier {
-                TierChoice::Connector => None,
-                TierChoice::Auto | TierChoice::Probe => match self.begin() {
-                    Ok(probe) => {
-                        self.now_by(Tier::Probe, None);
-                        self.follow(probe);
-                        continue;
-                    }
-                    Err(error) => Some(error.to_string()),
-                },
-            };
-            if self.config.tier == TierChoice::Probe {
-                self.without(&refused.unwrap_or_default());
-                continue;
-            }
-            match Connector::open() {
-                Ok(connector) => {
-                    self.now_by(Tier::Connector, refused);
-                    self.listen(connector);
+            let mut refused = Vec::new();
+            let begun = self.config.tier.tiers().iter().any(|tier| match self.by(*tier, &refused) {
+                Ok(()) => true,
+                Err(why) => {
+                    refused.push(why);
+                    false
                 }
-                Err(error) => {
-                    let connector = format!(
-                        "the process connector: {error}; it takes CAP_NET_ADMIN in the machine's own network (hostNetwork)"
-                    );
-                    let both = refused.into_iter().chain([connector]);
-                    self.without(&both.collect::<Vec<_>>().join("; "));
-                }
+            });
+            if !begun {
+                self.without(&refused.join("; "));
             }
         }
     }
 
-    fn now_by(&self, tier: Tier, refused: Option<String>) {
+    /// Goes by this tier, if that can be: until it is told to stop, or the tier is taken away. Else why it cannot be.
+    fn by(&mut self, tier: Tier, refused: &[String]) -> Result<(), String> {
+        match tier {
+            Tier::None => return Err(String::new()),
+            Tier::Probe => {
+                let probe = self.begin().map_err(|error| error.to_string())?;
+                self.now_by(tier, refused);
+                self.follow(probe);
+            }
+            Tier::Audit => {
+                let heard = self.hear().map_err(|why| format!("the kernel's audit: {why}"))?;
+                let connector = connector()?;
+                self.now_by(tier, refused);
+                self.gone = self.listen(connector, Some(heard)).err();
+            }
+            Tier::Connector => {
+                let connector = connector()?;
+                self.now_by(tier, refused);
+                // Without the audit nothing is taken away.
+                let _ = self.listen(connector, None);
+            }
+            Tier::Runtime => {
+                let execs =
+                    Execs::listen(&self.engine, None).map_err(|why| format!("the engine's events: {why}"))?;
+                self.now_by(tier, refused);
+                self.ask(execs);
+            }
+        }
+        Ok(())
+    }
+
+    /// Hears the kernel's audit. Who has taken it away once is not contradicted.
+    fn hear(&self) -> Result<Heard, String> {
+        self.gone.clone().map_or_else(|| self.kernel_audit.open(), Err)
+    }
+
+    fn now_by(&self, tier: Tier, refused: &[String]) {
+        let refused = Some(refused.join("; ")).filter(|why| !why.is_empty());
         if let Some(why) = &refused {
             tracing::warn!(why, tier = tier.as_str(), "the audit goes by what is next best");
         }
         self.status.set_trouble("tier", None);
+        if tier != Tier::Probe && (self.config.files || self.config.connections) {
+            let why = "files and connections are not told: that takes the probe".to_owned();
+            self.status.set_trouble("opens", Some(why));
+        }
         let mut view = self.status.view.lock();
         (view.tier, view.refused) = (tier, refused);
     }
@@ -154,59 +229,11 @@ impl Watch {
         let _ = self.stop.wait(AGAIN);
     }
 
-    /// By the process connector, until it is told to stop.
-    fn listen(&mut self, mut connector: Connector) {
-        self.end_earlier();
-        let mut followed = Followed::default();
-        let looked = followed.look_through(&self.roots);
-        let trouble = looked.as_ref().err().map(|error| format!("what is in containers is not known: {error}; the agent is to see the machine's processes (hostPID) and cgroups, with CAP_SYS_PTRACE"));
-        self.status.set_trouble("scan", trouble);
-        for entered in looked.map(|scan| scan.entered).unwrap_or_default() {
-            self.find(&mut followed, &entered);
-        }
-        let mut round = Instant::now();
-        while !self.stop.is_raised() {
-            let mut events = Vec::new();
-            connector.read(PATIENCE, |told| events.push(told));
-            let offset = since_start() as i64 - read(ClockId::CLOCK_MONOTONIC) as i64;
-            for told in events {
-                let time = told.time.saturating_add_signed(offset);
-                let records = followed.take(&self.roots, told.event, time);
-                self.hand_on(&followed, records);
-            }
-            if round.elapsed() >= ROUND {
-                round = Instant::now();
-                followed.lose(connector.take_lost());
-                let records = followed.sweep(&self.roots, since_start());
-                self.hand_on(&followed, records);
-                self.status.counted(&followed.sessions());
-                self.status.view.lock().unread = followed.unread;
-            }
-        }
-    }
-
-    /// A session that was there before.
-    fn find(&mut self, followed: &mut Followed, entered: &Entered) {
-        let first = entered.processes.first().map_or(0, |first| first.process.start);
-        let number = followed.free_number(first);
-        let texts: Vec<_> = entered.processes.iter().map(|seen| seen.texts(&self.roots)).collect();
-        let containers = followed.containers.clone();
-        containers.iter().for_each(|container| self.desk.book.home(container));
-        let (session, page) = self.desk.book.adopt(number, entered, &texts, clock());
-        followed.adopt(number, session, entered);
-        self.desk.page(page);
-        self.wait_for_disk();
-    }
-
-    fn hand_on(&mut self, followed: &Followed, records: Vec<Record>) {
-        if records.is_empty() {
-            return;
-        }
-        followed.containers.iter().for_each(|container| self.desk.book.home(container));
-        for record in records {
-            let page = self.desk.book.take(&record, clock());
-            self.desk.page(page);
-            self.wait_for_disk();
+    /// Who asks for sessions.
+    fn attribute(&mut self) {
+        if self.asked.elapsed() >= ASKED {
+            self.asked = Instant::now();
+            self.desk.attribute(&mut self.attributor, clock());
         }
     }
 
@@ -215,54 +242,18 @@ impl Watch {
         while !self.desk.flush() && !self.stop.wait(FULL) {}
     }
 
-    fn begin(&mut self) -> Result<Probe, ProbeError> {
-        let options = options(&self.config);
-        if let Some(pins) = &self.pins {
-            if let Some(mut probe) = Probe::found(&options, pins) {
-                self.status.view.lock().pinned = true;
-                self.meet(&mut probe);
-                return Ok(probe);
-            }
-            // Of another version or with other options: two of them would tell everything twice.
-            if let Err(error) = pins.remove() {
-                tracing::warn!(%error, "probes of an earlier life stay in the kernel; remove them from bpffs");
-            }
-        }
-        // On a thread of its own, whose memory goes with it: the kernel's types take tens of megabytes for a moment.
-        let loading = std::thread::scope(|scope| {
-            let loading = scope.spawn(|| Loaded::load(&options, self.pins.as_ref()));
-            loading.join()
-        });
-        let mut loaded =
-            loading.map_err(|_| ProbeError::Refused("loading it panicked; see the log".to_owned()))??;
-        if let Some(why) = loaded.unpinned.take() {
-            tracing::warn!(why, folder = %self.config.bpffs.display(), "the probes go when the agent ends, and what happens meanwhile is missed; mount bpffs, or set audit.pinned: false");
-            self.pins = None;
-        }
-        self.meet(&mut loaded.probe);
-        let mut probe = loaded.attach()?;
-        self.status.view.lock().pinned = self.pins.is_some();
-        self.end_earlier();
-        self.adopt(&mut probe);
-        Ok(probe)
-    }
-
-    /// Makes the containers known that are there, and forgets those that are not.
-    fn meet(&mut self, probe: &mut Probe) {
-        let Some(scan) = self.scan() else { return };
-        let there: HashMap<u64, (u32, u64)> = scan.containers.iter().map(|c| (c.cgroup, c.init)).collect();
-        for gone in probe.containers().into_iter().filter(|cgroup| !there.contains_key(cgroup)) {
-            probe.forget_container(gone);
-        }
-        for container in &scan.containers {
-            self.desk.book.home(container);
-            probe.know(container.cgroup, container.namespaces.iter().copied());
-        }
-        self.older = there;
+    fn home(&mut self, container: &Container) {
+        let environ = self.roots.proc(&container.init.0.to_string()).join("environ");
+        self.desk.book.home(container);
+        self.desk.book.own_environment(container.cgroup, || std::fs::read(environ).ok());
     }
 
     fn scan(&self) -> Option<Scan> {
-        let scan = Scan::of(&self.roots);
+        self.looked(Scan::of(&self.roots))
+    }
+
+    /// What was seen of processes and containers; what stood in the way is said.
+    fn looked(&self, scan: io::Result<Scan>) -> Option<Scan> {
         let trouble = scan.as_ref().err().map(|error| {
             format!("what is in containers already is not known: {error}; the agent is to see the machine's processes (hostPID) and cgroups, with CAP_SYS_PTRACE")
         });
@@ -272,6 +263,7 @@ impl Watch {
 
     /// Sessions of an earlier probe go on without being watched: they end here, and those that live begin anew.
     fn end_earlier(&mut self) {
+        self.desk.finish_all("what had recorded it is gone", clock());
         let open: Vec<(u64, u64)> =
             self.desk.book.open().values().map(|open| (open.number, open.cgroup)).collect();
         for (number, container) in open {
@@ -280,164 +272,10 @@ impl Watch {
             self.desk.close(number, &session, since_start(), clock());
         }
     }
+}
 
-    /// Begins sessions of who is in containers already. Twice: whoever was made between a look and an adoption is found by the
-    /// next look.
-    fn adopt(&mut self, probe: &mut Probe) {
-        let mut adopted: HashMap<u32, u64> = HashMap::new();
-        for _ in 0..2 {
-            let Some(scan) = self.scan() else { return };
-            for entered in &scan.entered {
-                let Some(first) = entered.processes.first() else { continue };
-                match adopted.get(&first.process.pid).copied() {
-                    Some(session) => self.adopt_more(probe, entered, session, &mut adopted),
-                    None => self.adopt_one(probe, entered, &mut adopted),
-                }
-            }
-        }
-    }
-
-    fn adopt_one(&mut self, probe: &mut Probe, entered: &Entered, adopted: &mut HashMap<u32, u64>) {
-        let first = entered.processes.first().map_or(0, |first| first.process.start);
-        // Who came in since the probe was attached has a session.
-        if probe.sessions().any(|(_, session)| {
-            entered
-                .processes
-                .iter()
-                .any(|seen| seen.process.pid == session.root && session.kind != SessionKind::Adopted)
-        }) {
-            return;
-        }
-        let number = (first..).find(|number| probe.session(*number).is_none()).unwrap_or(first);
-        let texts: Vec<_> = entered.processes.iter().map(|seen| seen.texts(&self.roots)).collect();
-        let (session, page) = self.desk.book.adopt(number, entered, &texts, clock());
-        let pids: Vec<u32> = entered.processes.iter().map(|seen| seen.process.pid).collect();
-        if let Err(error) = probe.adopt(number, &session, &pids) {
-            tracing::warn!(error, "a session that is older than the probe cannot be followed");
-        }
-        adopted.extend(pids.into_iter().map(|pid| (pid, number)));
-        self.desk.page(page);
-    }
-
-    fn adopt_more(
-        &mut self,
-        probe: &mut Probe,
-        entered: &Entered,
-        session: u64,
-        adopted: &mut HashMap<u32, u64>,
-    ) {
-        for seen in entered
-            .processes
-            .iter()
-            .filter(|seen| !adopted.contains_key(&seen.process.pid))
-            .collect::<Vec<_>>()
-        {
-            probe.adopt_more(session, seen.process.pid);
-            let page = self.desk.book.adopt_more(session, (seen.process.pid, seen.process.start));
-            self.desk.page(page);
-        }
-        adopted.extend(entered.processes.iter().map(|seen| (seen.process.pid, session)));
-    }
-
-    fn follow(&mut self, mut probe: Probe) {
-        let mut round = Instant::now();
-        while !self.stop.is_raised() {
-            if round.elapsed() >= ROUND {
-                round = Instant::now();
-                self.round(&mut probe);
-            }
-            if !self.desk.flush() {
-                let _ = self.stop.wait(FULL);
-                continue;
-            }
-            self.most_waiting = self.most_waiting.max(probe.waiting());
-            let clock = clock();
-            let desk = &mut self.desk;
-            if !probe.next(|bytes| desk.record(bytes, clock)) {
-                if probe.waiting() == 0 {
-                    self.end(&mut probe);
-                }
-                probe.wait(PATIENCE);
-            }
-        }
-        // What the kernel has told until now is told on; the next life goes on behind it.
-        let (clock, end) = (clock(), Instant::now() + END);
-        while Instant::now() < end && probe.next(|bytes| self.desk.record(bytes, clock)) {}
-    }
-
-    /// What nobody tells: figures, and ends that were not told.
-    fn round(&mut self, probe: &mut Probe) {
-        let counts = probe.counts();
-        let ring = (u64::from(probe.ring_bytes()), std::mem::take(&mut self.most_waiting));
-        {
-            let mut view = self.status.view.lock();
-            view.ring = ring;
-            view.counts = counts.unwrap_or(view.counts);
-        }
-        let sessions: HashMap<u64, Session> =
-            probe.sessions().filter(|(_, session)| session.kind != SessionKind::Init).collect();
-        self.status.counted(&sessions);
-        self.end_deserted(&sessions);
-        self.end_adopted(probe, &sessions);
-        let gone: Vec<u64> = self
-            .older
-            .iter()
-            .filter(|(_, (pid, start))| !is_alive(&self.roots, *pid, *start))
-            .map(|(cgroup, _)| *cgroup)
-            .collect();
-        for cgroup in gone {
-            self.older.remove(&cgroup);
-            self.desk.book.forget_home(cgroup);
-            probe.forget_container(cgroup);
-        }
-    }
-
-    /// Ends sessions without members of which the kernel has not told the end: not while it may be about to.
-    fn end_deserted(&mut self, sessions: &HashMap<u64, Session>) {
-        let deserted = sessions.iter().filter(|(_, session)| session.members == 0);
-        let deserted: HashSet<u64> = deserted.map(|(number, _)| *number).collect();
-        self.ending.extend(deserted.intersection(&self.deserted));
-        self.deserted = deserted;
-    }
-
-    /// Ends what was found to have ended: when everything is read that the kernel has told of it until then.
-    fn end(&mut self, probe: &mut Probe) {
-        for number in std::mem::take(&mut self.ending) {
-            let Some(session) = probe.session(number) else { continue };
-            let at = if session.ended > 0 { session.ended } else { since_start() };
-            // What the disk does not take yet waits at the desk.
-            self.desk.close(number, &session, at, clock());
-            probe.forget(number);
-        }
-    }
-
-    /// Ends adopted sessions when none of their processes lives.
-    fn end_adopted(&mut self, probe: &mut Probe, sessions: &HashMap<u64, Session>) {
-        if !sessions.values().any(|session| session.kind == SessionKind::Adopted) {
-            return;
-        }
-        let mut living = HashSet::new();
-        for (pid, number) in probe.adopted() {
-            let found =
-                self.desk.book.open().get(&number).map(|open| open.found.as_slice()).unwrap_or_default();
-            let start = found.iter().find(|(known, _)| *known == pid).map(|(_, start)| *start);
-            if start.is_some_and(|start| is_alive(&self.roots, pid, start)) {
-                living.insert(number);
-            } else {
-                probe.disown(pid);
-            }
-        }
-        if living.is_empty() {
-            probe.all_disowned();
-        }
-        let adopted = sessions
-            .iter()
-            .filter(|(number, session)| session.kind == SessionKind::Adopted && !living.contains(number));
-        for number in adopted.map(|(number, _)| *number) {
-            // Whoever they have made since is counted; nobody else can be made any more.
-            if probe.session(number).is_some_and(|session| session.members == Session::HOLD) {
-                self.ending.insert(number);
-            }
-        }
-    }
+fn connector() -> Result<Connector, String> {
+    Connector::open().map_err(|error| {
+        format!("the process connector: {error}; it takes CAP_NET_ADMIN in the machine's own network (hostNetwork)")
+    })
 }

@@ -2,7 +2,13 @@
 //!
 //! Whatever the bytes are, reading them neither fails in another way than by [`Malformed`] nor reads beyond them.
 
+mod access;
+
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+pub use access::{Connected, Opened, To};
 
 /// A record of the probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +38,14 @@ pub enum What {
     Exit(Box<Process>, Exit),
     /// The last member of a session ended.
     End(Session),
+    /// A file was opened to write.
+    Opened(Box<Process>, Box<Opened>),
+    /// Somebody connects to another, or sent something to an address.
+    Connected(Box<Process>, Box<Connected>),
 }
+
+/// An id of a user or a group that is not known. The kernel gives it to nobody.
+pub const NOBODY: u32 = u32::MAX;
 
 /// A process. Its pid and start together name it for as long as the machine runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -110,6 +123,8 @@ pub struct Exec {
     pub cgroup: Vec<Vec<u8>>,
     /// As the arguments.
     pub environment: Vec<u8>,
+    /// Who is to run it, where only a name is known; else empty.
+    pub user_name: Vec<u8>,
 }
 
 /// What there is to know of a record.
@@ -221,7 +236,7 @@ impl Exit {
 }
 
 /// What a session is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[repr(u32)]
 pub enum SessionKind {
     /// A container's first process and its descendants.
@@ -234,7 +249,8 @@ pub enum SessionKind {
 }
 
 /// A session as the probe counts it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Session {
     /// The kernfs id of the container's cgroup.
     pub container: u64,
@@ -256,6 +272,12 @@ pub struct Session {
     pub forks: u64,
     /// Members that ended.
     pub exits: u64,
+    /// Files that they opened to write, where that is told.
+    pub files: u64,
+    /// Connections that they made, where that is told.
+    pub connections: u64,
+    /// Of these two how many were not told: the container was over the part of its rate that they have.
+    pub limited_accesses: u64,
     /// The kernfs id of its first member's cgroup, when that came in.
     pub cgroup: u64,
     /// When its first process ended; 0 while it lives.
@@ -288,28 +310,28 @@ const ANCESTORS: usize = 8;
 const NAME: usize = 16;
 
 /// Takes fields off the front.
-struct Fields<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Fields<'a> {
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+    pub(crate) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         self.take(N)?.try_into().map_err(|_| Malformed)
     }
 
-    fn u16(&mut self) -> Result<u16, Malformed> {
+    pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
         Ok(u16::from_ne_bytes(self.array()?))
     }
 
-    fn u32(&mut self) -> Result<u32, Malformed> {
+    pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_ne_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Result<u64, Malformed> {
+    pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_ne_bytes(self.array()?))
     }
 
@@ -322,6 +344,15 @@ impl<'a> Fields<'a> {
     fn text(&mut self, length: u16) -> Result<&'a [u8], Malformed> {
         self.take(usize::from(length))
     }
+}
+
+/// If it is the word that somebody may come into a container soon: when it was said, nanoseconds of `CLOCK_BOOTTIME`.
+#[must_use]
+pub(crate) fn foretold(bytes: &[u8]) -> Option<u64> {
+    const FORESEEN: u16 = 5;
+    let mut fields = Fields(bytes);
+    let (_, kind, _) = (fields.u32().ok()?, fields.u16().ok()?, fields.u16().ok()?);
+    fields.u64().ok().filter(|_| kind == FORESEEN)
 }
 
 impl Record {
@@ -352,6 +383,14 @@ impl Record {
                 process(&mut fields)?;
                 What::End(Session::read(fields.0)?)
             }
+            7 => {
+                let process = process(&mut fields)?;
+                What::Opened(Box::new(process), Box::new(access::opened(&mut fields, flags)?))
+            }
+            8 => {
+                let process = process(&mut fields)?;
+                What::Connected(Box::new(process), Box::new(access::connected(&mut fields, flags)?))
+            }
             _ => return Err(Malformed),
         };
         Ok(Record { flags, time, session, number, container, what })
@@ -360,7 +399,7 @@ impl Record {
 
 impl Session {
     /// Bytes of one.
-    pub(crate) const SIZE: usize = 12 * 8 + 10 * 4;
+    pub(crate) const SIZE: usize = 15 * 8 + 10 * 4;
     /// What holds an adopted session open in the kernel.
     pub const HOLD: u32 = 1 << 20;
 
@@ -381,6 +420,9 @@ impl Session {
             execs: fields.u64()?,
             forks: fields.u64()?,
             exits: fields.u64()?,
+            files: fields.u64()?,
+            connections: fields.u64()?,
+            limited_accesses: fields.u64()?,
             cgroup: fields.u64()?,
             ended: fields.u64()?,
             root: fields.u32()?,
@@ -411,6 +453,9 @@ impl Session {
             self.execs,
             self.forks,
             self.exits,
+            self.files,
+            self.connections,
+            self.limited_accesses,
             self.cgroup,
             self.ended,
         ];
@@ -501,125 +546,4 @@ fn outwards(bytes: &[u8], is_cut: bool) -> Vec<u8> {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    /// A record as the probe writes it: a head, and what follows.
-    fn record(kind: u16, flags: u16, rest: &[&[u8]]) -> Vec<u8> {
-        let mut bytes = vec![0; 4];
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(flags.to_ne_bytes());
-        for field in [5_u64, 6, 7, 8] {
-            bytes.extend(field.to_ne_bytes());
-        }
-        rest.iter().for_each(|part| bytes.extend(*part));
-        let length = (bytes.len() as u32).to_ne_bytes();
-        bytes[..4].copy_from_slice(&length);
-        bytes
-    }
-
-    fn numbers(from: u32, count: u32) -> Vec<u8> {
-        (from..from + count).flat_map(u32::to_ne_bytes).collect()
-    }
-
-    fn process_bytes() -> Vec<u8> {
-        let mut bytes: Vec<u8> = [100_u64, 90].iter().flat_map(|time| time.to_ne_bytes()).collect();
-        bytes.extend(numbers(1, 10));
-        bytes.extend(u32::MAX.to_ne_bytes());
-        bytes.extend(numbers(12, 5));
-        bytes.extend(*b"sh\0garbage......pts0\0...........");
-        bytes
-    }
-
-    fn exec_bytes(texts: [&[u8]; 6]) -> Vec<u8> {
-        let mut bytes = 77_u64.to_ne_bytes().to_vec();
-        bytes.extend(numbers(20, 4));
-        bytes.extend([30_u32, 31, 1, 0, 0, 0, 0, 0].iter().flat_map(|pid| pid.to_ne_bytes()));
-        bytes.extend([41_u64, 42, 43].iter().flat_map(|inode| inode.to_ne_bytes()));
-        bytes.extend(numbers(50, 2));
-        texts.iter().for_each(|text| bytes.extend((text.len() as u16).to_ne_bytes()));
-        bytes.extend([0; 4]);
-        texts.iter().for_each(|text| bytes.extend(*text));
-        bytes
-    }
-
-    #[test]
-    fn an_exec_is_read_field_by_field() {
-        let texts: [&[u8]; 6] =
-            [b"busybox\0bin\0", b"/bin/sh\0", b"sh\0-c\0exit\n3", b"", b"ab\0containers\0", b"A=b\0"];
-        let bytes = record(1, 1 | 8, &[&process_bytes(), &exec_bytes(texts)]);
-        let record = Record::read(&bytes).expect("a record");
-        assert_eq!((record.time, record.session, record.number, record.container), (5, 6, 7, 8));
-        let flags = record.flags;
-        let What::Exec(process, exec) = record.what else { panic!("{:?}", record.what) };
-        assert_eq!((process.start, process.parent_start, process.pid, process.level), (100, 90, 1, 15));
-        assert_eq!((process.login_user, process.audit_session), (None, Some(12)));
-        assert_eq!((process.name.as_slice(), process.tty.as_slice()), (&b"sh"[..], &b"pts0"[..]));
-        assert!(flags.is_entry() && flags.path_cut() && !flags.directory_cut() && !flags.is_of_init());
-        assert_eq!(
-            (exec.inode, exec.device, exec.links, exec.entered_by, exec.session_kind),
-            (77, 20, 21, 22, 23)
-        );
-        assert_eq!((exec.ancestors, exec.standard), (vec![30, 31, 1], [41, 42, 43]));
-        assert_eq!((exec.path.as_slice(), exec.directory.as_slice()), (&b".../bin/busybox"[..], &b"/"[..]));
-        assert_eq!(
-            (exec.file.as_slice(), exec.arguments.as_slice()),
-            (&b"/bin/sh"[..], &b"sh\0-c\0exit\n3"[..])
-        );
-        assert_eq!(exec.cgroup, [b"ab".to_vec(), b"containers".to_vec()]);
-        assert_eq!((exec.arguments_total, exec.environment_total), (50, 51));
-    }
-
-    #[test]
-    fn a_session_reads_back() {
-        let session = Session {
-            container: 1,
-            begun: 2,
-            records: 3,
-            lost: 4,
-            limited: 5,
-            unwanted: 6,
-            untracked: 7,
-            execs: 8,
-            forks: 9,
-            exits: 10,
-            cgroup: 11,
-            ended: 12,
-            root: 13,
-            status: -14,
-            members: 15,
-            kind: SessionKind::Adopted,
-            namespaces: [16, 17, 18, 19, 20],
-        };
-        assert_eq!(Session::read(&session.write()), Ok(session));
-    }
-
-    #[test]
-    fn exits_say_code_or_signal() {
-        let exit = |status| Exit { status, cpu: 0 };
-        assert_eq!((exit(0).code(), exit(0).signal()), (Some(0), None));
-        assert_eq!((exit(0x300).code(), exit(0x300).signal()), (Some(3), None));
-        assert_eq!((exit(9).code(), exit(9).signal()), (None, Some(9)));
-        assert_eq!(exit(0x8b).signal(), Some(11), "with a core");
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_the_bytes_are_they_are_read_or_refused(
-            kind in 0_u16..6, flags: u16, rest in prop::collection::vec(any::<u8>(), 0..400), cut in 0_usize..400,
-        ) {
-            let bytes = record(kind, flags, &[&rest]);
-            let _ = Record::read(&bytes);
-            let _ = Record::read(&bytes[..cut.min(bytes.len())]);
-        }
-
-        #[test]
-        fn a_record_that_is_cut_short_is_none(cut in 1_usize..300) {
-            let bytes = record(1, 0, &[&process_bytes(), &exec_bytes([b"a\0", b"b\0", b"c\0", b"d\0", b"", b""])]);
-            prop_assert!(Record::read(&bytes).is_ok());
-            prop_assert_eq!(Record::read(&bytes[..bytes.len() - cut.min(bytes.len())]), Err(Malformed));
-        }
-    }
-}
+mod tests;

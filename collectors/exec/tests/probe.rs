@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::Path;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use taffrail_exec::probe::{Options, Probe};
 use taffrail_exec::wire::{Exec, Exit, Process, Record, Session, SessionKind, What, differences};
 use taffrail_parts::docker::{Docker, IMAGE};
@@ -278,6 +280,82 @@ fn whoever_enters_by_a_namespace_is_in_a_session_of_that_container() -> Result<(
     docker.output(&["exec", "root", "nsenter", "-t", &pid, "-m", "sh", "-c", "exit 0", "across"])?;
     let told = watch.ended(&["sh", "-c", "exit 0", "across"])?;
     ensure!(told.end.container == container_id, "{:?}", told.end);
+    Ok(())
+}
+
+/// A cgroup that is named as a container's, in the hierarchy that runtimes use.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn make() -> Result<Self> {
+        let pids = Path::new("/sys/fs/cgroup/pids");
+        let hierarchy = if pids.exists() { pids } else { Path::new("/sys/fs/cgroup") };
+        let cgroup = hierarchy.join(format!("{:064x}", std::process::id()));
+        std::fs::create_dir(&cgroup)?;
+        Ok(Cgroup(cgroup))
+    }
+
+    /// Begins a shell that goes there, and then on as `command`.
+    fn run(&self, command: &str) -> Result<Child> {
+        let line = format!("echo $$ > {}/cgroup.procs; exec {command}", self.0.display());
+        Ok(Command::new("sh").args(["-c", &line]).spawn()?)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let emptied = Instant::now() + Duration::from_secs(10);
+        while std::fs::remove_dir(&self.0).is_err() && Instant::now() < emptied {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn who_comes_is_who_has_arrived_however_often_the_runtime_is_begun_on_its_way() -> Result<()> {
+    packages::ensure(&[("nsenter", "util-linux")])?;
+    let mut watch = Watch::start(&Options::default())?;
+    let cgroup = Cgroup::make()?;
+    // In the container's cgroup, programs are begun that are in the machine's namespaces still.
+    let mut first = cgroup.run("sh -c 'unshare -m -u -i -p --fork --kill-child sleep 100000; exit 0'")?;
+    let init = watch.session(&["sleep", "100000"])?;
+    let (pid, container) = watch.until("the first process", |records| {
+        records.iter().find_map(|record| match &record.what {
+            What::Exec(process, exec) if words(exec) == ["sleep", "100000"] => {
+                Some((process.pid, record.container))
+            }
+            _ => None,
+        })
+    })?;
+    let known = watch.probe.session(init).context("no session")?;
+    ensure!((known.kind, known.root) == (SessionKind::Init, pid), "{known:?}");
+
+    // What it made for itself is the container's: who enters by that is known.
+    let status = Command::new("nsenter")
+        .args(["-t", &pid.to_string(), "-u", "--", "sh", "-c", "exit 4", "by uts"])
+        .status()?;
+    ensure!(status.code() == Some(4));
+    let told = watch.ended(&["sh", "-c", "exit 4", "by uts"])?;
+    ensure!((told.end.kind, told.end.container) == (SessionKind::Entered, container), "{:?}", told.end);
+
+    // A session, too, is who has arrived: how that one ends is how it ends, whoever went before.
+    let status = cgroup.run(&format!("nsenter -t {pid} -a -- sh -c '(exit 6); exit 5' arrived"))?.wait()?;
+    ensure!(status.code() == Some(5));
+    let told = watch.ended(&["sh", "-c", "(exit 6); exit 5", "arrived"])?;
+    told.is_whole()?;
+    ensure!(told.end.kind == SessionKind::Entered && told.end.exit().and_then(Exit::code) == Some(5));
+    let begins: Vec<Vec<String>> = told
+        .records
+        .iter()
+        .filter(|record| record.flags.is_entry())
+        .filter_map(|record| match &record.what {
+            What::Exec(_, exec) => Some(words(exec)),
+            _ => None,
+        })
+        .collect();
+    ensure!(begins.len() == 2 && begins[0][0] == "nsenter" && begins[1][0] == "sh", "{begins:?}");
+    kill(Pid::from_raw(pid as i32), Signal::SIGKILL)?;
+    first.wait()?;
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub use namespace::Namespace;
 pub use owner::{Owner, cron_job, owners};
 pub use pod::{Meta, OwnerReference, Pod, PodError};
 pub use series::PodSeries;
-pub use spec::{ContainerSpec, Resources, Spec, Toleration, Volume, VolumeClaim};
+pub use spec::{Command, ContainerSpec, Resources, Spec, Toleration, Volume, VolumeClaim};
 pub use spec::{PodResourceClaim, ResourceAmounts};
 pub use status::{
     Condition, ContainerStatus, ResourceClaimStatus, Running, State, Status, Termination, Waiting,

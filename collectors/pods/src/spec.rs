@@ -50,6 +50,9 @@ pub struct Spec {
     /// Containers that run before the others, or beside them when their restart policy is `Always`.
     #[serde(deserialize_with = "or_none")]
     pub init_containers: Box<[ContainerSpec]>,
+    /// Containers that were added to the running pod, to look into it.
+    #[serde(deserialize_with = "or_none")]
+    pub ephemeral_containers: Box<[ContainerSpec]>,
     /// Devices that it claims.
     #[serde(deserialize_with = "or_none")]
     pub resource_claims: Box<[PodResourceClaim]>,
@@ -57,19 +60,127 @@ pub struct Spec {
 
 /// One container as it was asked for.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(from = "Written")]
 pub struct ContainerSpec {
     /// Its name, unique in the pod.
-    #[serde(deserialize_with = "or_none")]
     pub name: Text,
     /// Image reference.
-    #[serde(deserialize_with = "or_none")]
     pub image: Text,
     /// What it asks for and may use.
-    #[serde(deserialize_with = "or_none")]
     pub resources: Resources,
     /// `Always` marks an init container that stays beside the others.
     pub restart_policy: Option<Text>,
+    /// The commands that kubelet runs in it again and again, as it runs them: its probes, each word by word.
+    pub probes: Box<[Command]>,
+    /// Those that it runs after its beginning and before its end: its lifecycle hooks.
+    pub hooks: Box<[Command]>,
+}
+
+/// A command's words, the program first.
+pub type Command = Box<[Text]>;
+
+/// A container as it is written.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Written {
+    #[serde(deserialize_with = "or_none")]
+    name: Text,
+    #[serde(deserialize_with = "or_none")]
+    image: Text,
+    #[serde(deserialize_with = "or_none")]
+    resources: Resources,
+    restart_policy: Option<Text>,
+    #[serde(deserialize_with = "or_none")]
+    env: Vec<Variable>,
+    #[serde(deserialize_with = "or_none")]
+    startup_probe: Handler,
+    #[serde(deserialize_with = "or_none")]
+    readiness_probe: Handler,
+    #[serde(deserialize_with = "or_none")]
+    liveness_probe: Handler,
+    #[serde(deserialize_with = "or_none")]
+    lifecycle: Lifecycle,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Variable {
+    #[serde(deserialize_with = "or_none")]
+    name: String,
+    #[serde(deserialize_with = "or_none")]
+    value: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Handler {
+    #[serde(deserialize_with = "or_none")]
+    exec: Exec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Exec {
+    #[serde(deserialize_with = "or_none")]
+    command: Vec<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Lifecycle {
+    #[serde(deserialize_with = "or_none")]
+    post_start: Handler,
+    #[serde(deserialize_with = "or_none")]
+    pre_stop: Handler,
+}
+
+impl From<Written> for ContainerSpec {
+    fn from(written: Written) -> Self {
+        let commands = |handlers: &[Handler], make: &dyn Fn(&str) -> Text| {
+            let commands = handlers.iter().map(|handler| &handler.exec.command);
+            let asked = commands.filter(|command| !command.is_empty());
+            asked.map(|command| command.iter().map(|word| make(word)).collect()).collect()
+        };
+        let probes = [written.startup_probe, written.readiness_probe, written.liveness_probe];
+        let hooks = [written.lifecycle.post_start, written.lifecycle.pre_stop];
+        ContainerSpec {
+            // Kubelet puts variables into the commands of probes, and not into those of hooks.
+            probes: commands(&probes, &|word| expanded(word, &written.env).as_str().into()),
+            hooks: commands(&hooks, &|word| word.into()),
+            name: written.name,
+            image: written.image,
+            resources: written.resources,
+            restart_policy: written.restart_policy,
+        }
+    }
+}
+
+/// A word with the values of variables in the place of `$(NAME)`, and `$` in that of `$$`. What is no variable of the container stays
+/// as it is; one whose value comes from elsewhere is empty to kubelet.
+fn expanded(word: &str, variables: &[Variable]) -> String {
+    let (mut made, mut rest) = (String::new(), word);
+    while let Some((before, from)) = rest.split_once('$') {
+        made.push_str(before);
+        let named = from.strip_prefix('(').and_then(|name| name.split_once(')'));
+        let known = named.and_then(|(name, behind)| {
+            Some((variables.iter().rfind(|variable| variable.name == name)?, behind))
+        });
+        rest = match (known, named) {
+            (Some((variable, behind)), _) => {
+                made.push_str(&variable.value);
+                behind
+            }
+            (None, Some((name, behind))) => {
+                made.extend(["$(", name, ")"]);
+                behind
+            }
+            (None, None) => {
+                made.push('$');
+                from.strip_prefix('$').unwrap_or(from)
+            }
+        };
+    }
+    made + rest
 }
 
 /// What a container asks for and may use.
@@ -219,6 +330,42 @@ mod tests {
         let names: Vec<&str> = read.iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["cpu", "memory"]);
         assert_eq!(read.get("memory").map(Amount::whole), Some(1_073_741_824.0));
+    }
+
+    #[test]
+    fn what_kubelet_runs_in_a_container_is_known() {
+        let container: ContainerSpec = serde_json::from_str(
+            r#"{"name":"a","livenessProbe":{"exec":{"command":["cat","$(FILE).$$(FILE)"]},"periodSeconds":5},"readinessProbe":{"httpGet":{"port":80}},
+                "env":[{"name":"FILE","value":"/ok"},{"name":"SECRET","valueFrom":{"secretKeyRef":{}}}],
+                "startupProbe":null,"lifecycle":{"preStop":{"exec":{"command":["sh","-c","sleep $(FILE)"]}},"postStart":{"exec":null}}}"#,
+        )
+        .expect("a container");
+        let command = |words: &[&str]| words.iter().map(|word| Text::from(*word)).collect::<Command>();
+        assert_eq!(*container.probes, [command(&["cat", "/ok.$(FILE)"])]);
+        assert_eq!(*container.hooks, [command(&["sh", "-c", "sleep $(FILE)"])]);
+    }
+
+    #[test]
+    fn variables_stand_in_commands_as_kubelet_puts_them_there() {
+        let variable = |name: &str, value: &str| Variable { name: name.to_owned(), value: value.to_owned() };
+        let variables = [variable("A", "0"), variable("A", "1"), variable("B", "$(A)"), variable("NONE", "")];
+        let held = [
+            ("", ""),
+            ("plain", "plain"),
+            ("$(A)", "1"),
+            ("x$(A)$(B)y", "x1$(A)y"),
+            ("$$(A)", "$(A)"),
+            ("$$$(A)", "$1"),
+            ("$(UNKNOWN)-$(A)", "$(UNKNOWN)-1"),
+            ("[$(NONE)]", "[]"),
+            ("$(A", "$(A"),
+            ("$A$", "$A$"),
+            ("$", "$"),
+            ("$$", "$"),
+        ];
+        for (word, made) in held {
+            assert_eq!(expanded(word, &variables), made, "{word}");
+        }
     }
 
     #[test]

@@ -44,6 +44,17 @@ pub struct Family {
     pub labels: &'static [&'static str],
 }
 
+/// A [`Family`] in a line, for lists of them.
+#[must_use]
+pub const fn family(
+    name: &'static str,
+    kind: Kind,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Family {
+    Family { name, kind, help, labels }
+}
+
 /// A series whose name and labels are rendered once and written many times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Series(String);

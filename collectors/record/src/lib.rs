@@ -45,6 +45,7 @@ mod batch;
 mod budget;
 mod collect;
 mod gathered;
+pub mod heap;
 mod ledger;
 mod origin;
 mod receipt;
@@ -55,7 +56,7 @@ mod statement;
 mod tracker;
 mod worker;
 
-pub use ask::{Ask, AskError, Family, Kind, Labels, Samples, Series};
+pub use ask::{Ask, AskError, Family, Kind, Labels, Samples, Series, family};
 pub use batch::{Batch, BufferPool, Extra, Flags, Fragment, Payload, Record, Stream};
 pub use budget::{Budget, Charge};
 pub use collect::{Beat, Collector, Context, Outlet, OutletClosed, Stop};

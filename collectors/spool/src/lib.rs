@@ -23,9 +23,11 @@ mod frame;
 mod send;
 mod spool;
 mod time;
+mod troubles;
 
 pub use confirmed::Confirmed;
 pub use frame::{Frame, Kind};
 pub use send::{Contents, Observer, Sender};
 pub use spool::{LastDocument, Refusal, Spool, SpoolError};
 pub use time::{now, stamp};
+pub use troubles::Troubles;

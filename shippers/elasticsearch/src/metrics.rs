@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use taffrail_record::{Ask, AskError, Family, Kind, Samples};
+use taffrail_record::{Ask, AskError, Family, Kind, Samples, family};
 
 use crate::reason::Reason;
 
@@ -65,15 +65,6 @@ impl Counters {
             state.store(up, Relaxed);
         }
     }
-}
-
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Family {
-    Family { name, kind, help, labels }
 }
 
 static FAMILIES: [Family; 15] = [

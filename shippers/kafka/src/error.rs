@@ -44,6 +44,9 @@ pub enum KafkaError {
         /// What to do about it.
         remedy: &'static str,
     },
+    /// A topic that was to be read does not exist.
+    #[error("kafka topic {0} does not exist: nothing was written there yet, or it is called otherwise")]
+    NoTopic(String),
     /// A topic cannot be used.
     #[error("kafka topic {topic}: {problem}; {remedy}")]
     Topic {

@@ -72,7 +72,7 @@ pub fn read_topic(
 ) -> Result<ReadSummary, KafkaError> {
     let client = Client::new(Side::Consumer, &consumer_properties(config)?, EVENTS)?;
     let mut topics = Topics::default();
-    let handle = topics.get(&client, topic).map_err(|code| topic_error(topic, code))?;
+    let handle = topics.get(&client, topic).map_err(|code| read_error(topic, code))?;
     let mut reading = Reading::start(&client, handle, topic)?;
     let result = reading.run(&client, topic, &mut on_message);
     reading.stop();
@@ -87,6 +87,18 @@ pub(crate) fn topic_names(config: &KafkaConfig) -> Result<Vec<String>, KafkaErro
 
 pub(crate) fn topic_error(topic: &str, code: Code) -> KafkaError {
     KafkaError::Topic { topic: topic.to_owned(), problem: describe(code), remedy: Kind::of(code).remedy() }
+}
+
+/// As [`topic_error`], for who reads.
+fn read_error(topic: &str, code: Code) -> KafkaError {
+    let remedy = match Kind::of(code) {
+        Kind::UnknownTopic => return KafkaError::NoTopic(topic.to_owned()),
+        Kind::TopicAuthorization => "grant Read and Describe on it to this user",
+        Kind::Connection => "check kafka.brokers, name resolution and the network",
+        Kind::Other => "see the brokers' logs",
+        kind => kind.remedy(),
+    };
+    KafkaError::Topic { topic: topic.to_owned(), problem: describe(code), remedy }
 }
 
 struct Reading {
@@ -118,7 +130,7 @@ impl Reading {
                 // SAFETY: no precondition.
                 let code = unsafe { rd::rd_kafka_last_error() } as Code;
                 reading.stop();
-                return Err(topic_error(topic, code));
+                return Err(read_error(topic, code));
             }
             reading.open.push(read.partition);
         }
@@ -193,7 +205,7 @@ impl Reading {
             }
             // The offset is where the next message will be: all before it was seen or does not exist any more.
             code if code == E::RD_KAFKA_RESP_ERR__PARTITION_EOF as Code => offset,
-            code => return Err(topic_error(topic, code)),
+            code => return Err(read_error(topic, code)),
         };
         if next >= read.to {
             self.close(partition);
@@ -288,7 +300,7 @@ fn partition_ids(
     topic: &str,
 ) -> Result<Vec<i32>, KafkaError> {
     let metadata = Metadata::of(client, Some(handle), PATIENCE)?;
-    let partitions = metadata.partitions().map_err(|code| topic_error(topic, code))?;
+    let partitions = metadata.partitions().map_err(|code| read_error(topic, code))?;
     let mut ids: Vec<i32> = partitions.iter().map(|partition| partition.id).collect();
     ids.sort_unstable();
     Ok(ids)
@@ -310,7 +322,7 @@ fn watermarks(client: &Client, topic: &str, partition: i32) -> Result<(i64, i64)
             millis,
         )
     } as Code;
-    if code == OK { Ok((low, high)) } else { Err(topic_error(topic, code)) }
+    if code == OK { Ok((low, high)) } else { Err(read_error(topic, code)) }
 }
 
 /// A partition as the brokers describe it.

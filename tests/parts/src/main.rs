@@ -139,7 +139,7 @@ enum Running {
     Kafka(Kafka),
     Search(SearchEngine),
     Docker(Docker),
-    Node(Node),
+    Node(Box<Node>),
     NodeExporter(NodeExporter),
     Cadvisor(Cadvisor),
     Prometheus(Prometheus),
@@ -279,7 +279,7 @@ fn start(
         Name::Node => {
             let node = Node::start(NodeOptions::default())?;
             let addresses = node_addresses(&node);
-            Ok((Running::Node(node), addresses))
+            Ok((Running::Node(Box::new(node)), addresses))
         }
         Name::KubeStateMetrics => bail!("kube-state-metrics is no part that goes on: tests hand it objects"),
         Name::OpenSearch => start_search(Product::OpenSearch, kafka.secure),

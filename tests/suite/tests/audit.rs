@@ -3,51 +3,36 @@
 
 mod support;
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::{Agent, put, until, until_within};
+use support::{Agent, Bpffs, put, until, until_within};
 use taffrail_parts::docker::{Docker, IMAGE};
-use taffrail_parts::{Kafka, KafkaOptions};
+use taffrail_parts::{Kafka, KafkaOptions, packages};
 
 /// Other tests on this machine have containers, too, and agents here tell of them.
 const SHOP: &str = "galley-of-the-audit";
 const TOPIC: &str = "deck.audit";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A bpffs of the test's own: what is pinned there goes with it.
-struct Bpffs(tempfile::TempDir);
-
-impl Bpffs {
-    fn mount() -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(folder.path()).output()?;
-        ensure!(mounted.status.success(), "{}", String::from_utf8_lossy(&mounted.stderr));
-        Ok(Bpffs(folder))
-    }
-
-    fn path(&self) -> &Path {
-        self.0.path()
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.path()).status();
-    }
-}
-
 /// An agent that audits the containers of this engine.
 fn agent(docker: &Docker, bpffs: &Bpffs, output: &str) -> Result<Agent> {
+    agent_by(docker, bpffs, "[]", output)
+}
+
+/// The same with policies.
+fn agent_by(docker: &Docker, bpffs: &Bpffs, policies: &str, output: &str) -> Result<Agent> {
     Agent::new(&format!(
         "node: {{name: deck-1}}\ndocker: {{enabled: always, socket: {}}}\ncri: {{enabled: never}}\n\
          logs: {{kubernetes: {{enabled: false}}}}\nmetrics: {{containers: {{enabled: false}}}}\n\
-         audit: {{enabled: true, bpffs: {}}}\n{output}",
+         audit: {{enabled: true, bpffs: {}, policies: {policies}}}\n{output}",
         docker.socket().display(),
         bpffs.path().display()
     ))
@@ -199,8 +184,8 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     // The agent names it, and what arrived tells it.
     let listed = printed(&agent, "sessions", &["--user", "1000", "--container", SHOP, "--since", "1h"])?;
     let cells: Vec<&str> = listed.lines().nth(1).context("nothing listed")?.split('\t').collect();
-    assert_eq!((cells[0], cells[4], cells[5]), (name.as_str(), SHOP, "exec"), "{listed}");
-    assert_eq!((cells[6], cells[7], cells[8], cells[9]), ("3", "3", "-", command.as_str()), "{listed}");
+    assert_eq!((cells[0], cells[5], cells[6]), (name.as_str(), SHOP, "exec"), "{listed}");
+    assert_eq!((cells[7], cells[8], cells[9], cells[10]), ("3", "3", "-", command.as_str()), "{listed}");
     let summaries: Value =
         serde_json::from_str(&printed(&agent, "sessions", &["--json", "--live", "--container", SHOP])?)?;
     assert_eq!((&summaries["tier"], &summaries["sessions"]), (&json!("probe"), &json!([])));
@@ -208,8 +193,8 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     for line in [
         format!("  where    {SHOP} (docker, "),
         "uid 1000, gid 1001, no terminal".to_owned(),
-        format!("  {command}  # uid 1000, in /, exit 3 after "),
-        "    /bin/ls /nowhere  # in /tmp, exit 1 after ".to_owned(),
+        format!("  {command}  # uid 1000, in /, program /bin/busybox, exit 3 after "),
+        "    /bin/ls /nowhere  # in /tmp, program /bin/busybox, exit 1 after ".to_owned(),
         "    (sh)  # began no program, exit 7 after ".to_owned(),
         format!("nothing: all of its {} documents are there", of.len()),
     ] {
@@ -249,6 +234,125 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     agent.stop()
 }
 
+/// Types into a session on a terminal of its own: each text when something has had the time to be shown.
+fn typed(docker: &Docker, script: &str, texts: &[&str], between: impl Fn(usize) -> Result<()>) -> Result<()> {
+    packages::ensure(&[("script", "bsdutils")])?;
+    let line =
+        format!("stty rows 30 cols 100; docker -H {} exec -it {SHOP} sh -c \"$SCRIPT\"", docker.host());
+    let mut terminal = Command::new("script");
+    terminal
+        .args(["-qec", &line, "/dev/null"])
+        .env("SCRIPT", script)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null());
+    let mut terminal = terminal.spawn()?;
+    let mut keys = terminal.stdin.take().context("no keyboard")?;
+    for (number, text) in texts.iter().enumerate() {
+        std::thread::sleep(Duration::from_millis(800));
+        between(number)?;
+        keys.write_all(text.as_bytes())?;
+        keys.flush()?;
+    }
+    terminal.wait()?;
+    Ok(())
+}
+
+/// What asciinema shows of a recording, on a terminal of its own.
+fn cat(cast: &Path) -> Result<String> {
+    packages::ensure(&[("asciinema", "asciinema"), ("script", "bsdutils")])?;
+    let mut script = Command::new("script");
+    script.args(["-qec", "asciinema cat \"$CAST\"", "/dev/null"]).env("CAST", cast).env("LC_ALL", "C.UTF-8");
+    let output = script.stdin(Stdio::null()).output()?;
+    ensure!(output.status.success(), "asciinema cannot read it: {}", text(&output.stdout));
+    Ok(text(&output.stdout))
+}
+
+#[test]
+fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()> {
+    const SCRIPT: &str = "printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; \
+                          printf '\\n\\033]52;c;eA==\\007\\033[1mhello\\033[0m %s\\n' $name; exit 4";
+    let docker = Docker::start()?;
+    let bpffs = Bpffs::mount()?;
+    container(&docker, SHOP)?;
+    let records = tempfile::tempdir()?;
+    let output = format!("output: {{file: {{directory: {}}}}}\n", records.path().display());
+    let agent = agent_by(&docker, &bpffs, "[{record: full}]", &output)?;
+    let agent = RefCell::new(agent);
+    start(&mut agent.borrow_mut())?;
+    // Killed while a word is typed that nobody is to see, and there again before it is over.
+    let kill = |number: usize| match number {
+        1 => agent.borrow_mut().kill(),
+        _ => Ok(()),
+    };
+    typed(&docker, SCRIPT, &["ana\n", "sesame-56\n"], kill)?;
+    let mut agent = agent.into_inner();
+    start(&mut agent)?;
+    // A file for each life.
+    let all = || -> Result<String> {
+        let files = fs::read_dir(records.path())?.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
+        let of = |path: &PathBuf| text(&fs::read(path).unwrap_or_default());
+        Ok(files.iter().filter(|path| path.to_string_lossy().contains("/audit-")).map(of).collect())
+    };
+    until_within(PATIENCE, "the end in the files", || {
+        Ok(all()?.lines().any(|line| line.contains("\"session-ended\"") && line.contains(SHOP)))
+    })?;
+    let listed = printed(&agent, "sessions", &["--wide", "--container", SHOP])?;
+    let name = listed.lines().nth(1).and_then(|line| line.split('\t').next()).context("nothing listed")?;
+    ensure!(!all()?.contains("sesame"), "the word is nowhere");
+
+    let shown = printed(&agent, "replay", &[name])?;
+    assert_eq!(shown, "name? ana\nword? \nhello ana\n");
+    let raw = printed(&agent, "replay", &[name, "--raw"])?;
+    ensure!(raw.contains("\u{1b}]52;c;eA==\u{7}\u{1b}[1mhello"), "{raw:?}");
+    let input = printed(&agent, "replay", &[name, "--input"])?;
+    ensure!(input.contains("  ana\\n\n") && input.contains("[10 bytes that were not echoed"), "{input}");
+    let cast = records.path().join("a.cast");
+    printed(&agent, "replay", &[name, "--export", cast.to_str().context("a path")?])?;
+    let by_asciinema = cat(&cast)?;
+    let cast = fs::read_to_string(cast)?;
+    let lines = cast.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+    assert_eq!(
+        (&lines[0]["version"], &lines[0]["width"], &lines[0]["height"]),
+        (&json!(2), &json!(100), &json!(30))
+    );
+    ensure!(lines[1..].windows(2).all(|pair| pair[0][0].as_f64() <= pair[1][0].as_f64()), "{cast}");
+    let frames = cast.split_once('\n').map_or("", |(_, frames)| frames);
+    ensure!(frames.contains("\\u001b[1mhello") && !frames.contains("52;c"), "{cast}");
+    assert_eq!(by_asciinema, "name? ana\r\nword? \r\n\u{1b}[1mhello\u{1b}[0m ana\r\n");
+    let show = printed(&agent, "sessions", &["show", name])?;
+    ensure!(
+        show.contains(&format!("taffrail replay {name}")) && show.contains("nothing: all of its"),
+        "{show}"
+    );
+    verify_complete(&agent)?;
+
+    // On a terminal it takes its time, and gives the terminal back.
+    let program = taffrail_suite::program()?;
+    let line = format!(
+        "{} replay {name} -f {} --speed 4",
+        program.display(),
+        agent.directory().join("taffrail.yaml").display()
+    );
+    let played = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
+    let played = text(&played.stdout);
+    ensure!(played.contains("\u{1b}[1mhello") && !played.contains("\u{1b}]52"), "{played:?}");
+    ensure!(played.trim_end().ends_with("\u{1b}[?1049l\u{1b}[?25h\u{1b}[?7h\u{1b}[r\u{1b}[m"), "{played:?}");
+
+    // A part that is taken out is missed.
+    agent.stop()?;
+    let rest: Vec<String> =
+        all()?.lines().filter(|line| !line.contains("\"recorded\"")).map(str::to_owned).collect();
+    let folder = tempfile::tempdir()?;
+    put(&folder.path().join("audit-1.ndjson"), (rest.join("\n") + "\n").as_bytes())?;
+    let verified = verify_folder(folder.path())?;
+    ensure!(
+        verified.status.code() == Some(1)
+            && text(&verified.stdout).contains("pieces of its recording are not there"),
+        "{verified:?}"
+    );
+    Ok(())
+}
+
 /// The file of the audit, whole or being written.
 fn audit_file(folder: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
@@ -281,7 +385,10 @@ fn a_document_that_is_removed_or_changed_in_the_files_is_found() -> Result<()> {
     })?;
     let shown = printed(&agent, "sessions", &["--wide", "--container", SHOP])?;
     let name = shown.lines().nth(1).and_then(|line| line.split('\t').next()).context("nothing listed")?;
-    ensure!(printed(&agent, "sessions", &["show", name])?.contains("  /bin/ls /  # exit 0 after "));
+    ensure!(
+        printed(&agent, "sessions", &["show", name])?
+            .contains("  /bin/ls /  # program /bin/busybox, exit 0 after ")
+    );
     agent.stop()?;
 
     let path = audit_file(records.path())?;

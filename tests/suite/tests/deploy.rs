@@ -169,12 +169,20 @@ fn the_unit_is_one_that_systemd_understands() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("taffrail.service");
     write(&path, unit.replace("/usr/local/bin/taffrail", "/bin/true"))?;
+    // With what the audit adds to it.
+    let added = text("taffrail-audit.conf")?;
+    ensure!(added.contains("\nRestrictAddressFamilies=AF_NETLINK\n"), "the process connector");
+    std::fs::create_dir(directory.path().join("taffrail.service.d"))?;
+    write(&directory.path().join("taffrail.service.d/audit.conf"), added)?;
     let Ok(output) = Command::new("systemd-analyze").arg("verify").arg(&path).output() else {
         eprintln!("!! SKIPPED: systemd-analyze is not installed, so deploy/taffrail.service is not verified");
         return Ok(());
     };
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && !said.contains("taffrail.service"), "{said}");
+    ensure!(
+        output.status.success() && !said.contains("taffrail.service") && !said.contains("audit.conf"),
+        "{said}"
+    );
     Ok(())
 }
 

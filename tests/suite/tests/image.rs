@@ -9,7 +9,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::{Agent, Arrived, has_series, until};
+use support::{Agent, Arrived, Bpffs, has_series, until};
 use taffrail_parts::docker::Docker;
 use taffrail_parts::node::{IMAGE, Node, NodeOptions};
 use taffrail_parts::search::{SearchEngine, SearchOptions};
@@ -82,7 +82,9 @@ fn manifest(kafka: &Kafka, engine: &SearchEngine, port: u16) -> Result<String> {
     for (given, wanted) in [
         (
             "brokers: [kafka.kafka.svc:9092]",
-            format!("brokers: ['{brokers}']\n        topic: pods\n        ledger_topic: pods.ledger"),
+            format!(
+                "brokers: ['{brokers}']\n        topic: pods\n        ledger_topic: pods.ledger\n        audit_topic: pods.audit"
+            ),
         ),
         ("listen: 0.0.0.0:9126", listen),
         (
@@ -126,12 +128,72 @@ fn deployment(name: &str, image: &str, script: &str) -> Value {
 /// Numbered lines for about half a minute.
 const TALK: &str = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo line $i; [ $((i % 50)) -gt 0 ] || sleep 0.5; done; sleep 1000";
 
+/// With the patch of the manifests, and no right beyond what that gives, what is done in a pod is told whole.
+fn audits(
+    node: &Node,
+    kafka: &Kafka,
+    bpffs: &Bpffs,
+    rolled_out: impl Fn() -> Result<()>,
+    page: impl Fn(&str) -> Result<String>,
+) -> Result<()> {
+    const COMMAND: &str = "cd /tmp; /bin/ls / > /dev/null; exit 3";
+    let patch = std::fs::read_to_string(project("deploy/kubernetes/exec-audit.yaml"))?;
+    let pinned = "path: /sys/fs/bpf\n            type: Directory";
+    ensure!(patch.contains(pinned), "no {pinned:?} in the patch");
+    let patch = patch.replace(pinned, &format!("path: {}", bpffs.path().display()));
+    node.output(&["--namespace", "taffrail", "patch", "daemonset", "taffrail", "--patch", &patch])?;
+    rolled_out()?;
+    let agent = ["--namespace", "taffrail", "exec", "daemonset/taffrail", "--", "taffrail"];
+    let check = node.kubectl(&[&agent[..], &["check", "--offline"]].concat()).output()?;
+    let said = String::from_utf8_lossy(&check.stdout);
+    ensure!(said.contains("by the probe in the kernel"), "{said}");
+    until("the probe in the kernel", || {
+        Ok(page("/metrics")?.contains("taffrail_audit_tier{tier=\"probe\"} 1"))
+    })
+    .with_context(|| {
+        node.output(&["--namespace", "taffrail", "logs", "daemonset/taffrail"]).unwrap_or_default()
+    })?;
+    let exec = node.kubectl(&["exec", "deployment/talker", "--", "sh", "-c", COMMAND]).output()?;
+    ensure!(exec.status.code() == Some(3), "{}", String::from_utf8_lossy(&exec.stderr));
+    let mut documents: Vec<Value> = Vec::new();
+    until("the session", || {
+        documents.clear();
+        kafka.consume("pods.audit", |record| {
+            documents.push(serde_json::from_slice(&record.value.context("a document without a value")?)?);
+            Ok(())
+        })?;
+        Ok(documents.iter().any(|document| {
+            document["event"]["action"] == "session-ended" && document["process"]["args"][2] == COMMAND
+        }))
+    })?;
+    let end = documents
+        .iter()
+        .find(|document| {
+            document["event"]["action"] == "session-ended" && document["process"]["args"][2] == COMMAND
+        })
+        .context("no end")?;
+    ensure!(end["audit"]["session"]["complete"] == true && end["audit"]["session"]["execs"] == 2, "{end:#}");
+    ensure!(
+        end["kubernetes"]["deployment"]["name"] == "talker" && end["process"]["exit_code"] == 3,
+        "{end:#}"
+    );
+    ensure!(end["audit"]["session"]["origin"] == "exec", "{end:#}");
+    ensure!(std::fs::read_dir(bpffs.path())?.count() > 0, "nothing is pinned");
+    // The agent's own command tells it on the node, too.
+    let listed = node.output(&[&agent[..], &["sessions"]].concat())?;
+    ensure!(listed.contains("default/talker-") && listed.contains("/bin/ls /"), "{listed}");
+    Ok(())
+}
+
 #[test]
 fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing() -> Result<()> {
     let kafka = Kafka::start(KafkaOptions::default())?;
     kafka.create_topic("pods", 3)?;
     kafka.create_topic("pods.ledger", 1)?;
+    kafka.create_topic("pods.audit", 1)?;
     let engine = SearchEngine::opensearch(SearchOptions::default())?;
+    // Before the node, which has the machine's mounts of its start.
+    let bpffs = Bpffs::mount()?;
     let node = Node::start(NodeOptions { controllers: true, ..NodeOptions::default() })?;
     let folder = tempfile::tempdir()?;
     let archive = folder.path().join("image.tar");
@@ -204,6 +266,7 @@ fn the_manifests_run_it_on_a_node_with_its_own_token_and_an_update_loses_nothing
     until("every event to be stored", || {
         Ok(outside.command("events")?.args(["verify", "--patience", "5"]).status()?.success())
     })?;
+    audits(&node, &kafka, &bpffs, rolled_out, page)?;
     node.output(&["--namespace", "taffrail", "delete", "daemonset", "taffrail"])?;
 
     let arrived = Arrived::in_topic(&kafka, "pods")?;

@@ -584,9 +584,31 @@ fn vanishing_and_odd_cgroups_and_a_jumping_clock_leave_every_page_sound() -> Res
         if totals.iter().filter(|total| total.is_some_and(|seconds| seconds >= 0.9)).count() < 8 {
             complaints.push(format!("last totals of a second each are lost: {totals:?}"));
         }
+        complaints.extend(recorded(&guest)?);
         guest.ensure_none(&complaints)?;
     }
     Ok(())
+}
+
+/// What is wrong with the recording of the session in which something was read, shown and wrong.
+fn recorded(guest: &Guest) -> Result<Option<String>> {
+    let documents: Vec<Value> =
+        guest.end.told("recorded")?.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let is = |document: &&Value, action: &str| document["event"]["action"] == action;
+    let end = documents.iter().find(|document| is(document, "session-ended")).context("no end")?;
+    let mut parts: Vec<&Value> = documents.iter().filter(|document| is(document, "recorded")).collect();
+    parts.sort_by_key(|part| part["audit"]["recording"]["first"].as_u64());
+    let events = parts.iter().filter_map(|part| part["audit"]["recording"]["events"].as_array()).flatten();
+    let mut all: BTreeMap<&str, String> = BTreeMap::new();
+    for event in events {
+        let code = event["code"].as_str().unwrap_or_default();
+        all.entry(code).or_default().push_str(event["text"].as_str().unwrap_or_default());
+    }
+    let expected = [("e", "wrong\n"), ("i", "typed\n"), ("o", "shown\ntyped\n")];
+    let is_same = all.iter().map(|(code, text)| (*code, text.as_str())).eq(expected);
+    let is_well =
+        is_same && end["audit"]["session"]["complete"] == true && guest.fact("recorded-code")? == "6";
+    Ok((!is_well).then(|| format!("recorded: {all:?}, {end}, {:?}", guest.fact("attach-seconds"))))
 }
 
 #[test]

@@ -6,7 +6,7 @@
 //! missing.
 //!
 //! Each session that has ended says how many documents there are of it, and what it lacks by itself: that the kernel's ring was
-//! full is no failure of delivery, and is said.
+//! full is no failure of delivery, and is said. So it is with the pieces of its recording, if there is one.
 //!
 //! Memory is 32 bytes a document, and some hundreds a session.
 
@@ -30,6 +30,8 @@ pub(super) use self::table::render;
 
 /// Beyond this no number is believed: anybody can write to a topic.
 const HIGHEST: u64 = 1 << 62;
+/// More documents than this do not say of one session who asked for it.
+const MOST_ATTRIBUTIONS: u64 = 1000;
 
 /// Where documents lie in one order, as far as retention is concerned: a partition, or the files of a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +68,15 @@ struct Session {
     chains: BTreeSet<String>,
     /// How many documents it has, as it says at its end.
     told: Option<u64>,
+    /// Documents that say who asked for it, by their numbers, and how many there are as it says at its end.
+    attributions: BTreeSet<u64>,
+    told_attributions: u64,
     gaps: BTreeSet<String>,
+    /// Pieces of its recording.
+    pieces: Intervals,
+    pieces_found: u64,
+    /// How many of them are in documents, as it says at its end.
+    pieces_told: Option<u64>,
     /// In which container.
     container: String,
 }
@@ -93,6 +103,7 @@ struct Named {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Event {
+    id: String,
     action: String,
     sequence: Option<u64>,
 }
@@ -101,6 +112,24 @@ struct Event {
 #[serde(default)]
 struct Audit {
     session: Told,
+    attribution: Attribution,
+    recording: Option<Recorded>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Attribution {
+    documents: u64,
+}
+
+/// Of a part of a recording which pieces it has, and of the end of a session how many there are.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Recorded {
+    first: u64,
+    count: u64,
+    pieces: u64,
+    lost: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -190,13 +219,28 @@ impl Verifier {
         if let Some(sequence) = head.event.sequence.filter(|sequence| *sequence < HIGHEST) {
             session.found += session.sequences.insert(Span { start: sequence, end: sequence + 1 });
         }
+        let recorded = head.audit.recording.unwrap_or_default();
+        let end =
+            recorded.first.checked_add(recorded.count).filter(|end| *end < HIGHEST && recorded.count > 0);
+        if let Some(end) = end {
+            session.pieces_found += session.pieces.insert(Span { start: recorded.first, end });
+        }
         if session.container.is_empty() {
             session.container = container;
+        }
+        if head.event.action == "session-attributed" {
+            let number =
+                head.event.id.rsplit_once(".who.").and_then(|(_, number)| number.parse::<u64>().ok());
+            session.attributions.extend(number.filter(|number| *number < MOST_ATTRIBUTIONS));
         }
         if head.event.action == "session-ended" {
             // A life of the agent that ended too early may have told the end before; the last word is the larger one.
             session.told = session.told.max(Some(head.audit.session.documents));
+            let attributions = head.audit.attribution.documents.min(MOST_ATTRIBUTIONS);
+            session.told_attributions = session.told_attributions.max(attributions);
             session.gaps.extend(head.audit.session.gaps);
+            session.pieces_told =
+                session.pieces_told.max(Some(recorded.pieces.saturating_sub(recorded.lost)));
         }
     }
 
@@ -297,10 +341,16 @@ impl Verifier {
             let mut chains = session.chains.iter().filter_map(|chain| self.chains.get(chain));
             lacks_beginning && chains.any(|chain| self.has_expired(chain))
         };
-        let state = match session.told {
+        // An end that came early counts what was known then.
+        let attributions = session.attributions.len() as u64;
+        let told = session.told.map(|told| told + session.told_attributions.max(attributions));
+        let found = session.found + attributions;
+        let pieces_missing = session.pieces_told.unwrap_or(0).saturating_sub(session.pieces_found);
+        let lacks = |told: u64| found < told || pieces_missing > 0;
+        let state = match told {
             None => SessionState::Open,
-            Some(told) if session.found < told && is_cut() => SessionState::Expired,
-            Some(told) if session.found < told => SessionState::Missing,
+            Some(told) if lacks(told) && is_cut() => SessionState::Expired,
+            Some(told) if lacks(told) => SessionState::Missing,
             Some(_) if !session.gaps.is_empty() => SessionState::WithGaps,
             Some(_) => SessionState::Complete,
         };
@@ -308,8 +358,10 @@ impl Verifier {
             id: id.to_owned(),
             container: session.container.clone(),
             state,
-            found: session.found,
-            told: session.told,
+            found,
+            told,
+            pieces: session.pieces_found,
+            pieces_missing,
             gaps: session.gaps.iter().cloned().collect(),
         }
     }

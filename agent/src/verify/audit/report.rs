@@ -50,11 +50,15 @@ pub struct SessionReport {
     pub container: String,
     /// What is to be said of it.
     pub state: SessionState,
-    /// Documents of it with a number of their own.
+    /// Documents of it with a number of their own, and those that say who asked for it.
     pub found: u64,
     /// How many it says that there are; absent while it has not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<u64>,
+    /// Pieces of its recording that are there.
+    pub pieces: u64,
+    /// How many more it says that there are; 0 while it has not ended.
+    pub pieces_missing: u64,
     /// What it says itself that is missing.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub gaps: Vec<String>,

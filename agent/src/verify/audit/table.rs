@@ -89,7 +89,12 @@ fn session(text: &mut String, session: &SessionReport) {
     };
     let why = match (session.state, session.told) {
         (SessionState::Missing | SessionState::Expired, Some(told)) => {
-            format!("{} of its {told} documents are not there", told.saturating_sub(session.found))
+            let documents = told.saturating_sub(session.found);
+            let documents = (documents > 0).then(|| format!("{documents} of its {told} documents"));
+            let pieces = session.pieces_missing;
+            let pieces = (pieces > 0).then(|| format!("{pieces} pieces of its recording"));
+            let both: Vec<String> = documents.into_iter().chain(pieces).collect();
+            format!("{} are not there", both.join(" and "))
         }
         (SessionState::WithGaps, _) => visible(&session.gaps.join("; ")),
         _ => format!("{} documents so far", session.found),

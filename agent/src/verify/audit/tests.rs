@@ -36,6 +36,18 @@ impl Node {
     }
 
     fn write(&mut self, action: &str, session: &Value, sequence: Option<u64>) {
+        self.write_attributed(action, session, sequence, "", 0);
+    }
+
+    /// With an id, and how many documents say who asked for the session.
+    fn write_attributed(
+        &mut self,
+        action: &str,
+        session: &Value,
+        sequence: Option<u64>,
+        id: &str,
+        attributions: u64,
+    ) {
         let mut chain = json!({"id": self.chain, "sequence": self.next});
         if !self.previous.is_empty() {
             chain["previous"] = json!(self.previous);
@@ -46,8 +58,8 @@ impl Node {
         let number = self.documents.len();
         let document = json!({
             "@timestamp": format!("2026-11-22T10:{:02}:{:02}Z", number / 60, number % 60),
-            "event": {"action": action, "sequence": sequence},
-            "audit": {"chain": chain, "session": session},
+            "event": {"id": id, "action": action, "sequence": sequence},
+            "audit": {"chain": chain, "session": session, "attribution": {"documents": attributions}},
             "container": {"name": "app"},
             "host": {"name": self.host},
         })
@@ -120,6 +132,25 @@ fn what_is_whole_is_said_to_be_complete_however_often_it_came() {
         "audit complete: 1 chain, 6 documents, 0 missing, 0 changed, 2 repeated; 2 sessions"
     );
     assert_eq!(render(&report, false), report.verdict.clone() + "\n");
+}
+
+#[test]
+fn a_session_has_the_documents_that_its_end_says_tell_who_asked_for_it() {
+    let mut node = Node::new("n1");
+    let session = json!({"id": "s1"});
+    node.happened("s1", 0);
+    for (id, attributions) in [("s1.who.0", 1), ("s1.who.1", 2), ("s1.who.1", 2)] {
+        node.write_attributed("session-attributed", &session, None, id, attributions);
+    }
+    node.write_attributed("session-ended", &json!({"id": "s1", "documents": 2}), Some(1), "s1.end", 2);
+    let whole = report(&node.documents);
+    assert!(whole.passes(true), "one that is told twice is one: {}", whole.verdict);
+    for (removed, expected) in
+        [(&[1][..], SessionState::Missing), (&[2], SessionState::Complete), (&[2, 3], SessionState::Missing)]
+    {
+        let report = report(&without(&node.documents, removed));
+        assert_eq!(report.in_state(expected), 1, "{removed:?}: {}", report.verdict);
+    }
 }
 
 #[test]
@@ -205,6 +236,32 @@ fn a_session_whose_end_was_told_twice_is_held_to_the_larger_number() {
     node.write("session-ended", &json!({"id": "s1", "documents": 3}), None);
     let report = report(&node.documents);
     assert_eq!((report.in_state(SessionState::Missing), report.passes(false)), (1, false));
+}
+
+#[test]
+fn pieces_of_a_recording_that_are_not_there_are_missing_and_lost_ones_are_not() {
+    let recorded = |first: u64, count: u64| json!({"recording": {"first": first, "count": count}});
+    let document = |node: &mut Node, action: &str, sequence: Option<u64>, recording: Value| {
+        node.write(action, &json!({"id": "s", "documents": 2}), sequence);
+        let last = node.documents.pop().expect("written");
+        let mut value: Value = serde_json::from_str(&last).expect("JSON");
+        value["audit"]["recording"] = recording["recording"].clone();
+        node.documents.push(value.to_string());
+        node.previous = hash(value.to_string().as_bytes());
+    };
+    let mut node = Node::new("n");
+    node.happened("s", 0);
+    document(&mut node, "recorded", None, recorded(0, 4));
+    document(&mut node, "recorded", None, recorded(4, 3));
+    document(&mut node, "recorded", None, recorded(4, 3));
+    document(&mut node, "session-ended", Some(1), json!({"recording": {"pieces": 9, "lost": 2}}));
+    let whole = report(&node.documents);
+    assert!(whole.complete && whole.in_state(SessionState::Complete) == 1, "{whole:#?}");
+    let less = report(&without(&node.documents, &[2, 3]));
+    let [session] = &less.sessions[..] else { panic!("{less:#?}") };
+    assert_eq!((session.state, session.pieces, session.pieces_missing), (SessionState::Missing, 4, 3));
+    let text = super::render(&less, false);
+    assert!(text.contains("missing: 3 pieces of its recording are not there"), "{text}");
 }
 
 #[test]

@@ -139,6 +139,26 @@ static void bomb(void)
 	_exit(0);
 }
 
+/* Goes into namespaces of a process, begins no program there, and has a child do that. */
+static void into(const char *pid, char **names, const char *script)
+{
+	int spaces[8], count = 0, status;
+	char path[64];
+	for (; names[count]; count++) {
+		snprintf(path, sizeof(path), "/proc/%s/ns/%s", pid, names[count]);
+		spaces[count] = open(path, O_RDONLY);
+	}
+	while (count-- > 0)
+		if (setns(spaces[count], 0))
+			fail("setns");
+	if (fork() == 0) {
+		execl("/bin/sh", "sh", "-c", script, NULL);
+		fail("sh");
+	}
+	wait(&status);
+	_exit(WEXITSTATUS(status));
+}
+
 int main(int count, char **arguments)
 {
 	const char *what = count > 1 ? arguments[1] : "done";
@@ -158,5 +178,7 @@ int main(int count, char **arguments)
 		forks(5);
 	if (!strcmp(what, "bomb"))
 		bomb();
+	if (!strcmp(what, "into") && count > 4)
+		into(arguments[2], arguments + 4, arguments[3]);
 	return 0;
 }

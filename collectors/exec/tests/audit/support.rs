@@ -1,6 +1,7 @@
 //! A Docker engine with containers to go into, and an audit whose documents are caught.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -10,11 +11,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use arc_swap::ArcSwap;
+use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use taffrail_docker::DockerConfig;
 use taffrail_exec::chain::{Link, hash};
-use taffrail_exec::{Audit, AuditCollector, AuditConfig, Namer, Tier, Whose};
+use taffrail_exec::{AskedFor, Audit, AuditCollector, AuditConfig, Namer, Tier, Whose};
 use taffrail_kernfs::Roots;
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::packages;
@@ -22,6 +25,8 @@ use taffrail_record::{
     Beat, Budget, BufferPool, Collector as _, Context, Ledger, Node, Outlet, Payload, Stop,
 };
 
+/// The cgroup of a pod.
+pub(crate) const POD: &str = "/kubepods/besteffort/pod12345678-1234-1234-1234-123456789abc";
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A Docker engine, and a folder of bpffs.
@@ -32,29 +37,67 @@ pub(crate) struct Shop {
     far: Arc<Far>,
 }
 
-/// Containers by id.
+/// Containers by id; whether those of pods were added to look into them, once that is known; and whether all containers are known
+/// that are not others'.
 #[derive(Default)]
-struct Known(Mutex<Vec<(String, String)>>);
+struct Known(Mutex<Vec<(String, String)>>, Mutex<Option<bool>>, AtomicBool);
 
 impl Namer for Known {
     fn whose(&self, container_id: &str, _pod_uid: &str) -> (Whose, bool) {
         let known = self.0.lock();
         let name = known.iter().find(|(id, _)| id == container_id).map(|(_, name)| name.clone());
-        let is_whole = name.is_some();
+        let is_whole = name.is_some() || self.2.load(Ordering::Relaxed);
         (
             Whose { id: container_id.to_owned(), container: name.unwrap_or_default(), ..Whose::default() },
             is_whole,
         )
     }
+
+    fn asked_for(&self, _container_id: &str, _pod_uid: &str) -> AskedFor {
+        AskedFor { is_ephemeral: *self.1.lock(), ..AskedFor::default() }
+    }
 }
 
 impl Shop {
     pub(crate) fn open() -> Result<Self> {
+        Self::open_with(tempfile::tempdir()?, &[])
+    }
+
+    /// One where `--privileged` means all that this machine grants: the engine asks for all that its kernel knows.
+    pub(crate) fn open_where_machines_grant_less() -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        let runtime = folder.path().join("runtime");
+        let status = std::fs::read_to_string("/proc/self/status")?;
+        let granted = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).context("no CapBnd")?;
+        let granted = u64::from_str_radix(granted.trim(), 16)?;
+        let taken = match granted >> 24 & 1 {
+            1 => "CAP_NONE",
+            _ => "CAP_SYS_RESOURCE",
+        };
+        let others = (0..=40).filter(|bit| *bit != 24 && granted >> bit & 1 == 0).count();
+        ensure!(others == 0, "this machine grants {granted:x}: name what else is missing here");
+        let script = format!(
+            "#!/bin/sh\nbefore=\nfor word; do\ncase $before in\n\
+             --bundle) file=$word/config.json;;\n--process) file=$word;;\n*) file=;;\nesac\n\
+             [ -z \"$file\" ] || sed -i 's/\"{taken}\",//g; s/,\"{taken}\"//g' \"$file\"\n\
+             before=$word\ndone\nexec runc \"$@\"\n"
+        );
+        std::fs::File::create(&runtime)?.write_all(script.as_bytes())?;
+        std::fs::set_permissions(&runtime, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+        let runtime = format!("--add-runtime=granted={}", runtime.display());
+        Self::open_with(folder, &[&runtime, "--default-runtime=granted"])
+    }
+
+    fn open_with(folder: tempfile::TempDir, engine: &[&str]) -> Result<Self> {
         let bpffs = folder.path().join("bpf");
         std::fs::create_dir(&bpffs)?;
         mount(Some("bpf"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).context("mounting bpffs")?;
-        Ok(Shop { docker: Docker::start()?, folder, known: Arc::default(), far: Arc::default() })
+        Ok(Shop { docker: Docker::start_with(engine)?, folder, known: Arc::default(), far: Arc::default() })
+    }
+
+    /// Where an audit keeps its things.
+    pub(crate) fn audit_folder(&self) -> PathBuf {
+        self.folder.path().join("audit")
     }
 
     fn bpffs(&self) -> PathBuf {
@@ -67,8 +110,32 @@ impl Shop {
         arguments.extend(options);
         arguments.extend([IMAGE, "sleep", "100000"]);
         let id = self.docker.run_detached(&arguments)?.trim().to_owned();
-        self.known.0.lock().push((id.clone(), name.to_owned()));
+        self.known_as(&id, name);
         Ok(id)
+    }
+
+    /// From now on it is known what a container is called.
+    pub(crate) fn known_as(&self, id: &str, name: &str) {
+        self.known.0.lock().push((id.trim().to_owned(), name.to_owned()));
+    }
+
+    /// From now on no more names come: other containers are those of others on this machine.
+    #[allow(dead_code, reason = "tests of recordings need it")]
+    pub(crate) fn all_are_known(&self) {
+        self.known.2.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs a script as the first process of a container in a pod.
+    pub(crate) fn in_pod(&self, name: &str, script: &str) -> Result<()> {
+        let id =
+            self.docker.run_detached(&["--name", name, "--cgroup-parent", POD, IMAGE, "sh", "-c", script])?;
+        self.known_as(&id, name);
+        Ok(())
+    }
+
+    /// From now on it is known what containers of pods are.
+    pub(crate) fn they_are_ephemeral(&self, they_are: Option<bool>) {
+        *self.known.1.lock() = they_are;
     }
 
     /// Runs the engine's client on a terminal of its own.
@@ -84,17 +151,28 @@ impl Shop {
 
     /// Makes `audit/doer.c` and puts it into a container.
     pub(crate) fn bring_doer(&self, container: &str) -> Result<()> {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/audit/doer.c");
-        let program = self.folder.path().join("doer");
+        self.bring("tests/audit/doer.c", container, "/doer")
+    }
+
+    /// Makes a program and puts it into a container.
+    pub(crate) fn bring(&self, source: &str, container: &str, to: &str) -> Result<()> {
+        let program = self.make(source)?;
+        let from = program.to_str().context("a path")?;
+        self.docker.output(&["cp", from, &format!("{container}:{to}")])?;
+        Ok(())
+    }
+
+    /// Makes a program.
+    pub(crate) fn make(&self, source: &str) -> Result<PathBuf> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(source);
+        let program = self.folder.path().join("made");
         let made = Command::new("cc")
             .args(["-static", "-pthread", "-O1", "-Wall", "-o"])
             .arg(&program)
             .arg(source)
             .output()?;
         ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let from = program.to_str().context("a path")?;
-        self.docker.output(&["cp", from, &format!("{container}:/doer")])?;
-        Ok(())
+        Ok(program)
     }
 }
 
@@ -109,6 +187,28 @@ impl Drop for Shop {
 struct Far {
     bodies: Mutex<Vec<Vec<u8>>>,
     away: AtomicBool,
+}
+
+fn context(outlet: Outlet, stop: &Stop, ledger: &Arc<Ledger>) -> Context {
+    Context {
+        outlet,
+        stop: stop.clone(),
+        beat: Beat::new(),
+        budget: Budget::new(4 << 20),
+        pool: BufferPool::new(4, 1 << 20),
+        ledger: Arc::clone(ledger),
+    }
+}
+
+/// Runs an audit that keeps its things in this folder until this process is killed.
+pub(crate) fn run_in(folder: &Path, config: AuditConfig) -> Result<()> {
+    let config = AuditConfig { enabled: true, pinned: false, ..config };
+    let namer: Arc<dyn Namer> = Arc::<Known>::default();
+    let node = Arc::new(ArcSwap::from_pointee(Node::default()));
+    let mut collector = AuditCollector::new(config, node, Roots::default(), namer, folder);
+    let (outlet, _batches) = Outlet::channel(4);
+    let ran = collector.run(&context(outlet, &Stop::new(), &Ledger::new()));
+    ran.map_err(|error| anyhow::anyhow!("{error}"))
 }
 
 /// An audit that runs.
@@ -127,20 +227,15 @@ impl Auditor {
         let config = AuditConfig { bpffs: shop.bpffs(), enabled: true, ..config };
         let node = Node { name: "n1".to_owned(), ..Node::default() };
         let namer = Arc::clone(&shop.known) as Arc<dyn Namer>;
-        let folder = shop.folder.path().join("audit");
+        let folder = shop.audit_folder();
         let node = Arc::new(ArcSwap::from_pointee(node));
-        let mut collector = AuditCollector::new(config, node, Roots::default(), namer, folder);
+        let engine = DockerConfig { socket: shop.docker.host().into(), ..DockerConfig::default() };
+        let mut collector =
+            AuditCollector::new(config, node, Roots::default(), namer, folder).with_engine(engine);
         let audit = collector.handle();
         let (outlet, batches) = Outlet::channel(4);
         let (stop, ledger) = (Stop::new(), Ledger::new());
-        let context = Context {
-            outlet,
-            stop: stop.clone(),
-            beat: Beat::new(),
-            budget: Budget::new(4 << 20),
-            pool: BufferPool::new(4, 1 << 20),
-            ledger: Arc::clone(&ledger),
-        };
+        let context = context(outlet, &stop, &ledger);
         let collector =
             std::thread::spawn(move || collector.run(&context).expect("a collector that ends well"));
         let far = Arc::clone(&shop.far);
@@ -313,4 +408,25 @@ impl Told {
         ensure!(Some(self.of("exit").len() as u64) == session["exits"].as_u64(), "{session}");
         Ok(())
     }
+}
+
+/// Of this thread, and of those that it makes.
+#[allow(dead_code, reason = "not every test does")]
+pub(crate) fn drop_capabilities(capabilities: &[u32]) -> Result<()> {
+    let kept = capabilities.iter().fold(u64::MAX >> 23, |kept, number| kept & !(1 << number));
+    // As linux/capability.h has it: version 3, this thread; then effective, permitted and inheritable, low halves first.
+    let head: [u32; 2] = [0x2008_0522, 0];
+    let mut data = [0_u32; 6];
+    // SAFETY: both are there for as long as the calls, and as long as version 3 has them.
+    let failed = unsafe {
+        libc::syscall(libc::SYS_capget, head.as_ptr(), data.as_mut_ptr()) != 0 || {
+            let halves = [kept as u32, (kept >> 32) as u32];
+            for (index, word) in data.iter_mut().enumerate() {
+                *word &= halves[index / 3];
+            }
+            libc::syscall(libc::SYS_capset, head.as_ptr(), data.as_ptr()) != 0
+        }
+    };
+    ensure!(!failed, "capabilities cannot be dropped: {}", std::io::Error::last_os_error());
+    Ok(())
 }

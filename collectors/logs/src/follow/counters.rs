@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use taffrail_record::{Ask, AskError, Family, Kind, Samples};
+use taffrail_record::{Ask, AskError, Family, Kind, Samples, family};
 
 static FAMILIES: [Family; 14] = [
     family("taffrail_logs_lanes", Kind::Gauge, "Containers and plain files being followed.", &[]),
@@ -48,15 +48,6 @@ static FAMILIES: [Family; 14] = [
         &[],
     ),
 ];
-
-const fn family(
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    labels: &'static [&'static str],
-) -> Family {
-    Family { name, kind, help, labels }
-}
 
 /// Counts what the collector does.
 #[derive(Debug, Default)]

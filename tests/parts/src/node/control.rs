@@ -39,7 +39,18 @@ pub(crate) struct Control {
     /// The first is where etcd answers.
     ports: Vec<Port>,
     network: Network,
-    event_ttl: Option<Duration>,
+    options: ServerOptions,
+}
+
+/// How the API server is to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ServerOptions {
+    /// For how long it keeps events; an hour when it is not said.
+    pub(crate) event_ttl: Option<Duration>,
+    /// What goes into its audit log; what service accounts ask for when it is not said.
+    pub(crate) audit_policy: Option<String>,
+    /// Where it sends that, too, as a kubeconfig says it; in batches of a second.
+    pub(crate) audit_webhook: Option<String>,
 }
 
 /// A network on loopback for the addresses of services.
@@ -72,13 +83,13 @@ impl Control {
         installed: &Installed,
         place: &Place,
         managers: bool,
-        event_ttl: Option<Duration>,
+        options: ServerOptions,
     ) -> Result<Self> {
         let network = Network::reserve()?;
         identities(&place.join("pki"), &network)?;
         let (client, peer) = (Port::reserve()?, Port::reserve()?);
         let etcd = etcd(installed, place, &client, &peer)?;
-        let api_server = api_server(installed, place, &network, &client, event_ttl)?;
+        let api_server = api_server(installed, place, &network, &client, &options)?;
         let mut ports = vec![client, peer];
         let mut running = Vec::new();
         if managers {
@@ -88,7 +99,7 @@ impl Control {
                 ports.push(port);
             }
         }
-        Ok(Self { _managers: running, api_server: Some(api_server), _etcd: etcd, ports, network, event_ttl })
+        Ok(Self { _managers: running, api_server: Some(api_server), _etcd: etcd, ports, network, options })
     }
 
     /// The API server's process id.
@@ -106,7 +117,7 @@ impl Control {
     /// Starts the API server again, at the same address, unless it runs.
     pub(crate) fn start_api_server(&mut self, installed: &Installed, place: &Place) -> Result<()> {
         if self.api_server.is_none() {
-            let server = api_server(installed, place, &self.network, &self.ports[0], self.event_ttl)?;
+            let server = api_server(installed, place, &self.network, &self.ports[0], &self.options)?;
             self.api_server = Some(server);
         }
         Ok(())
@@ -176,7 +187,7 @@ fn api_server(
     place: &Place,
     network: &Network,
     etcd: &Port,
-    event_ttl: Option<Duration>,
+    options: &ServerOptions,
 ) -> Result<Process> {
     let pki = |name: &str| place.join("pki").join(name).display().to_string();
     let mut command = installed.program("kube-apiserver");
@@ -206,13 +217,19 @@ fn api_server(
         "--allow-privileged=true",
     ]);
     let policy = place.join("audit-policy.yaml");
-    tools::write(&policy, AUDITED)?;
+    tools::write(&policy, options.audit_policy.as_deref().unwrap_or(AUDITED))?;
     command.args([
         format!("--audit-policy-file={}", policy.display()),
         format!("--audit-log-path={}", place.join(AUDIT_LOG).display()),
         "--audit-log-mode=blocking".to_owned(),
     ]);
-    if let Some(ttl) = event_ttl {
+    if let Some(text) = &options.audit_webhook {
+        let kubeconfig = place.join("audit-webhook.kubeconfig");
+        tools::write(&kubeconfig, text)?;
+        command.arg(format!("--audit-webhook-config-file={}", kubeconfig.display()));
+        command.args(["--audit-webhook-batch-max-wait=1s", "--audit-webhook-initial-backoff=1s"]);
+    }
+    if let Some(ttl) = options.event_ttl {
         command.arg(format!("--event-ttl={}s", ttl.as_secs()));
     }
     let mut server = Process::start("kube-apiserver", command, &place.join("apiserver.log"))?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::control::{self, Control};
+use super::control::{self, Control, ServerOptions};
 use super::install::Installed;
 use crate::janitor::Place;
 use crate::tools;
@@ -25,7 +25,8 @@ impl ControlPlane {
     pub fn start(event_ttl: Option<Duration>) -> Result<Self> {
         let installed = Installed::get()?;
         let place = Place::new("control")?;
-        let control = Control::start(&installed, &place, false, event_ttl)?;
+        let options = ServerOptions { event_ttl, ..ServerOptions::default() };
+        let control = Control::start(&installed, &place, false, options)?;
         Ok(Self { control, installed, place })
     }
 

@@ -39,7 +39,7 @@ use crate::janitor::Place;
 use crate::ports::Port;
 use crate::process::Process;
 use crate::{packages, tools};
-use control::Control;
+use control::{Control, ServerOptions};
 pub use control_plane::ControlPlane;
 use install::Installed;
 pub(crate) use install::{ENTRY, version};
@@ -65,6 +65,10 @@ pub struct NodeOptions {
     pub controllers: bool,
     /// For how long the API server keeps events; an hour when it is not said.
     pub event_ttl: Option<Duration>,
+    /// What goes into the API server's audit log, as an audit policy; what service accounts ask for when it is not said.
+    pub audit_policy: Option<String>,
+    /// Where the API server sends its audit log, as a kubeconfig, besides to its file.
+    pub audit_webhook: Option<String>,
 }
 
 impl Default for NodeOptions {
@@ -75,6 +79,8 @@ impl Default for NodeOptions {
             log_monitor_interval: Duration::from_secs(10),
             controllers: false,
             event_ttl: None,
+            audit_policy: None,
+            audit_webhook: None,
         }
     }
 }
@@ -104,7 +110,12 @@ impl Node {
         group.create()?;
         let ports = [Port::reserve()?, Port::reserve()?, Port::reserve()?];
         write_files(&options, &place, &installed, &group, &ports)?;
-        let control = Control::start(&installed, &place, options.controllers, options.event_ttl)?;
+        let server = ServerOptions {
+            event_ttl: options.event_ttl,
+            audit_policy: options.audit_policy.clone(),
+            audit_webhook: options.audit_webhook.clone(),
+        };
+        let control = Control::start(&installed, &place, options.controllers, server)?;
         let kubelet = start_kubelet(&place, &installed)?;
         let mut node = Self { kubelet, control, ports, installed, options, place };
         node.wait_until_ready()?;
@@ -142,6 +153,23 @@ impl Node {
     /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.place.join("pki/admin.kubeconfig")
+    }
+
+    /// The API server's log of what service accounts asked for: see [`ControlPlane::audit_log`].
+    pub fn audit_log(&self) -> PathBuf {
+        self.place.join(control::AUDIT_LOG)
+    }
+
+    /// A command on the node, as somebody who has logged in there.
+    pub fn on_node(&self, program: &str) -> Command {
+        let id = self.kubelet.id();
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--mount=/proc/{id}/ns/mnt"))
+            .arg(format!("--pid=/proc/{id}/ns/pid_for_children"));
+        command.args(["--", program]);
+        packages::with_programs_for_root(&mut command);
+        command
     }
 
     /// Kubelet's own log.

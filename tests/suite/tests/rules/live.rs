@@ -8,6 +8,7 @@ use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -110,11 +111,11 @@ const UID: &str = "00000001-0000-4000-8000-000000000001";
 const FILES: &str = "output: {file: {directory: '{0}/records'}}\n";
 
 /// File systems that are full, fill up, become read-only or do not answer; a text file that is none; a state directory
-/// that becomes read-only. All in namespaces of its own.
+/// that becomes read-only; a kernel that does not describe its types to the audit. All in namespaces of its own.
 fn with_file_systems() -> Result<Trouble> {
     let mut trouble = Trouble::new(&format!(
         "docker: {{enabled: never}}\nlogs: {{kubernetes: {{enabled: false}}, files: [{{paths: ['{{0}}/app/log']}}]}}\n\
-         metrics: {{node: {{textfile: {{directories: ['{{0}}/text']}}}}}}\n{FILES}"
+         metrics: {{node: {{textfile: {{directories: ['{{0}}/text']}}}}}}\naudit: {{enabled: true, tier: probe, pinned: false}}\n{FILES}"
     ))?;
     for name in ["full", "files", "fills", "makes", "turns", "hangs", "text", "app"] {
         fs::create_dir(trouble.path(name))?;
@@ -128,7 +129,7 @@ fn with_file_systems() -> Result<Trouble> {
          mount -t tmpfs -o nr_inodes=40 files files; touch files/$(seq -s ' files/' 39)
          mount -t tmpfs -o size=64m fills fills; head -c 42m /dev/zero > fills/file
          mount -t tmpfs -o nr_inodes=2000 makes makes; touch makes/$(seq -s ' makes/' 1300)
-         mount -t tmpfs turns turns
+         mount -t tmpfs turns turns; mount -t tmpfs none /sys/kernel/btf
          (while sleep 0.3; do
              head -c 40k /dev/zero >> fills/file; touch makes/$(date +%s%N); date >> app/log
              if [ -e turn ]; then mount -o remount,ro turns; mount -t tmpfs -o ro none {state}; rm turn; fi
@@ -144,10 +145,11 @@ fn with_file_systems() -> Result<Trouble> {
 }
 
 /// Containers of an engine that run out of memory, time or tasks, or whose logs are nowhere; and one that kubelet would
-/// have named.
+/// have named. Little is taken of what is done in them.
 fn with_containers(engine: &Docker) -> Result<Trouble> {
     let mut trouble = Trouble::new(&format!(
-        "docker: {{enabled: always, socket: {}}}\nlogs: {{kubernetes: {{root: '{{0}}/pods', links: '{{0}}/none'}}}}\n{FILES}",
+        "docker: {{enabled: always, socket: {}}}\nlogs: {{kubernetes: {{root: '{{0}}/pods', links: '{{0}}/none'}}}}\n\
+         audit: {{enabled: true, pinned: false, rate: 20, burst: 20}}\n{FILES}",
         engine.socket().display()
     ))?;
     let start = |name: &str, options: &[&str], script: &str| {
@@ -208,6 +210,15 @@ fn befall(trouble: &Trouble) -> Result<()> {
     }
     trouble.agent.configure("nothing: known\n")?;
     trouble.agent.reload()
+}
+
+/// Somebody does more in a container than is taken, and somebody goes into it past the runtime.
+fn intrude(engine: &Docker) -> Result<()> {
+    engine.output(&["exec", "mute", "sh", "-c", "for i in $(seq 50); do /bin/true; done"])?;
+    let inside = engine.output(&["inspect", "--format", "{{.State.Pid}}", "mute"])?;
+    let status = Command::new("nsenter").args(["-t", inside.trim(), "-n", "true"]).status()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 /// Old lines for a broker that is not there.
@@ -332,6 +343,7 @@ fn every_rule_evaluates_and_every_alert_that_can_be_provoked_fires() -> Result<(
     // It is killed: that is no success.
     let _ = engine.run(&["--memory", "16m", "--memory-swap", "16m", IMAGE, "tail", "/dev/zero"]);
     befall(&logs)?;
+    intrude(&engine)?;
     let preload = means.kept[0].downcast_ref::<Preload>().context("no preload")?;
     preload.hang_a_read()?;
     until("a scrape that hangs", || preload.hangs())?;

@@ -280,5 +280,20 @@ pub(crate) const CASES: &[Case] = &[
     ),
     ("TaffrailPodsStale", &[("taffrail_pods_stale_seconds", "601x240", "599x240")]),
     ("TaffrailEventsBehind", &[("taffrail_events_lag_seconds", "601x240", "599x240")]),
+    ("TaffrailAuditBlind", &[(r#"taffrail_audit_tier{tier="none"}"#, "1x240", "0x240")]),
+    ("TaffrailAuditIncomplete", &[("taffrail_audit_sessions_with_gaps_total", "0x175 1x60", "7x240")]),
+    (
+        "TaffrailAuditOutOfBand",
+        // The good one has sessions, too: those that the runtime let in.
+        &[
+            (r#"taffrail_audit_sessions_total{origin="out-of-band"}"#, "3x175 4x60", "3x240"),
+            (r#"taffrail_audit_sessions_total{origin="exec"}"#, "0x240", "0+1x240"),
+        ],
+    ),
+    (
+        "TaffrailAuditCertificateEnds",
+        &[("taffrail_audit_requests_certificate_end_timestamp_seconds", "2591000x240", "2700000x240")],
+    ),
+    ("TaffrailAuditBehind", &[("taffrail_audit_lag_seconds", "601x240", "599x240")]),
     ("TaffrailDeadLetters", &[("taffrail_elasticsearch_dead_letter_bytes", "1x240", "0x240")]),
 ];

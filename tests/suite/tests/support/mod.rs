@@ -6,6 +6,7 @@
 
 mod agent;
 mod arrived;
+mod bpffs;
 mod explained;
 mod exposition;
 mod fuse;
@@ -24,6 +25,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 pub(crate) use agent::{Agent, page};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use arrived::Arrived;
+#[allow(unused_imports, reason = "each suite uses its own part of this")]
+pub(crate) use bpffs::Bpffs;
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
 pub(crate) use explained::{is_explained, is_page_explained};
 #[allow(unused_imports, reason = "each suite uses its own part of this")]
