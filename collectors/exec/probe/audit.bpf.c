@@ -385,21 +385,24 @@ INLINE struct session *session_of(struct task_struct *task, __u64 *id, int *adop
 /* Makes `task` the first member of a session of its own, and leaves the one that it was a member of. */
 INLINE struct session *begin(struct task_struct *task, struct surroundings *at, __u32 by, __u64 container, __u32 kind, __u64 *id)
 {
-	struct session session = {
-		.container = container, .begun = ktime_get_boot_ns(), .root = GET(task, tgid), .members = 1, .kind = kind,
-	};
-	name(at, session.namespaces);
-	session.arriving = !(by & IN_MOUNT_NAMESPACE);
-	session.cgroup = READ(at->cgroup, id);
+	__u32 zero = 0;
+	struct draft *draft = map_lookup(&drafts, &zero);
 	struct tag *tag = task_storage_get(&tags, task, 0, CREATE);
-	if (!tag) {
+	if (!draft || !tag) {
 		count(UNTRACKED);
 		return 0;
 	}
+	/* Nothing is drafted yet: there is room, which the stack has not. */
+	struct session *session = (void *)draft->texts;
+	*session = (struct session){
+		.container = container, .begun = ktime_get_boot_ns(), .root = GET(task, tgid), .members = 1, .kind = kind,
+		.arriving = !(by & IN_MOUNT_NAMESPACE), .cgroup = READ(at->cgroup, id),
+	};
+	name(at, session->namespaces);
 	/* Two may begin in the same nanosecond. */
-	*id = session.begun;
+	*id = session->begun;
 	for (int tries = 0; tries < 4; tries++) {
-		if (map_update(&sessions, id, &session, NOEXIST) == 0) {
+		if (map_update(&sessions, id, session, NOEXIST) == 0) {
 			tag->session = *id;
 			count(SESSIONS);
 			return map_lookup(&sessions, id);
@@ -626,9 +629,8 @@ INLINE __u64 inode_behind(struct task_struct *task, __u32 descriptor)
 	return file ? READ(READ(file, f_inode), i_ino) : 0;
 }
 
-INLINE void entry(struct draft *draft, struct task_struct *task, struct surroundings *at, __u32 *used)
+INLINE void entry(struct draft *draft, struct task_struct *task, struct kernfs_node *node, __u32 *used)
 {
-	struct kernfs_node *node = at->cgroup;
 	struct exec *exec = &draft->exec;
 	__u32 begin = *used;
 	draft->head.flags |= ENTRY;
@@ -678,6 +680,78 @@ INLINE void leave(struct session *session, __u64 id, int adopted, __u32 pid)
 	}
 }
 
+/* The program that the current task has begun. By itself: whatever way led here, the verifier walks through it once. */
+OUTLINE int tell_program(__u64 id, __u64 file_name, __u32 by, __u32 is_entry)
+{
+	struct task_struct *task = current_task();
+	struct task_struct *leader = GET(task, group_leader);
+	struct session *session = id ? map_lookup(&sessions, &id) : 0;
+	int whole;
+	struct draft *draft_ = draft(EXEC, session, id);
+	if (!draft_)
+		return 0;
+	struct exec *exec = &draft_->exec;
+	describe(&draft_->process, task);
+	*exec = (struct exec){};
+	exec->entered_by = by;
+	if (session)
+		exec->session_kind = session->kind;
+	struct task_struct *ancestor = leader;
+	for (int generation = 0; generation < ANCESTORS; generation++) {
+		ancestor = GET(ancestor, real_parent);
+		exec->ancestors[generation] = GET(ancestor, tgid);
+		if (exec->ancestors[generation] <= 1)
+			break;
+	}
+	struct mm_struct *memory = GET(task, mm);
+	struct file *file = GET(memory, exe_file);
+	struct inode *inode = GET(file, f_inode);
+	exec->inode = GET(inode, i_ino);
+	exec->links = GET(inode, i_nlink);
+	exec->device = GET(GET(inode, i_sb), s_dev);
+
+	__u32 used = 0;
+	struct fs_struct *places = GET(task, fs);
+	exec->path = walk_path(places, GET(file, f_path.mnt), GET(file, f_path.dentry), used, &whole);
+	if (!whole)
+		draft_->head.flags |= PATH_CUT;
+	used += exec->path;
+	long length = probe_read_kernel_str(draft_->texts + (used & (TEXTS - 1)), NAME_MOST, (void *)file_name);
+	if (length > 0) {
+		exec->file = length;
+		used += length;
+	}
+	unsigned long first = GET(memory, arg_start), last = GET(memory, arg_end);
+	exec->arguments_total = last - first;
+	length = copy(draft_, used, first, last, ARGUMENTS_MOST);
+	if (length >= 0) {
+		exec->arguments = length;
+		used += length;
+	} else {
+		draft_->head.flags |= ARGUMENTS_UNREADABLE;
+	}
+	exec->directory = walk_path(places, GET(places, pwd.mnt), GET(places, pwd.dentry), used, &whole);
+	if (!whole)
+		draft_->head.flags |= DIRECTORY_CUT;
+	used += exec->directory;
+	if (is_entry)
+		entry(draft_, task, cgroup_of(leader), &used);
+	if (is_entry || with_environment) {
+		first = GET(memory, env_start);
+		last = GET(memory, env_end);
+		exec->environment_total = last - first;
+		length = copy(draft_, used, first, last, ENVIRONMENT_MOST);
+		if (length >= 0) {
+			exec->environment = length;
+			used += length;
+		} else {
+			draft_->head.flags |= ENVIRONMENT_UNREADABLE;
+		}
+	}
+	tell(draft_, session, __builtin_offsetof(struct draft, exec) + sizeof(struct exec) + (used & (2 * TEXTS - 1)));
+	return 0;
+}
+
 INLINE void tell_exec(__u64 *arguments)
 {
 	struct task_struct *task = (void *)arguments[0];
@@ -686,7 +760,7 @@ INLINE void tell_exec(__u64 *arguments)
 	struct surroundings at, from;
 	__u64 id;
 	__u32 by;
-	int is_entry = 0, whole, adopted;
+	int is_entry = 0, adopted;
 	struct session *session = session_of(task, &id, &adopted);
 	look(leader, &at);
 	look(GET(leader, real_parent), &from);
@@ -716,68 +790,7 @@ INLINE void tell_exec(__u64 *arguments)
 		add(&session->execs);
 	if (with_recording)
 		record_exec(id, is_entry, by);
-	struct draft *draft_ = draft(EXEC, session, id);
-	if (!draft_)
-		return;
-	struct exec *exec = &draft_->exec;
-	describe(&draft_->process, task);
-	*exec = (struct exec){};
-	exec->entered_by = by;
-	if (session)
-		exec->session_kind = session->kind;
-	struct task_struct *ancestor = leader;
-	for (int generation = 0; generation < ANCESTORS; generation++) {
-		ancestor = GET(ancestor, real_parent);
-		exec->ancestors[generation] = GET(ancestor, tgid);
-		if (exec->ancestors[generation] <= 1)
-			break;
-	}
-	struct mm_struct *memory = GET(task, mm);
-	struct file *file = GET(memory, exe_file);
-	struct inode *inode = GET(file, f_inode);
-	exec->inode = GET(inode, i_ino);
-	exec->links = GET(inode, i_nlink);
-	exec->device = GET(GET(inode, i_sb), s_dev);
-
-	__u32 used = 0;
-	struct fs_struct *places = GET(task, fs);
-	exec->path = walk_path(places, GET(file, f_path.mnt), GET(file, f_path.dentry), used, &whole);
-	if (!whole)
-		draft_->head.flags |= PATH_CUT;
-	used += exec->path;
-	long length = probe_read_kernel_str(draft_->texts + (used & (TEXTS - 1)), NAME_MOST, GET(program, filename));
-	if (length > 0) {
-		exec->file = length;
-		used += length;
-	}
-	unsigned long first = GET(memory, arg_start), last = GET(memory, arg_end);
-	exec->arguments_total = last - first;
-	length = copy(draft_, used, first, last, ARGUMENTS_MOST);
-	if (length >= 0) {
-		exec->arguments = length;
-		used += length;
-	} else {
-		draft_->head.flags |= ARGUMENTS_UNREADABLE;
-	}
-	exec->directory = walk_path(places, GET(places, pwd.mnt), GET(places, pwd.dentry), used, &whole);
-	if (!whole)
-		draft_->head.flags |= DIRECTORY_CUT;
-	used += exec->directory;
-	if (is_entry)
-		entry(draft_, task, &at, &used);
-	if (is_entry || with_environment) {
-		first = GET(memory, env_start);
-		last = GET(memory, env_end);
-		exec->environment_total = last - first;
-		length = copy(draft_, used, first, last, ENVIRONMENT_MOST);
-		if (length >= 0) {
-			exec->environment = length;
-			used += length;
-		} else {
-			draft_->head.flags |= ENVIRONMENT_UNREADABLE;
-		}
-	}
-	tell(draft_, session, __builtin_offsetof(struct draft, exec) + sizeof(struct exec) + (used & (2 * TEXTS - 1)));
+	tell_program(id, (__u64)READ(program, filename), by, is_entry);
 }
 
 SEC("tp_btf/sched_process_exec")

@@ -199,16 +199,15 @@ impl AuditConfig {
             let problem = format!("{ring} is no power of two from 65536 to 1073741824");
             return invalid("recording.ring_bytes".to_owned(), problem);
         }
-        if self.records() && !self.tier.tiers().contains(&Tier::Probe) {
-            let problem =
-                "only the probe knows what is typed and shown; `record: full` takes audit.tier auto or probe";
-            return invalid("policies".to_owned(), problem.to_owned());
-        }
-        for (wanted, key) in [(self.files, "files"), (self.connections, "connections")] {
-            if wanted && self.tier == TierChoice::Connector {
-                let problem = "the process connector knows nothing of files and connections; that takes audit.tier auto or probe";
-                return invalid(key.to_owned(), problem.to_owned());
-            }
+        let by_probe = [
+            (self.records(), "policies", "what is typed and shown (`record: full`)"),
+            (self.files, "files", "the files that are opened"),
+            (self.connections, "connections", "the connections"),
+        ];
+        let is_probe = self.tier.tiers().contains(&Tier::Probe);
+        if let Some((_, key, what)) = by_probe.into_iter().find(|(is_wanted, ..)| *is_wanted && !is_probe) {
+            let problem = format!("only the probe knows {what}; that takes audit.tier auto or probe");
+            return invalid(key.to_owned(), problem);
         }
         if self.spool_bytes < LEAST_SPOOL {
             let problem = format!("{} is less than {LEAST_SPOOL} (4 MiB)", self.spool_bytes);
@@ -418,10 +417,10 @@ mod tests {
             config.policies = vec![policy(r#"{"record":"full"}"#)];
             config.tier = TierChoice::Connector;
         };
-        let files_by_connector = |config: &mut AuditConfig| {
-            (config.files, config.tier) = (true, TierChoice::Connector);
+        let files_by_audit = |config: &mut AuditConfig| {
+            (config.files, config.tier) = (true, TierChoice::Audit);
         };
-        assert_eq!(refused(&files_by_connector).as_deref(), Some("files"));
+        assert_eq!(refused(&files_by_audit).as_deref(), Some("files"));
         assert_eq!(refused(&by_connector).as_deref(), Some("policies"));
         assert_eq!(
             refused(&|config| config.policies = vec![policy(r#"{"namespaces":["a","[b"]}"#)]).as_deref(),

@@ -204,6 +204,9 @@ pub struct Loaded {
     pub unrecorded: Option<String>,
     /// Why neither files nor connections are told although that was wanted.
     pub unopened: Option<String>,
+    /// Instructions that the kernel went through to verify all of it, and the most for one program; of a million that it grants
+    /// to each. None where it does not say.
+    pub verified: Option<(u64, u64)>,
     object: Ebpf,
     pinning: Option<Pinning>,
     options: Options,
@@ -248,20 +251,21 @@ impl Loaded {
     /// # Errors
     /// [`ProbeError`].
     pub fn load(options: &Options, pins: Option<&Pins>) -> Result<Self, ProbeError> {
-        let mut refused = None;
+        let mut refused: Option<ProbeError> = None;
         // Where something besides is refused, what is done is audited all the same.
         for variant in options.variants() {
             match Loaded::load_as(&variant, pins) {
                 Ok(mut loaded) => {
+                    let refused = refused.map(|error| error.to_string());
                     loaded.unrecorded = refused.clone().filter(|_| variant.recording != options.recording);
                     loaded.unopened = refused.filter(|_| !variant.tells_as(options));
                     return Ok(loaded);
                 }
                 Err(error @ ProbeError::NoTypes(_)) => return Err(error),
-                Err(error) => refused = Some(error.to_string()),
+                Err(error) => refused = Some(error),
             }
         }
-        Err(ProbeError::Refused(refused.unwrap_or_default()))
+        Err(refused.unwrap_or_else(|| ProbeError::Refused(String::new())))
     }
 
     fn load_as(options: &Options, pins: Option<&Pins>) -> Result<Self, ProbeError> {
@@ -307,14 +311,16 @@ impl Loaded {
             let map = map.ok_or_else(|| ProbeError::Refused(format!("there is no map {name}")))?;
             maps.push((name.to_owned(), map));
         }
-        for (name, at) in options.hooks() {
-            hook(&mut object, name)?.load(at, &types).map_err(refused)?;
+        let of_recording = attachment::HOOKS.into_iter().filter(|_| options.recording.is_some());
+        let mut verified = Vec::new();
+        for (name, at) in options.hooks().into_iter().chain(of_recording) {
+            let program = hook(&mut object, name)?;
+            program.load(at, &types).map_err(refused)?;
+            verified.extend(program.info().ok().and_then(|info| info.verified_instruction_count()));
         }
+        let verified: Vec<u64> = verified.into_iter().map(u64::from).collect();
         let mut recording = Vec::new();
         if options.recording.is_some() {
-            for (name, at) in attachment::HOOKS {
-                hook(&mut object, name)?.load(at, &types).map_err(refused)?;
-            }
             for (name, _) in hooks::MAPS {
                 let map = object.take_map(name);
                 let map = map.ok_or_else(|| ProbeError::Refused(format!("there is no map {name}")))?;
@@ -329,7 +335,18 @@ impl Loaded {
         let mut probe = Probe::of(maps, Held::Nothing)?;
         probe.options = options.clone();
         let options = options.clone();
-        Ok(Loaded { probe, unpinned, unrecorded: None, unopened: None, object, pinning, options, recording })
+        let verified = verified.iter().max().map(|most| (verified.iter().sum(), *most));
+        Ok(Loaded {
+            probe,
+            unpinned,
+            unrecorded: None,
+            unopened: None,
+            verified,
+            object,
+            pinning,
+            options,
+            recording,
+        })
     }
 
     /// Attaches it.

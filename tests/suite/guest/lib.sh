@@ -66,6 +66,17 @@ start_agent() {
     until_true wget -q -O /dev/null "http://127.0.0.1:$2/readyz" 2>/dev/null
 }
 
+# until_probing PORT: waits until an agent's probes are in the kernel. An emulated processor takes its time to verify them.
+until_probing() {
+    probing() { wget -q -O - "http://127.0.0.1:$1/metrics" | grep -q 'taffrail_audit_tier{tier="probe"} 1'; }
+    began=$(now)
+    for _ in 1 2 3 4 5 6; do
+        if until_true probing "$1"; then break; fi
+        tail -n 3 "/tmp/$1.log"
+    done
+    say probing-seconds "$began" "$(now)"
+}
+
 # page NAME PORT PATH: keeps a page under a name, and says between which times it was asked for.
 page() {
     # Within a second of another the agent gives the same answer.

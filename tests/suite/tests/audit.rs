@@ -6,9 +6,10 @@ mod support;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -234,8 +235,14 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     agent.stop()
 }
 
-/// Types into a session on a terminal of its own: each text when something has had the time to be shown.
-fn typed(docker: &Docker, script: &str, texts: &[&str], between: impl Fn(usize) -> Result<()>) -> Result<()> {
+/// A session on a terminal of its own, in which somebody types each text when what comes before it is shown.
+fn typed(
+    docker: &Docker,
+    script: &str,
+    begin: impl FnOnce() -> Result<()>,
+    texts: &[(&str, &str)],
+    between: impl Fn(usize) -> Result<()>,
+) -> Result<()> {
     packages::ensure(&[("script", "bsdutils")])?;
     let line =
         format!("stty rows 30 cols 100; docker -H {} exec -it {SHOP} sh -c \"$SCRIPT\"", docker.host());
@@ -244,13 +251,26 @@ fn typed(docker: &Docker, script: &str, texts: &[&str], between: impl Fn(usize) 
         .args(["-qec", &line, "/dev/null"])
         .env("SCRIPT", script)
         .stdin(Stdio::piped())
-        .stdout(Stdio::null());
+        .stdout(Stdio::piped());
     let mut terminal = terminal.spawn()?;
     let mut keys = terminal.stdin.take().context("no keyboard")?;
-    for (number, text) in texts.iter().enumerate() {
-        std::thread::sleep(Duration::from_millis(800));
+    let mut screen = terminal.stdout.take().context("no screen")?;
+    let (send, pieces) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(length @ 1..) = screen.read(&mut bytes) {
+            let _ = send.send(text(&bytes[..length]));
+        }
+    });
+    let mut shown = String::new();
+    begin()?;
+    for (number, (awaited, typed)) in texts.iter().enumerate() {
+        until_within(PATIENCE, awaited, || {
+            shown.extend(pieces.try_iter());
+            Ok(shown.contains(awaited))
+        })?;
         between(number)?;
-        keys.write_all(text.as_bytes())?;
+        keys.write_all(typed.as_bytes())?;
         keys.flush()?;
     }
     terminal.wait()?;
@@ -269,11 +289,12 @@ fn cat(cast: &Path) -> Result<String> {
 
 #[test]
 fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()> {
-    const SCRIPT: &str = "printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; \
+    const SCRIPT: &str = "until [ -e /tmp/go ]; do sleep 0.1; done; \
+                          printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; \
                           printf '\\n\\033]52;c;eA==\\007\\033[1mhello\\033[0m %s\\n' $name; exit 4";
     let docker = Docker::start()?;
     let bpffs = Bpffs::mount()?;
-    container(&docker, SHOP)?;
+    let shop = container(&docker, SHOP)?;
     let records = tempfile::tempdir()?;
     let output = format!("output: {{file: {{directory: {}}}}}\n", records.path().display());
     let agent = agent_by(&docker, &bpffs, "[{record: full}]", &output)?;
@@ -284,7 +305,14 @@ fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()>
         1 => agent.borrow_mut().kill(),
         _ => Ok(()),
     };
-    typed(&docker, SCRIPT, &["ana\n", "sesame-56\n"], kill)?;
+    let begin = || {
+        until_within(PATIENCE, "the programs that record", || {
+            Ok(agent.borrow().metric("taffrail_audit_recording")? == Some(1.0))
+        })?;
+        let first = docker.output(&["inspect", "-f", "{{.State.Pid}}", &shop])?;
+        put(Path::new(&format!("/proc/{}/root/tmp/go", first.trim())), b"")
+    };
+    typed(&docker, SCRIPT, begin, &[("name? ", "ana\n"), ("word? ", "sesame-56\n")], kill)?;
     let mut agent = agent.into_inner();
     start(&mut agent)?;
     // A file for each life.

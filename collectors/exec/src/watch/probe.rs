@@ -35,6 +35,7 @@ impl Watch {
             }
         }
         // On a thread of its own, whose memory goes with it: the kernel's types take tens of megabytes for a moment.
+        let began = Instant::now();
         let loading = std::thread::scope(|scope| {
             let loading = scope.spawn(|| Loaded::load(&options, self.pins.as_ref()));
             loading.join()
@@ -42,6 +43,10 @@ impl Watch {
         let mut loaded =
             loading.map_err(|_| ProbeError::Refused("loading it panicked; see the log".to_owned()))??;
         taffrail_record::heap::release();
+        let (verified, most) = loaded.verified.unwrap_or_default();
+        let seconds = began.elapsed().as_secs_f64();
+        // How near each program is to the million instructions that a kernel goes through at most.
+        tracing::info!(seconds, verified, most, "the audit's probe has been verified by the kernel");
         self.unrecorded = loaded.unrecorded.take();
         self.unopened = loaded.unopened.take();
         if let Some(why) = loaded.unpinned.take() {
