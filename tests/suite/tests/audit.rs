@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use support::{Agent, Bpffs, put, until, until_within};
+use support::{Agent, Bpffs, put, until_within};
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::{Kafka, KafkaOptions, packages};
 
@@ -315,12 +315,7 @@ fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()>
     typed(&docker, SCRIPT, begin, &[("name? ", "ana\n"), ("word? ", "sesame-56\n")], kill)?;
     let mut agent = agent.into_inner();
     start(&mut agent)?;
-    // A file for each life.
-    let all = || -> Result<String> {
-        let files = fs::read_dir(records.path())?.map(|file| Ok(file?.path())).collect::<Result<Vec<_>>>()?;
-        let of = |path: &PathBuf| text(&fs::read(path).unwrap_or_default());
-        Ok(files.iter().filter(|path| path.to_string_lossy().contains("/audit-")).map(of).collect())
-    };
+    let all = || in_files(records.path());
     until_within(PATIENCE, "the end in the files", || {
         Ok(all()?.lines().any(|line| line.contains("\"session-ended\"") && line.contains(SHOP)))
     })?;
@@ -381,13 +376,19 @@ fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()>
     Ok(())
 }
 
-/// The file of the audit, whole or being written.
-fn audit_file(folder: &Path) -> Result<PathBuf> {
+/// The files of the audit, whole or being written: one for each life of an agent.
+fn audit_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
     let is_of_audit = |path: &PathBuf| {
         path.file_name().is_some_and(|name| text(name.as_encoded_bytes()).starts_with("audit-"))
     };
-    entries.into_iter().find(is_of_audit).context("no file of the audit")
+    Ok(entries.into_iter().filter(is_of_audit).collect())
+}
+
+/// What these hold.
+fn in_files(folder: &Path) -> Result<String> {
+    let of = |path: PathBuf| text(&fs::read(path).unwrap_or_default());
+    Ok(audit_files(folder)?.into_iter().map(of).collect())
 }
 
 fn verify_folder(folder: &Path) -> Result<Output> {
@@ -406,8 +407,8 @@ fn a_document_that_is_removed_or_changed_in_the_files_is_found() -> Result<()> {
     for _ in 0..3 {
         docker.output(&["exec", SHOP, "sh", "-c", "/bin/ls /"])?;
     }
-    until("three ends in the files", || {
-        let lines = text(&fs::read(audit_file(records.path())?).unwrap_or_default());
+    until_within(PATIENCE, "three ends in the files", || {
+        let lines = in_files(records.path())?;
         let is_end = |line: &&str| line.contains("\"session-ended\"") && line.contains(SHOP);
         Ok(lines.lines().filter(is_end).count() == 3)
     })?;
@@ -419,7 +420,7 @@ fn a_document_that_is_removed_or_changed_in_the_files_is_found() -> Result<()> {
     );
     agent.stop()?;
 
-    let path = audit_file(records.path())?;
+    let path = audit_files(records.path())?.pop().context("no file of the audit")?;
     let file = path.file_name().context("no name")?;
     let lines: Vec<String> = fs::read_to_string(&path)?.lines().map(str::to_owned).collect();
     let copy = |lines: &[String]| -> Result<Output> {
