@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use taffrail_parts::docker::{Docker, IMAGE};
-use taffrail_parts::{Prometheus, Target};
+use taffrail_parts::{Prometheus, Target, packages};
 use taffrail_suite::preload::Preload;
 
 use crate::files::{names, shipped};
@@ -145,13 +145,15 @@ fn with_file_systems() -> Result<Trouble> {
 }
 
 /// Containers of an engine that run out of memory, time or tasks, or whose logs are nowhere; and one that kubelet would
-/// have named. Little is taken of what is done in them.
+/// have named. Little is taken of what is done in them, and whoever is to tell at whose request gets to an old certificate.
 fn with_containers(engine: &Docker) -> Result<Trouble> {
     let mut trouble = Trouble::new(&format!(
         "docker: {{enabled: always, socket: {}}}\nlogs: {{kubernetes: {{root: '{{0}}/pods', links: '{{0}}/none'}}}}\n\
-         audit: {{enabled: true, pinned: false, rate: 20, burst: 20}}\n{FILES}",
+         audit: {{enabled: true, pinned: false, rate: 20, burst: 20, \
+                  requests: {{listen: '127.0.0.1:0', credentials_directory: '{{0}}'}}}}\n{FILES}",
         engine.socket().display()
     ))?;
+    credentials(trouble.scratch.path())?;
     let start = |name: &str, options: &[&str], script: &str| {
         engine.run_detached(&[&["--name", name], options, &[IMAGE, "sh", "-c", script]].concat())
     };
@@ -179,6 +181,30 @@ fn with_containers(engine: &Docker) -> Result<Trouble> {
     start("pod", &options, "while :; do sleep 0.1; done")?;
     trouble.agent.start()?;
     Ok(trouble)
+}
+
+/// What the audit's webhook has, with a certificate that ends soon.
+fn credentials(folder: &Path) -> Result<()> {
+    packages::ensure(&[("openssl", "openssl")])?;
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "10",
+        ])
+        .args(["-subj", "/CN=soon over", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-keyout", "tls.key", "-out", "tls.crt"])
+        .current_dir(folder)
+        .output()?;
+    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    fs::copy(folder.join("tls.crt"), folder.join("ca.crt"))?;
+    put(&folder.join("token"), "a-secret-that-nobody-asks-with-in-this-test".as_bytes())
 }
 
 /// Logs that are over their quota, go away and lead out, a collector that panics, and a configuration that is refused.
