@@ -49,7 +49,7 @@ pub(crate) fn start(
     let namer = Arc::new(Known { names: Arc::clone(&shared.names), teller: cluster.map(Cluster::teller) });
     let roots = config.metrics.roots();
     let collector = AuditCollector::new(config.audit.clone(), Arc::clone(node), roots, namer, folder)
-        .with_engine(config.docker.clone())
+        .with_engines(config.engines())
         .with_drain(config.pipeline.drain_timeout.0);
     let audit = collector.handle();
     let make: Make = Box::new(move || Box::new(collector.again()));

@@ -11,7 +11,7 @@ pub(super) fn all(config: &Config) -> Vec<Finding> {
     if !config.audit.enabled {
         return Vec::new();
     }
-    let permits = Permits::of(&config.audit, &config.metrics.roots(), &config.docker);
+    let permits = Permits::of(&config.audit, &config.metrics.roots(), &config.engines());
     let mut findings = vec![tier(config.audit.tier, &permits)];
     findings.push(match &permits.scan {
         Ok((containers, sessions)) => Finding::good(
@@ -90,7 +90,7 @@ fn by(tier: Tier, permits: &Permits) -> (&'static str, &Result<(), String>) {
             ("the process connector: who lives long enough to be looked at", &permits.connector)
         }
         Tier::Runtime | Tier::None => (
-            "the engine's events: what it was asked to begin, and nothing that comes of it",
+            "the engines' events: what they were asked to begin, and nothing that comes of it",
             &permits.runtime,
         ),
     }
@@ -148,13 +148,13 @@ mod tests {
             (TierChoice::Auto, &all[..], Status::Good, "by the probe"),
             (TierChoice::Auto, &all[1..], Status::Warning, "by the kernel's audit and the process connector"),
             (TierChoice::Auto, &all[2..], Status::Warning, "by the process connector: who lives"),
-            (TierChoice::Auto, &[Audit, Runtime], Status::Warning, "by the engine's events"),
+            (TierChoice::Auto, &[Audit, Runtime], Status::Warning, "by the engines' events"),
             (TierChoice::Auto, &[], Status::Bad, "by nothing"),
             (TierChoice::Probe, &all[1..], Status::Bad, "probe: no Probe"),
             (TierChoice::Probe, &all[..1], Status::Good, "by the probe"),
             (TierChoice::Audit, &[Audit], Status::Bad, "audit: no Connector"),
             (TierChoice::Connector, &all[..], Status::Note, "as configured"),
-            (TierChoice::Runtime, &all[..], Status::Note, "by the engine's events"),
+            (TierChoice::Runtime, &all[..], Status::Note, "by the engines' events"),
             (TierChoice::Runtime, &all[..3], Status::Bad, "runtime: no Runtime"),
         ] {
             let finding = tier(choice, &permits(permitted));

@@ -43,6 +43,7 @@ pub use taffrail_elasticsearch::ElasticsearchConfig;
 pub use taffrail_envelope::EnvelopeConfig;
 pub use taffrail_events::EventsConfig;
 pub use taffrail_exec::AuditConfig;
+use taffrail_exec::Engines;
 pub use taffrail_file::FileConfig;
 pub use taffrail_kafka::KafkaConfig;
 pub use taffrail_logs::LogsConfig;
@@ -108,6 +109,12 @@ impl Config {
             file.directory = records;
         }
         self.cri.rootfs = Some(self.metrics.rootfs.clone()).filter(|root| root.as_os_str() != "/");
+    }
+
+    /// Whom the audit asks where the kernel tells nothing.
+    #[must_use]
+    pub fn engines(&self) -> Engines {
+        Engines { docker: self.docker.clone(), cri: self.cri.clone() }
     }
 
     /// Every value in force, secrets masked.

@@ -10,8 +10,11 @@
 //!   there was one.
 //! - A runtime that hangs or answers nonsense is given up after five seconds a call and tried again. No answer beyond
 //!   16 MiB is taken: what is kept is bounded by that, and by the few fields that are read of it.
+//!
+//! [`hear_execs`] tells of programs that containerd is asked to begin.
 
 mod config;
+mod execs;
 mod info;
 mod layers;
 mod listing;
@@ -21,6 +24,7 @@ mod runtime;
 mod watch;
 
 pub use config::{CriConfig, Enabled, USUAL_SOCKETS};
+pub use execs::{Exec, ExecEvent, hear_execs};
 pub use info::ContainerInfo;
 pub use layers::{Layer, layers};
 pub use names::{Name, names};

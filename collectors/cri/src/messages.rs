@@ -163,3 +163,117 @@ pub(crate) struct Number {
     #[prost(uint64, tag = "1")]
     pub(crate) value: u64,
 }
+
+/// containerd's own services beside the CRI: what it tells of programs that it was asked to begin.
+pub(crate) mod containerd {
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct SubscribeRequest {
+        /// What any of these fits is told.
+        #[prost(string, repeated, tag = "1")]
+        pub(crate) filters: Vec<String>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Envelope {
+        #[prost(message, optional, tag = "1")]
+        pub(crate) timestamp: Option<Timestamp>,
+        #[prost(string, tag = "2")]
+        pub(crate) namespace: String,
+        /// What kind of event it is.
+        #[prost(string, tag = "3")]
+        pub(crate) topic: String,
+        #[prost(message, optional, tag = "4")]
+        pub(crate) event: Option<Any>,
+    }
+
+    #[derive(Clone, Copy, PartialEq, prost::Message)]
+    pub(crate) struct Timestamp {
+        #[prost(int64, tag = "1")]
+        pub(crate) seconds: i64,
+        #[prost(int32, tag = "2")]
+        pub(crate) nanos: i32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Any {
+        #[prost(bytes = "vec", tag = "2")]
+        pub(crate) value: Vec<u8>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct ExecStarted {
+        #[prost(string, tag = "1")]
+        pub(crate) container: String,
+        #[prost(string, tag = "2")]
+        pub(crate) exec: String,
+        #[prost(uint32, tag = "3")]
+        pub(crate) pid: u32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Exited {
+        #[prost(string, tag = "1")]
+        pub(crate) container: String,
+        /// That of the container: its first process has ended.
+        #[prost(string, tag = "2")]
+        pub(crate) exec: String,
+        #[prost(uint32, tag = "4")]
+        pub(crate) status: u32,
+        #[prost(message, optional, tag = "5")]
+        pub(crate) at: Option<Timestamp>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Namespaces {
+        #[prost(message, repeated, tag = "1")]
+        pub(crate) items: Vec<Namespace>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Namespace {
+        #[prost(string, tag = "1")]
+        pub(crate) name: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Tasks {
+        #[prost(message, repeated, tag = "1")]
+        pub(crate) items: Vec<Task>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Task {
+        /// The container's id.
+        #[prost(string, tag = "2")]
+        pub(crate) id: String,
+        #[prost(int32, tag = "4")]
+        pub(crate) status: i32,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct PidsRequest {
+        #[prost(string, tag = "1")]
+        pub(crate) container: String,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Pids {
+        #[prost(message, repeated, tag = "1")]
+        pub(crate) items: Vec<Pid>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Pid {
+        #[prost(uint32, tag = "1")]
+        pub(crate) pid: u32,
+        /// [`Details`], where it was begun at somebody's request.
+        #[prost(message, optional, tag = "2")]
+        pub(crate) info: Option<Any>,
+    }
+
+    #[derive(Clone, PartialEq, prost::Message)]
+    pub(crate) struct Details {
+        #[prost(string, tag = "1")]
+        pub(crate) exec: String,
+    }
+}

@@ -6,16 +6,21 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use futures_util::{Stream, TryFutureExt as _, TryStreamExt as _};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tonic::client::Grpc;
+use tonic::metadata::MetadataValue;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
 use crate::CriConfig;
+use crate::messages::containerd::{
+    Envelope, Namespace, Namespaces, Pid, Pids, PidsRequest, SubscribeRequest, Task, Tasks,
+};
 use crate::messages::{
     Container, ContainerStatsRequest, ContainerStatsResponse, Containers, Everything, FilesystemUsage, Image,
     Images, Sandbox, SandboxStatusRequest, SandboxStatusResponse, Sandboxes, VersionResponse,
@@ -33,6 +38,14 @@ const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
 const CONTAINER_STATS: &str = "/runtime.v1.RuntimeService/ContainerStats";
 const LIST_IMAGES: &str = "/runtime.v1.ImageService/ListImages";
 
+// containerd's own.
+const SUBSCRIBE: &str = "/containerd.services.events.v1.Events/Subscribe";
+const LIST_NAMESPACES: &str = "/containerd.services.namespaces.v1.Namespaces/List";
+const LIST_TASKS: &str = "/containerd.services.tasks.v1.Tasks/List";
+const LIST_PIDS: &str = "/containerd.services.tasks.v1.Tasks/ListPids";
+/// Says in which namespace is asked.
+const NAMESPACE: &str = "containerd-namespace";
+
 /// Why there is no runtime to talk to, or no more.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RuntimeError {
@@ -45,6 +58,9 @@ pub(crate) enum RuntimeError {
     /// A containerd that serves Docker alone, with its CRI switched off, or one that is too old.
     #[error("what listens on {} does not serve the CRI, version v1", .path.display())]
     NotServed { path: PathBuf },
+    /// A runtime other than containerd.
+    #[error("the CRI runtime at {} does not tell what it is asked to begin: only containerd does", .path.display())]
+    Silent { path: PathBuf },
     /// There is a socket that this process may not use.
     #[error("permission denied on {}; run as root", .path.display())]
     Denied { path: PathBuf },
@@ -69,7 +85,9 @@ impl RuntimeError {
     /// One word for counting.
     pub(crate) fn kind(&self) -> &'static str {
         match self {
-            Self::Absent { .. } | Self::Nowhere { .. } | Self::NotServed { .. } => "absent",
+            Self::Absent { .. } | Self::Nowhere { .. } | Self::NotServed { .. } | Self::Silent { .. } => {
+                "absent"
+            }
             Self::Denied { .. } => "denied",
             Self::Slow { .. } => "slow",
             Self::TooLarge { .. } => "too_large",
@@ -166,7 +184,59 @@ impl Runtime {
         Ok(answer.stats.and_then(|stats| stats.writable_layer))
     }
 
-    async fn call<Q, A>(&self, call: &'static str, request: Q) -> Result<A, RuntimeError>
+    /// containerd's events that any of these filters fits, from now on: it is asked when the first one is waited for.
+    pub(crate) fn events(
+        &self,
+        filters: Vec<String>,
+    ) -> impl Stream<Item = Result<Envelope, RuntimeError>> + use<'_> {
+        let mut client = Grpc::new(self.channel.clone()).max_decoding_message_size(LARGEST);
+        let asked = async move {
+            client.ready().await.map_err(|error| self.broken(SUBSCRIBE, &error))?;
+            let path = PathAndQuery::from_static(SUBSCRIBE);
+            let codec = ProstCodec::<SubscribeRequest, Envelope>::default();
+            let answer = client.server_streaming(Request::new(SubscribeRequest { filters }), path, codec);
+            let events = answer.await.map_err(|status| self.failed(SUBSCRIBE, &status))?.into_inner();
+            Ok(events.map_err(|status| self.failed(SUBSCRIBE, &status)))
+        };
+        asked.try_flatten_stream()
+    }
+
+    /// Names of containerd's namespaces.
+    pub(crate) async fn namespaces(&self) -> Result<Vec<Namespace>, RuntimeError> {
+        Ok(self.call::<_, Namespaces>(LIST_NAMESPACES, Everything {}).await?.items)
+    }
+
+    /// Containers of one of containerd's namespaces that have processes, or had.
+    pub(crate) async fn tasks(&self, namespace: &str) -> Result<Vec<Task>, RuntimeError> {
+        Ok(self.call_in::<_, Tasks>(namespace, LIST_TASKS, Everything {}).await?.items)
+    }
+
+    /// All processes of one of these.
+    pub(crate) async fn pids(&self, namespace: &str, container: &str) -> Result<Vec<Pid>, RuntimeError> {
+        let request = PidsRequest { container: container.to_owned() };
+        Ok(self.call_in::<_, Pids>(namespace, LIST_PIDS, request).await?.items)
+    }
+
+    async fn call_in<Q, A>(&self, namespace: &str, call: &'static str, message: Q) -> Result<A, RuntimeError>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        let mut request = Request::new(message);
+        let named = MetadataValue::try_from(namespace).map_err(|error| self.broken(call, &error))?;
+        request.metadata_mut().insert(NAMESPACE, named);
+        self.ask(call, request).await
+    }
+
+    async fn call<Q, A>(&self, call: &'static str, message: Q) -> Result<A, RuntimeError>
+    where
+        Q: Message + 'static,
+        A: Message + Default + 'static,
+    {
+        self.ask(call, Request::new(message)).await
+    }
+
+    async fn ask<Q, A>(&self, call: &'static str, request: Request<Q>) -> Result<A, RuntimeError>
     where
         Q: Message + 'static,
         A: Message + Default + 'static,
@@ -175,17 +245,23 @@ impl Runtime {
         let asked = async {
             client.ready().await.map_err(|error| self.broken(call, &error))?;
             let path = PathAndQuery::from_static(call);
-            let answer = client.unary(Request::new(request), path, ProstCodec::<Q, A>::default()).await;
+            let answer = client.unary(request, path, ProstCodec::<Q, A>::default()).await;
             answer.map_err(|status| self.failed(call, &status))
         };
         let answer = timeout(PATIENCE, asked).await;
         Ok(answer.map_err(|_| RuntimeError::Slow { path: self.path.clone(), call })??.into_inner())
     }
 
+    /// Its events have ended without an error.
+    pub(crate) fn closed(&self) -> RuntimeError {
+        RuntimeError::Broken { path: self.path.clone(), call: SUBSCRIBE, cause: "it has hung up".to_owned() }
+    }
+
     fn failed(&self, call: &'static str, status: &Status) -> RuntimeError {
         let path = self.path.clone();
         match status.code() {
             Code::Unimplemented if call == VERSION => RuntimeError::NotServed { path },
+            Code::Unimplemented if call == SUBSCRIBE => RuntimeError::Silent { path },
             Code::OutOfRange => RuntimeError::TooLarge { path, call },
             _ if status.source().is_some() || status.code() == Code::Internal => self.broken(call, status),
             _ => RuntimeError::Refused { path, call, cause: status.message().to_owned() },

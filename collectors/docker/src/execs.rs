@@ -3,9 +3,8 @@
 //! Guarantee: what runs already is told first, and then everything in its order, each once. An engine that goes away ends this; who
 //! asks again, from the last time that was told, hears what the engine remembers of the time between (256 events, none over a restart).
 
-use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Weak};
+use std::convert::Infallible;
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::models::EventMessage;
@@ -15,8 +14,6 @@ use tokio::time::{sleep, timeout};
 use crate::engine::{Engine, EngineError};
 use crate::{DockerConfig, Enabled};
 
-/// How often it is looked whether somebody still listens.
-const TICK: Duration = Duration::from_millis(200);
 /// How long the engine may take until it answers at all.
 const ANSWER: Duration = Duration::from_secs(10);
 /// Of how many programs details are asked at once.
@@ -74,92 +71,45 @@ pub enum ExecEvent {
     },
 }
 
-/// An engine, listened to on a thread that ends with this.
-#[derive(Debug)]
-pub struct Execs {
-    first: Option<ExecEvent>,
-    events: Receiver<ExecEvent>,
-    why: Receiver<String>,
-    _listens: Arc<()>,
-}
-
-impl Execs {
-    /// Listens to it; from `since` on (nanoseconds since the Unix epoch), as far as the engine remembers, or from now on.
-    ///
-    /// # Errors
-    /// Why it cannot be listened to, for people.
-    pub fn listen(config: &DockerConfig, since: Option<i64>) -> Result<Execs, String> {
-        if config.enabled == Enabled::Never {
-            return Err("docker.enabled is never".to_owned());
-        }
-        let ((sender, events), (say, why), listens) = (channel(), channel(), Arc::new(()));
-        let (path, listened) = (config.path().to_owned(), Arc::downgrade(&listens));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("no runtime for the Docker engine: {error}"))?;
-        let thread = std::thread::Builder::new().name("audit-docker".to_owned()).spawn(move || {
-            let error = runtime.block_on(listen(path, since, &sender, &listened));
-            let _ = say.send(error.map_or_else(|error| error.to_string(), |()| String::new()));
-        });
-        thread.map_err(|error| format!("no thread for the Docker engine: {error}"))?;
-        let mut execs = Execs { first: None, events, why, _listens: listens };
-        execs.first = execs.next(2 * ANSWER)?;
-        if execs.first.is_none() { Err(execs.end()) } else { Ok(execs) }
-    }
-
-    /// The next thing that is told, waiting so long at most: none when there is none.
-    ///
-    /// # Errors
-    /// Why nothing more will come.
-    pub fn next(&mut self, patience: Duration) -> Result<Option<ExecEvent>, String> {
-        if let Some(first) = self.first.take() {
-            return Ok(Some(first));
-        }
-        match self.events.recv_timeout(patience) {
-            Ok(event) => Ok(Some(event)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(self.end()),
-        }
-    }
-
-    fn end(&self) -> String {
-        self.why.recv_timeout(ANSWER).unwrap_or_else(|_| "the Docker engine does not answer".to_owned())
-    }
-}
-
-/// Tells until nobody listens any more.
-async fn listen(
-    path: PathBuf,
+/// Tells what an engine tells, until that ends: then why, for people. From `since` on (nanoseconds since the Unix epoch), as far as the
+/// engine remembers, or from now on.
+///
+/// # Errors
+/// Always, in the end.
+pub async fn hear_execs(
+    config: &DockerConfig,
     since: Option<i64>,
-    sender: &Sender<ExecEvent>,
-    listens: &Weak<()>,
-) -> Result<(), EngineError> {
-    let connected = timeout(ANSWER, Engine::connect(&path)).await;
-    let engine = connected.map_err(|_| EngineError::Closed { path: path.clone() })??;
+    mut tell: impl FnMut(ExecEvent),
+) -> Result<Infallible, String> {
+    if config.enabled == Enabled::Never {
+        return Err("docker.enabled is never".to_owned());
+    }
+    hear(config.path(), since, &mut tell).await.map_err(|error| error.to_string())
+}
+
+async fn hear(
+    path: &Path,
+    since: Option<i64>,
+    tell: &mut impl FnMut(ExecEvent),
+) -> Result<Infallible, EngineError> {
+    let connected = timeout(ANSWER, Engine::connect(path)).await;
+    let engine = connected.map_err(|_| EngineError::Closed { path: path.to_owned() })??;
     let begun = now();
     // What was told before by another is not told again.
     let from = since.map_or(begun, |since| since + 1);
     let events = engine.exec_events(from);
     let mut told = events.map(|event| async { detail(&engine, event?).await }).buffered(TOGETHER);
     // The events are asked for when they are waited for, and before what runs is asked for.
-    let first = timeout(Duration::ZERO, told.next()).await.ok().flatten();
-    if sender.send(ExecEvent::There(engine.running_execs().await?)).is_err() {
-        return Ok(());
-    }
-    let mut next = first;
-    while listens.strong_count() > 0 {
-        if let Some(event) = next.take() {
-            let event = event?.filter(|event| event.time() >= from);
-            if event.is_some_and(|event| sender.send(event).is_err()) {
-                return Ok(());
-            }
-        }
-        next = match timeout(TICK, told.next()).await {
-            Ok(None) => return Err(EngineError::Closed { path }),
-            Ok(event) => event,
-            Err(_) => None,
+    let mut next = timeout(Duration::ZERO, told.next()).await.ok();
+    tell(ExecEvent::There(engine.running_execs().await?));
+    loop {
+        let event = match next.take() {
+            Some(event) => event,
+            None => told.next().await,
         };
+        let Some(event) = event else { return Err(EngineError::Closed { path: path.to_owned() }) };
+        event?.filter(|event| event.time() >= from).into_iter().for_each(&mut *tell);
     }
-    Ok(())
 }
 
 impl ExecEvent {

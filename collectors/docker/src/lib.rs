@@ -17,7 +17,7 @@ mod origin;
 mod watch;
 
 pub use config::{DockerConfig, Enabled};
-pub use execs::{Exec, ExecEvent, Execs};
+pub use execs::{Exec, ExecEvent, hear_execs};
 pub use info::ContainerInfo;
 pub use origin::{is_sandbox, origin};
 pub use watch::{Connection, Snapshot, watch};

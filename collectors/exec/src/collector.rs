@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use taffrail_docker::{DockerConfig, Enabled};
 use taffrail_kernfs::{Page, Roots, read_text};
 use taffrail_record::{Ask, Collector, Context, Input, Node, Origin, Payload, Stop};
 use taffrail_spool::{Contents, Sender, Spool, now};
@@ -21,6 +20,7 @@ use crate::chain::Chain;
 use crate::config::{AuditConfig, Policies};
 use crate::desk::Desk;
 use crate::document::Writer;
+use crate::engines::Engines;
 use crate::execve::KernelAudit;
 use crate::kept::Kept;
 use crate::pins::Pins;
@@ -44,7 +44,7 @@ pub struct AuditCollector {
     namer: Arc<dyn Namer>,
     folder: PathBuf,
     drain: Duration,
-    engine: DockerConfig,
+    engines: Engines,
     handle: Audit,
 }
 
@@ -108,7 +108,7 @@ impl AuditCollector {
             namer,
             folder: folder.into(),
             drain: DRAIN,
-            engine: DockerConfig { enabled: Enabled::Never, ..DockerConfig::default() },
+            engines: Engines::none(),
             handle: Audit { status, requests },
         }
     }
@@ -120,10 +120,10 @@ impl AuditCollector {
         self
     }
 
-    /// The engine whose word is taken where the kernel tells nothing. Default: none.
+    /// The engines whose word is taken where the kernel tells nothing. Default: none.
     #[must_use]
-    pub fn with_engine(mut self, engine: DockerConfig) -> Self {
-        self.engine = engine;
+    pub fn with_engines(mut self, engines: Engines) -> Self {
+        self.engines = engines;
         self
     }
 
@@ -170,7 +170,8 @@ impl AuditCollector {
             self.config.remembered,
         );
         let pins = self.config.pinned.then(|| pins(&self.config.bpffs, &self.folder));
-        let hands = Hands { pins, kernel_audit: KernelAudit::of(&self.folder), engine: self.engine.clone() };
+        let hands =
+            Hands { pins, kernel_audit: KernelAudit::of(&self.folder), engines: self.engines.clone() };
         Ok(Watch::new(Arc::clone(&self.config), self.roots.clone(), hands, status, desk, attributor, stop))
     }
 }

@@ -21,8 +21,8 @@ pub struct AuditConfig {
     /// By what it is to be known who comes in: `auto` (default: the first of these that is permitted), `probe`, `audit` (the kernel's
     /// audit, which knows every program's arguments, and the process connector; it takes CAP_AUDIT_CONTROL, CAP_AUDIT_READ and what the
     /// next one takes), `connector` (the process connector and /proc: CAP_NET_ADMIN and CAP_SYS_PTRACE, and knows only who lives long
-    /// enough to be looked at) or `runtime` (the events of the Docker engine: its socket, and nothing of the kernel; it knows what the
-    /// engine was asked to begin, and nothing that comes of it).
+    /// enough to be looked at) or `runtime` (the events of the Docker engine and of containerd: their sockets, and nothing of the kernel; it
+    /// knows what they were asked to begin, and nothing that comes of it).
     pub tier: TierChoice,
     /// Whether every program that is begun on the machine is written down, not only those of sessions.
     pub whole_node: bool,

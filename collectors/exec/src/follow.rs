@@ -57,6 +57,13 @@ pub(crate) struct Look {
     parent: Option<u64>,
 }
 
+/// To as much as is told.
+pub(crate) fn cut(exec: &mut Exec) {
+    exec.arguments_total = exec.arguments.len() as u32;
+    exec.arguments.truncate(TOLD);
+    exec.environment.truncate(TOLD);
+}
+
 struct Live {
     counted: Session,
     processes: HashMap<u32, Process>,
@@ -170,14 +177,7 @@ impl Followed {
         let mut process = if seen.process.pid == 0 { before.unwrap_or_default() } else { seen.process };
         let mut exec = Exec {
             entered_by: if is_entry && by_cgroup { differences::CGROUP } else { 0 },
-            session_kind: SessionKind::Entered as u32,
-            path: texts.path,
-            arguments: texts.arguments,
-            directory: texts.directory,
-            environment_total: texts.environment.len() as u32,
-            environment: texts.environment,
-            links: 1,
-            ..Exec::default()
+            ..texts.program(SessionKind::Entered)
         };
         match execve {
             Some(execve) => complete(&mut process, &mut exec, execve, time),
@@ -187,9 +187,7 @@ impl Followed {
         if exec.arguments.is_empty() {
             flags = flags.with_arguments_unreadable();
         }
-        exec.arguments_total = exec.arguments.len() as u32;
-        exec.arguments.truncate(TOLD);
-        exec.environment.truncate(TOLD);
+        cut(&mut exec);
         live.counted.execs += 1;
         live.processes.insert(pid, process.clone());
         vec![live.record(number, flags, time, What::Exec(Box::new(process), Box::new(exec)))]

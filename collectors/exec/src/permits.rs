@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use taffrail_docker::{DockerConfig, Execs};
 use taffrail_kernfs::Roots;
 
 use crate::config::AuditConfig;
 use crate::connector::Connector;
+use crate::engines::{Engines, Listening};
 use crate::execve::Heard;
 use crate::probe::Loaded;
 use crate::scan::Scan;
@@ -35,7 +35,7 @@ pub struct Permits {
 impl Permits {
     /// Tries it all.
     #[must_use]
-    pub fn of(config: &AuditConfig, roots: &Roots, engine: &DockerConfig) -> Permits {
+    pub fn of(config: &AuditConfig, roots: &Roots, engines: &Engines) -> Permits {
         let probe = Loaded::load(&options(config, roots), None);
         let unrecorded = probe.as_ref().ok().and_then(|loaded| loaded.unrecorded.clone());
         Permits {
@@ -44,7 +44,7 @@ impl Permits {
             pins: pins(&config.bpffs),
             audit: Heard::is_permitted(),
             connector: Connector::open().map(drop).map_err(|error| error.to_string()),
-            runtime: Execs::listen(engine, None).map(drop),
+            runtime: Listening::begin(engines).map(drop),
             scan: Scan::of(roots)
                 .map(|scan| (scan.containers.len(), scan.entered.len()))
                 .map_err(|error| error.to_string()),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use taffrail_kernfs::Roots;
 
-use crate::wire::Process;
+use crate::wire::{Exec, Process, SessionKind};
 
 /// Hexadecimal digits of a container's id.
 const ID: usize = 64;
@@ -226,6 +226,22 @@ impl Seen {
             arguments: read("cmdline"),
             directory: directory.into_os_string().into_vec(),
             environment: read("environ"),
+        }
+    }
+}
+
+impl Texts {
+    /// The program that is known by these.
+    pub(crate) fn program(self, kind: SessionKind) -> Exec {
+        Exec {
+            session_kind: kind as u32,
+            path: self.path,
+            arguments: self.arguments,
+            directory: self.directory,
+            environment_total: self.environment.len() as u32,
+            environment: self.environment,
+            links: 1,
+            ..Exec::default()
         }
     }
 }

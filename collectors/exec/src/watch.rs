@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
-use taffrail_docker::{DockerConfig, Execs};
 use taffrail_kernfs::Roots;
 use taffrail_record::Stop;
 use taffrail_spool::Observer as _;
@@ -21,6 +20,7 @@ use crate::config::AuditConfig;
 use crate::connector::Connector;
 use crate::desk::Desk;
 use crate::document::Clock;
+use crate::engines::{Engines, Listening};
 use crate::execve::{Heard, KernelAudit};
 use crate::pins::Pins;
 use crate::probe::{Options, Recorded};
@@ -47,7 +47,7 @@ pub(crate) struct Hands {
     /// Where its probes are pinned, if they are to be.
     pub(crate) pins: Option<Pins>,
     pub(crate) kernel_audit: KernelAudit,
-    pub(crate) engine: DockerConfig,
+    pub(crate) engines: Engines,
 }
 
 pub(crate) struct Watch {
@@ -72,8 +72,8 @@ pub(crate) struct Watch {
     /// The kernel's audit, and why it is not heard any more.
     kernel_audit: KernelAudit,
     gone: Option<String>,
-    /// The engine that is asked where the kernel tells nothing.
-    engine: DockerConfig,
+    /// The engines that are asked where the kernel tells nothing.
+    engines: Engines,
     /// Why nothing is recorded although that was wanted.
     unrecorded: Option<String>,
     /// Why neither files nor connections are told although that was wanted.
@@ -130,7 +130,7 @@ impl Watch {
             roots,
             pins: hands.pins,
             kernel_audit: hands.kernel_audit,
-            engine: hands.engine,
+            engines: hands.engines,
             status,
             desk,
             stop,
@@ -194,10 +194,10 @@ impl Watch {
                 let _ = self.listen(connector, None);
             }
             Tier::Runtime => {
-                let execs =
-                    Execs::listen(&self.engine, None).map_err(|why| format!("the engine's events: {why}"))?;
+                let listening =
+                    Listening::begin(&self.engines).map_err(|why| format!("the engines' events: {why}"))?;
                 self.now_by(tier, refused);
-                self.ask(execs);
+                self.ask(listening);
             }
         }
         Ok(())

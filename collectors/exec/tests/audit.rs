@@ -439,7 +439,8 @@ fn a_container_to_look_into_a_pod_is_a_session_though_it_is_known_late_and_in_an
     let long = "i=0; while [ $i -lt 60 ]; do i=$((i+1)); /bin/true; done; sleep 4; exit 4";
     shop.in_pod("busy", long)?;
     auditor.until("all that is told of both", |_| auditor.audit.view().counts.told >= 6 + 64)?;
-    ensure!(auditor.documents().is_empty(), "{:?}", auditor.documents());
+    let early = auditor.own_documents();
+    ensure!(early.is_empty(), "{early:?}");
     auditor.abandon();
     shop.they_are_ephemeral(Some(true));
     let auditor = Auditor::start(&shop, AuditConfig::default())?;
@@ -460,15 +461,14 @@ fn a_container_to_look_into_a_pod_is_a_session_though_it_is_known_late_and_in_an
 
     // What a pod is there for is none.
     shop.they_are_ephemeral(Some(false));
-    let documents = auditor.documents().len();
+    let documents = auditor.own_documents().len();
     shop.in_pod("app", "exit 5")?;
     shop.docker.output(&["wait", "app"])?;
     shop.container("counter", &[])?;
     shop.docker.output(&["exec", "counter", "true"])?;
     auditor.session(&["true"])?.is_whole()?;
-    ensure!(
-        auditor.documents()[documents..].iter().all(|document| document["container"]["name"] == "counter")
-    );
+    let later = auditor.own_documents().split_off(documents);
+    ensure!(later.iter().all(|document| document["container"]["name"] == "counter"), "{later:?}");
     auditor.is_chained()?;
     auditor.stop()
 }

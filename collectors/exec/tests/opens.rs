@@ -1,5 +1,5 @@
-//! Files that are opened to write, and connections, in containers of a real Docker engine: told as they were where that is asked
-//! for, and not at all where it is not.
+//! Files that are opened to write, and connections, in containers of a real Docker engine (`taffrail_parts`): told as they were where
+//! that is asked for, and not at all where it is not.
 
 #[path = "audit/support.rs"]
 #[allow(dead_code, reason = "other tests use the rest")]

@@ -37,11 +37,12 @@ struct Room {
 const TOP: [&str; 6] = ["agent", "benches", "collectors", "deploy", "shippers", "tests"];
 
 /// Edges between two collectors or two shippers that are meant.
-const MEANT: [(&str, &str); 13] = [
+const MEANT: [(&str, &str); 14] = [
     ("taffrail-events", "taffrail-api"),
     ("taffrail-events", "taffrail-pods"),
     ("taffrail-events", "taffrail-spool"),
     ("taffrail-exec", "taffrail-spool"),
+    ("taffrail-exec", "taffrail-cri"),
     ("taffrail-exec", "taffrail-docker"),
     ("taffrail-logs", "taffrail-checkpoint"),
     ("taffrail-cgroup", "taffrail-kernfs"),

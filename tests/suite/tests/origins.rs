@@ -20,7 +20,7 @@ fn agent(node: &Node, bpffs: &Path, more: &str) -> Result<Agent> {
     Agent::new(&format!(
         "node: {{name: '{NAME}', cluster: fleet}}\ndocker: {{enabled: never}}\ncri: {{socket: {}}}\n\
          logs: {{kubernetes: {{root: {}, links: {}}}}}\nkubernetes: {{api: {{kubeconfig: {}}}}}\n\
-         metrics: {{containers: {{enabled: false}}}}\naudit: {{enabled: true, bpffs: {}{more}}}\n",
+         audit: {{enabled: true, bpffs: {}{more}\n",
         node.runtime().display(),
         node.pod_logs().display(),
         node.container_logs().display(),
@@ -57,10 +57,13 @@ fn ended(documents: &[Value], command: &str) -> Vec<Value> {
 /// So many sessions that began so, once they have ended.
 fn sessions(agent: &Agent, command: &str, least: usize) -> Result<Vec<Value>> {
     let mut found = Vec::new();
-    until_within(PATIENCE, &format!("the end of {least} sessions of {command:?}"), || {
+    let waited = until_within(PATIENCE, &format!("the end of {least} sessions of {command:?}"), || {
         found = ended(&documents(agent)?, command);
         Ok(found.len() >= least)
-    })?;
+    });
+    let all = documents(agent)?;
+    let said: Vec<&Value> = all.iter().rev().take(20).map(|document| &document["message"]).collect();
+    waited.with_context(|| format!("the last that was told: {said:?}"))?;
     Ok(found)
 }
 
@@ -103,7 +106,11 @@ fn shop(scripts: &Path) -> Value {
 fn people_are_told_from_what_kubelet_does_by_itself() -> Result<()> {
     let node = Node::start(NodeOptions::default())?;
     let bpffs = Bpffs::mount()?;
-    let mut agent = agent(&node, bpffs.path(), ", policies: [{origins: [hook], record: commands}]")?;
+    let mut agent = agent(
+        &node,
+        bpffs.path(),
+        ", policies: [{origins: [hook], record: commands}]}\nmetrics: {containers: {enabled: false}}",
+    )?;
     agent.start()?;
     until_within(PATIENCE, "the probe in the kernel", || {
         Ok(agent.metric("taffrail_audit_tier{tier=\"probe\"}")? == Some(1.0))
@@ -178,5 +185,84 @@ fn people_are_told_from_what_kubelet_does_by_itself() -> Result<()> {
     let output = agent.command("verify")?.arg("--json").output()?;
     let report: Value = serde_json::from_slice(&output.stdout)?;
     ensure!(report["audit"]["complete"] == true, "{report:#}");
+    Ok(())
+}
+
+/// Of a session that is known by the engine's word: whose it is, how it ended, and what is said to be missing of it.
+fn is_by_the_engine(session: &Value, code: Option<i64>) -> Result<()> {
+    let told = &session["audit"]["session"];
+    ensure!(
+        told["origin"] == "exec"
+            && told["complete"] == false
+            && told["gaps"].to_string().contains("tells of no others")
+            && session["process"]["exit_code"].as_i64() == code
+            && session["process"]["pid"].as_u64() > Some(0)
+            && session["user"]["id"] == "0"
+            && session["kubernetes"]["container"]["name"] == "app"
+            && session["kubernetes"]["pod"]["name"] == "shop",
+        "{session:#}"
+    );
+    Ok(())
+}
+
+#[test]
+fn where_the_kernel_is_not_to_be_asked_containerd_tells_whom_it_lets_in() -> Result<()> {
+    let node = Node::start(NodeOptions::default())?;
+    let bpffs = Bpffs::mount()?;
+    node.apply(&json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "shop", "namespace": "default"},
+        "spec": {
+            "nodeName": NAME, "hostNetwork": true, "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 1,
+            "containers": [{"name": "app", "image": IMAGE, "command": ["sleep", "100000"]}],
+        },
+    }))?;
+    node.wait_for_pod("default", "shop", "Running")?;
+    let mut before = node.kubectl(&["exec", "shop", "--", "sleep", "15"]).spawn()?;
+    std::thread::sleep(Duration::from_secs(3));
+
+    // As an agent on the node would see them.
+    let more = format!(
+        ", tier: runtime}}\nmetrics: {{containers: {{enabled: false}}, procfs: {}}}",
+        node.proc().display()
+    );
+    let mut agent = agent(&node, bpffs.path(), &more)?;
+    agent.start()?;
+    until_within(PATIENCE, "containerd's word", || {
+        Ok(agent.metric("taffrail_audit_tier{tier=\"runtime\"}")? == Some(1.0))
+    })?;
+    let script = "sleep 1; exit 5";
+    let status = node.kubectl(&["exec", "shop", "--", "sh", "-c", script]).status()?;
+    ensure!(status.code() == Some(5), "{status}");
+    let told = &sessions(&agent, "sh -c 'sleep 1; exit 5'", 1)?[0];
+    is_by_the_engine(told, Some(5))?;
+    ensure!(told["process"]["args"] == json!(["sh", "-c", script]), "{told:#}");
+    // Who is gone before anybody could look is told all the same.
+    node.output(&["exec", "shop", "--", "true"])?;
+    until_within(PATIENCE, "the short one", || {
+        let all = documents(&agent)?;
+        let ends = all.iter().filter(|document| document["event"]["action"] == "session-ended");
+        Ok(ends.count() >= 2)
+    })?;
+    before.wait()?;
+    let told = &sessions(&agent, "sleep 15", 1)?[0];
+    is_by_the_engine(told, Some(0))?;
+    ensure!(told["audit"]["session"]["adopted"] == true, "{told:#}");
+
+    // With its container.
+    let mut killed = node.kubectl(&["exec", "shop", "--", "sleep", "1000"]).spawn()?;
+    until_within(PATIENCE, "its beginning", || {
+        Ok(documents(&agent)?.iter().any(|document| document["process"]["args"] == json!(["sleep", "1000"])))
+    })?;
+    node.delete_pod("default", "shop")?;
+    killed.wait()?;
+    sessions(&agent, "sleep 1000", 1)?;
+
+    let checked = agent.command("check")?.output()?;
+    let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
+    ensure!(checked.contains("the engines' events: what they were asked to begin"), "{checked}");
+    agent.stop()?;
+    let output = agent.command("verify")?.arg("--json").output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)?;
+    ensure!(report["audit"]["chains"].as_array().map(Vec::len) == Some(1), "{report:#}");
     Ok(())
 }

@@ -469,7 +469,7 @@ fn the_audit_log_names_the_user_and_when_somebody_has_left() -> Result<()> {
         ..NodeOptions::default()
     })?;
     let log = world.node.audit_log();
-    let read = format!("{{log_file: {}, patience_seconds: 5}}", log.display());
+    let read = format!("{{log_file: {}, patience_seconds: 15}}", log.display());
     let mut agent = world.agent(&read)?;
     start(&mut agent)?;
     let mut attached = world.attach(&world.ana)?;

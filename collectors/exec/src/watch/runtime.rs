@@ -1,30 +1,27 @@
-//! By what a container engine tells of the programs that it is asked to begin: for whom the kernel tells nothing.
+//! By what container engines tell of the programs that they are asked to begin: for whom the kernel tells nothing.
 //!
 //! Guarantee: a session says in its gaps what this cannot see. What happened while the engine was away is told as far as the engine
 //! remembers it, and sessions that were open then say so.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use taffrail_docker::{Exec as Asked, ExecEvent, Execs};
+use taffrail_docker::{Exec as Asked, ExecEvent};
 use taffrail_spool::Observer as _;
 
 use super::{ASKED, ROUND, Watch, clock, since_start};
+use crate::engines::{Engine, Listening, Told};
+use crate::follow::cut;
+use crate::scan::{Cgroups, Seen};
 use crate::wire::{Exec, Exit, Flags, NOBODY, Process, Record, Session, SessionKind, What, differences};
 
-/// How often an engine that went away is looked for.
-const AGAIN: Duration = Duration::from_secs(1);
 /// What no session by this tier has.
 const UNSEEN: &str = "only its first program is known: by the engine's word, which tells of no others";
+const UNREAD: &str = "its program is not known: it had ended when it was looked at, or the agent does not see the machine's processes";
 const AWAY: &str = "the engine could not be heard for a while";
 
-/// Sessions by the engine's ids of their programs.
-#[derive(Default)]
-struct Told {
-    sessions: HashMap<String, Live>,
-    /// When something was told last, nanoseconds since the Unix epoch.
-    last: Option<i64>,
-}
+/// Sessions by the engines' ids of their programs.
+type Lives = HashMap<(Engine, String), Live>;
 
 struct Live {
     number: u64,
@@ -35,68 +32,50 @@ struct Live {
 
 impl Watch {
     /// Until it is told to stop.
-    pub(super) fn ask(&mut self, mut execs: Execs) {
+    pub(super) fn ask(&mut self, mut listening: Listening) {
         self.end_earlier();
-        let mut told = Told::default();
+        let mut live = HashMap::new();
         let mut round = Instant::now();
         while !self.stop.is_raised() {
             self.attribute();
-            match execs.next(ASKED) {
-                Ok(event) => event.into_iter().for_each(|event| self.told(&mut told, event)),
-                Err(why) => match self.listen_again(&mut told, why) {
-                    Some(again) => execs = again,
-                    None => return,
-                },
+            match listening.next(ASKED) {
+                Some((engine, Told::Event(event))) => self.told(&mut live, engine, event),
+                Some((engine, Told::Away(why))) => self.away(&live, engine, &why),
+                None => {}
             }
             if round.elapsed() >= ROUND {
                 round = Instant::now();
-                let counted = told.sessions.values().map(|live| (live.number, live.counted));
-                self.status.counted(&counted.collect());
+                self.status.counted(&live.values().map(|live| (live.number, live.counted)).collect());
             }
         }
     }
 
-    /// Waits for an engine that is there again; none when it is told to stop.
-    fn listen_again(&mut self, told: &mut Told, mut why: String) -> Option<Execs> {
-        for live in told.sessions.values() {
+    fn away(&mut self, live: &Lives, engine: Engine, why: &str) {
+        for (_, live) in live.iter().filter(|((of, _), _)| *of == engine) {
             self.desk.book.lacks(live.number, AWAY);
         }
-        loop {
-            let trouble =
-                format!("who comes into containers is not known, by the engine's word alone: {why}");
-            self.status.set_trouble("engine", Some(trouble));
-            if self.stop.wait(AGAIN) {
-                return None;
-            }
-            self.attribute();
-            match Execs::listen(&self.engine, told.last) {
-                Ok(execs) => {
-                    self.status.set_trouble("engine", None);
-                    return Some(execs);
-                }
-                Err(error) => why = error,
-            }
-        }
+        let trouble = format!("who comes into containers is not known, by the engine's word alone: {why}");
+        self.status.set_trouble(part(engine), Some(trouble));
     }
 
-    fn told(&mut self, told: &mut Told, event: ExecEvent) {
+    fn told(&mut self, lives: &mut Lives, engine: Engine, event: ExecEvent) {
         match event {
-            ExecEvent::There(there) => self.there(told, there),
+            ExecEvent::There(there) => {
+                self.status.set_trouble(part(engine), None);
+                self.there(lives, engine, there);
+            }
             ExecEvent::Began { exec, time } => {
-                told.last = Some(time);
-                if !told.sessions.contains_key(&exec.id) {
-                    self.began(told, exec, clock().since_start(time), SessionKind::Entered);
+                if !lives.contains_key(&(engine, exec.id.clone())) {
+                    self.began(lives, engine, exec, clock().since_start(time), SessionKind::Entered);
                 }
             }
             ExecEvent::Ended { id, code, time } => {
-                told.last = Some(time);
-                if let Some(live) = told.sessions.remove(&id) {
+                if let Some(live) = lives.remove(&(engine, id)) {
                     self.ended(live, code, clock().since_start(time));
                 }
             }
             ExecEvent::Gone { container, time } => {
-                told.last = Some(time);
-                let of = told.sessions.extract_if(|_, live| live.container == container);
+                let of = lives.extract_if(|(of, _), live| *of == engine && live.container == container);
                 for (_, live) in of.collect::<Vec<_>>() {
                     self.ended(live, None, clock().since_start(time));
                 }
@@ -105,31 +84,32 @@ impl Watch {
     }
 
     /// Who is there now: those that were not known came before, and of those that were and are not there the end was not told.
-    fn there(&mut self, told: &mut Told, there: Vec<Asked>) {
-        let is_there = |id: &String| there.iter().any(|exec| exec.id == *id);
-        let gone = told.sessions.extract_if(|id, _| !is_there(id));
+    fn there(&mut self, lives: &mut Lives, engine: Engine, there: Vec<Asked>) {
+        let is_gone = |id: &String| there.iter().all(|exec| exec.id != *id);
+        let gone = lives.extract_if(|(of, id), _| *of == engine && is_gone(id));
         for (_, live) in gone.collect::<Vec<_>>() {
             // The engine may yet tell of it: what it remembers comes behind this.
             self.desk.book.lacks(live.number, "when and how it ended is not known");
             self.ended(live, None, since_start());
         }
         for exec in there {
-            if !told.sessions.contains_key(&exec.id) {
-                self.began(told, exec, since_start(), SessionKind::Adopted);
+            if !lives.contains_key(&(engine, exec.id.clone())) {
+                self.began(lives, engine, exec, since_start(), SessionKind::Adopted);
             }
         }
     }
 
-    fn began(&mut self, told: &mut Told, asked: Asked, time: u64, kind: SessionKind) {
+    fn began(&mut self, lives: &mut Lives, engine: Engine, asked: Asked, time: u64, kind: SessionKind) {
         let cgroup = self.desk.book.engine_home(&asked.container);
         let open = self.desk.book.open();
         let number = (time..).find(|number| !open.contains_key(number)).unwrap_or(time);
+        let (process, exec) =
+            self.seen(&asked, kind).unwrap_or_else(|| (process(&asked, time), program(&asked, kind)));
+        let is_unread = exec.arguments.is_empty();
         let mut flags = Flags::ENTRY;
-        if !asked.is_known {
+        if is_unread || (!asked.is_known && asked.pid.is_none()) {
             flags = flags.with_arguments_unreadable();
         }
-        let process = process(&asked, time);
-        let exec = program(&asked, kind);
         let counted = Session {
             container: cgroup,
             begun: time,
@@ -145,8 +125,26 @@ impl Watch {
         self.desk.book.lacks(number, UNSEEN);
         if asked.pid.is_none() {
             self.desk.book.lacks(number, "its process is not known: it had ended when the engine was asked");
+        } else if is_unread {
+            self.desk.book.lacks(number, UNREAD);
         }
-        told.sessions.insert(asked.id, Live { number, container: asked.container, process, counted });
+        let live = Live { number, container: asked.container, process, counted };
+        lives.insert((engine, asked.id), live);
+    }
+
+    /// What is to be seen of a program of which the engine says no more than its process.
+    fn seen(&self, asked: &Asked, kind: SessionKind) -> Option<(Process, Exec)> {
+        let pid = asked.pid.filter(|_| !asked.is_known)?;
+        let seen = Seen::of(&self.roots, pid, &Cgroups::default()).ok()?;
+        let texts = seen.texts(&self.roots);
+        // By now it may be another's number.
+        let cgroup = std::fs::read_to_string(self.roots.proc(&pid.to_string()).join("cgroup")).ok()?;
+        if texts.arguments.is_empty() || !cgroup.contains(&asked.container) {
+            return None;
+        }
+        let mut exec = Exec { entered_by: differences::CGROUP, ..texts.program(kind) };
+        cut(&mut exec);
+        Some((seen.process, exec))
     }
 
     /// `code` is as a shell says it: whoever ended by a signal is not told from who ended with that code.
@@ -177,6 +175,14 @@ impl Watch {
         let page = self.desk.book.take(record, clock());
         self.desk.page(page);
         self.wait_for_disk();
+    }
+}
+
+/// What an engine's absence is called among the troubles.
+fn part(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Docker => "engine",
+        Engine::Containerd => "containerd",
     }
 }
 

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use taffrail_docker::DockerConfig;
 use taffrail_exec::chain::{Link, hash};
-use taffrail_exec::{AskedFor, Audit, AuditCollector, AuditConfig, Namer, Tier, Whose};
+use taffrail_exec::{AskedFor, Audit, AuditCollector, AuditConfig, Engines, Namer, Tier, Whose};
 use taffrail_kernfs::Roots;
 use taffrail_parts::docker::{Docker, IMAGE};
 use taffrail_parts::packages;
@@ -214,6 +214,8 @@ pub(crate) fn run_in(folder: &Path, config: AuditConfig) -> Result<()> {
 /// An audit that runs.
 pub(crate) struct Auditor {
     pub(crate) audit: Audit,
+    known: Arc<Known>,
+    engine: String,
     stop: Stop,
     far: Arc<Far>,
     ledger: Arc<Ledger>,
@@ -229,9 +231,10 @@ impl Auditor {
         let namer = Arc::clone(&shop.known) as Arc<dyn Namer>;
         let folder = shop.audit_folder();
         let node = Arc::new(ArcSwap::from_pointee(node));
-        let engine = DockerConfig { socket: shop.docker.host().into(), ..DockerConfig::default() };
+        let docker = DockerConfig { socket: shop.docker.host().into(), ..DockerConfig::default() };
+        let engines = Engines { docker, ..Engines::none() };
         let mut collector =
-            AuditCollector::new(config, node, Roots::default(), namer, folder).with_engine(engine);
+            AuditCollector::new(config, node, Roots::default(), namer, folder).with_engines(engines);
         let audit = collector.handle();
         let (outlet, batches) = Outlet::channel(4);
         let (stop, ledger) = (Stop::new(), Ledger::new());
@@ -250,7 +253,8 @@ impl Auditor {
                 batch.receipt.confirm();
             }
         });
-        let auditor = Auditor { audit, stop, far, ledger, collector, shipper };
+        let (known, engine) = (Arc::clone(&shop.known), shop.docker.host());
+        let auditor = Auditor { audit, known, engine, stop, far, ledger, collector, shipper };
         loop {
             let view = auditor.audit.view();
             if view.tier != Tier::None {
@@ -280,9 +284,16 @@ impl Auditor {
         self.audit.view().trouble
     }
 
+    /// Of all containers on this machine.
     pub(crate) fn documents(&self) -> Vec<Value> {
         let bodies = self.far.bodies.lock();
         bodies.iter().map(|body| serde_json::from_slice(body).expect("JSON")).collect()
+    }
+
+    /// Of this engine's.
+    #[allow(dead_code, reason = "not every test needs it")]
+    pub(crate) fn own_documents(&self) -> Vec<Value> {
+        self.documents().into_iter().filter(|document| self.is_own(document)).collect()
     }
 
     /// Waits for something in the documents.
@@ -307,8 +318,18 @@ impl Auditor {
         self.session_where(&format!("of {arguments:?}"), |end| end["process"]["args"] == json!(arguments))
     }
 
+    /// Whether it is of a container of this engine, or of none: other tests have theirs on this machine.
+    fn is_own(&self, document: &Value) -> bool {
+        let Some(container) = document["container"]["id"].as_str() else { return true };
+        let is_known = self.known.0.lock().iter().any(|(id, _)| id == container);
+        let asked = || Command::new("docker").args(["-H", &self.engine, "inspect", container]).output();
+        is_known || asked().is_ok_and(|output| output.status.success())
+    }
+
     pub(crate) fn session_where(&self, what: &str, is_it: impl Fn(&Value) -> bool) -> Result<Told> {
-        let ends = |document: &&Value| document["event"]["action"] == "session-ended" && is_it(document);
+        let ends = |document: &&Value| {
+            document["event"]["action"] == "session-ended" && is_it(document) && self.is_own(document)
+        };
         self.until(&format!("the end of the session {what}"), |documents| {
             documents.iter().any(|document| ends(&document))
         })?;

@@ -172,6 +172,11 @@ impl Node {
         command
     }
 
+    /// The node's `/proc`, seen from outside: its processes have other numbers there.
+    pub fn proc(&self) -> PathBuf {
+        Path::new("/proc").join(self.kubelet.id().to_string()).join("root/proc")
+    }
+
     /// Kubelet's own log.
     pub fn log(&self) -> PathBuf {
         self.place.join("kubelet.log")
