@@ -4,7 +4,10 @@
 #[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
-use std::process::{Command, Stdio};
+use std::fs::{File, Permissions};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -279,6 +282,82 @@ fn what_was_changed_of_the_kernels_audit_is_taken_back_by_the_next_life() -> Res
     ensure!(auditor.audit.view().tier == Tier::Connector);
     before.is_now()?;
     auditor.abandon();
+    Ok(())
+}
+
+/// An audit daemon with a log of its own.
+struct Daemon {
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Daemon {
+    fn start() -> Result<Daemon> {
+        packages::ensure(&[("auditd", "auditd")])?;
+        let folder = tempfile::tempdir()?;
+        let place = folder.path().display();
+        std::fs::create_dir(folder.path().join("plugins"))?;
+        let settings = format!(
+            "log_file = {place}/audit.log\nlog_format = RAW\nflush = INCREMENTAL\nfreq = 1\nmax_log_file = 200\n\
+             max_log_file_action = IGNORE\nspace_left = 2\nadmin_space_left = 1\nspace_left_action = IGNORE\n\
+             admin_space_left_action = IGNORE\ndisk_full_action = IGNORE\ndisk_error_action = IGNORE\n\
+             plugin_dir = {place}/plugins\n"
+        );
+        let file = folder.path().join("auditd.conf");
+        File::create(&file)?.write_all(settings.as_bytes())?;
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+        let mut command = Command::new("auditd");
+        packages::with_programs_for_root(&mut command);
+        let process = command.args(["-n", "-s", "enable", "-c"]).arg(folder.path()).spawn()?;
+        let daemon = Daemon { folder, process };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !daemon.is_there()? {
+            ensure!(Instant::now() < deadline, "the audit daemon is not there");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(daemon)
+    }
+
+    /// Whether the kernel takes it for the audit daemon.
+    fn is_there(&self) -> Result<bool> {
+        Ok(auditctl("-s")?.lines().any(|line| line == format!("pid {}", self.process.id())))
+    }
+
+    fn log(&self) -> Result<String> {
+        Ok(std::fs::read_to_string(self.folder.path().join("audit.log"))?)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn an_audit_daemon_keeps_its_place_and_both_hear_everything() -> Result<()> {
+    let before = Before::now()?;
+    let daemon = Daemon::start()?;
+    let shop = Shop::open()?;
+    shop.container("counter", &[])?;
+    let auditor = Auditor::start(&shop, of(TierChoice::Audit))?;
+    ensure!(auditor.audit.view().tier == Tier::Audit, "{:?}", auditor.audit.view());
+    let script = "i=0; while [ $i -lt 50 ]; do i=$((i+1)); /bin/true beside-$i; done; exit 3";
+    shop.docker.docker(&["exec", "counter", "sh", "-c", script]).status()?;
+    let told = auditor.session(&["sh", "-c", script])?;
+    ensure!(told.commands().len() == 51 && told.end["process"]["exit_code"] == 3, "{:?}", told.commands());
+    ensure!(daemon.is_there()?, "it has lost its place");
+    auditor.until("what the daemon has written", |_| {
+        let log = daemon.log().unwrap_or_default();
+        (1..=50).all(|number| log.contains(&format!("a1=\"beside-{number}\"")))
+    })?;
+    auditor.is_chained()?;
+    auditor.stop()?;
+    // It was there first, and goes on.
+    ensure!(daemon.is_there()? && kernel_audit()?.0 && kernel_audit()?.1 == before.1);
+    drop(daemon);
+    drop(before);
     Ok(())
 }
 

@@ -24,7 +24,7 @@ pub fn find(name: &str) -> Option<PathBuf> {
 }
 
 /// Lets a command find programs for root, whatever the `PATH` of this process.
-pub(crate) fn with_programs_for_root(command: &mut Command) {
+pub fn with_programs_for_root(command: &mut Command) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(FOR_ROOT.map(PathBuf::from));
     // Only a folder with a colon in its name cannot be joined, and those came from a split.
