@@ -113,6 +113,9 @@ pub enum ProbeError {
         "the kernel does not describe its types ({0}); it takes one with CONFIG_DEBUG_INFO_BTF, 5.17 or newer"
     )]
     NoTypes(String),
+    /// Nobody may read the kernel's memory.
+    #[error("the kernel is locked down ({LOCKDOWN} says confidentiality): it lets no probe read its memory")]
+    LockedDown,
     /// Something is refused, or is not there.
     #[error(
         "the probe cannot be loaded: {0}; it takes CAP_BPF and CAP_PERFMON, a kernel of 5.17 or newer, and no lockdown"
@@ -157,6 +160,9 @@ const RECORDED: u32 = 4096;
 /// Where in it stands that it is new, and the first process of an older one, with namespaces behind it.
 const IS_NEW: usize = 24;
 const FIRST: usize = 28;
+
+/// Says how far the kernel is locked down.
+const LOCKDOWN: &str = "/sys/kernel/security/lockdown";
 
 type Bytes<const N: usize> = [u8; N];
 
@@ -262,6 +268,7 @@ impl Loaded {
                     return Ok(loaded);
                 }
                 Err(error @ ProbeError::NoTypes(_)) => return Err(error),
+                Err(_) if is_locked_down() => return Err(ProbeError::LockedDown),
                 Err(error) => refused = Some(error),
             }
         }
@@ -388,6 +395,11 @@ impl Loaded {
         }
         Ok(self.probe)
     }
+}
+
+/// Where the kernel says it; on some machines nowhere.
+fn is_locked_down() -> bool {
+    std::fs::read_to_string(LOCKDOWN).is_ok_and(|modes| modes.contains("[confidentiality]"))
 }
 
 pub(crate) fn hook<'a>(object: &'a mut Ebpf, name: &str) -> Result<&'a mut BtfTracePoint, ProbeError> {

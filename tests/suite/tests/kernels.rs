@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Exposition, Series};
 use taffrail_parts::vm::End;
 use taffrail_parts::{Kernel, Vm};
@@ -26,7 +26,13 @@ struct Guest {
 
 impl Guest {
     fn run(kernel: Kernel, script: &str) -> Result<Self> {
+        Self::run_with(kernel, script, "")
+    }
+
+    /// With an option on the kernel's command line.
+    fn run_with(kernel: Kernel, script: &str, option: &str) -> Result<Self> {
         let vm = Vm::new(kernel, script)
+            .option(option)
             .text("/lib.sh", include_str!("../guest/lib.sh"))
             .program(&taffrail_suite::program()?)
             .disk(128 << 20)
@@ -679,6 +685,28 @@ fn what_is_typed_and_shown_is_recorded_on_each_kernel() -> Result<()> {
         let mut complaints: Vec<String> = recorded(&guest)?.into_iter().collect();
         complaints.extend(verified(&guest)?);
         guest.ensure_none(&complaints)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn where_the_kernel_is_locked_down_the_next_tier_is_gone_by_and_the_reason_said() -> Result<()> {
+    for kernel in Kernel::EACH {
+        let guest = Guest::run_with(kernel, include_str!("../guest/locked.sh"), "lockdown=confidentiality")?;
+        let (documents, checked) = (guest.end.told("documents")?, guest.end.told("check")?);
+        let documents: Vec<Value> = documents.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+        let is_told = documents.iter().any(|document| {
+            document["event"]["action"] == "session-ended" && document["process"]["exit_code"] == 3
+        }) && documents
+            .iter()
+            .any(|document| document["process"]["args"] == json!(["sh", "-c", "sleep 1; exit 3", "locked"]));
+        let log = guest.end.told("log")?;
+        let is_said = log.contains("the audit goes by what is next best")
+            && checked.contains("the kernel is locked down");
+        let is_locked = guest.fact("lockdown")?.contains("[confidentiality]");
+        let is_well = is_told && is_said && is_locked && guest.fact("ready")? == "0";
+        let complaint = (!is_well).then(|| format!("{:?}\n{documents:#?}\n{checked}", guest.facts));
+        guest.ensure_none(&complaint.into_iter().collect::<Vec<_>>())?;
     }
     Ok(())
 }

@@ -49,6 +49,7 @@ pub struct Vm {
     texts: Vec<(String, String)>,
     programs: Vec<PathBuf>,
     disks: Vec<u64>,
+    options: String,
     limit: Duration,
 }
 
@@ -65,8 +66,8 @@ impl Vm {
     #[must_use]
     pub fn new(kernel: Kernel, script: &str) -> Self {
         let script = script.to_owned();
-        let (texts, programs, disks) = (Vec::new(), Vec::new(), Vec::new());
-        Self { kernel, script, texts, programs, disks, limit: LIMIT }
+        let (texts, programs, disks, options) = (Vec::new(), Vec::new(), Vec::new(), String::new());
+        Self { kernel, script, texts, programs, disks, options, limit: LIMIT }
     }
 
     /// With a text at a path.
@@ -87,6 +88,13 @@ impl Vm {
     #[must_use]
     pub fn disk(mut self, bytes: u64) -> Self {
         self.disks.push(bytes);
+        self
+    }
+
+    /// With a word more on its kernel's command line.
+    #[must_use]
+    pub fn option(mut self, option: &str) -> Self {
+        self.options = format!("{} {option}", self.options);
         self
     }
 
@@ -143,7 +151,7 @@ impl Vm {
         command.args(["-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "768"]);
         command.args(["-nodefaults", "-display", "none", "-serial", "stdio", "-no-reboot"]);
         command.arg("-kernel").arg(kernel.image()).arg("-initrd").arg(archive);
-        command.args(["-append", "console=ttyS0 quiet loglevel=4 panic=-1"]);
+        command.arg("-append").arg(format!("console=ttyS0 quiet loglevel=4 panic=-1{}", self.options));
         self.add_disk(&mut command, told, TOLD)?;
         for (number, bytes) in self.disks.iter().enumerate() {
             self.add_disk(&mut command, &place.join(&format!("disk-{number}.raw")), *bytes)?;
