@@ -96,11 +96,43 @@ fn by(tier: Tier, permits: &Permits) -> (&'static str, &Result<(), String>) {
     }
 }
 
+/// Whether anything that is written in small letters, digits, `-` and these can fit a pattern, as far as its plain letters say.
+fn can_fit(pattern: &str, besides: &[char]) -> bool {
+    let (mut is_plain, mut in_class) = (false, false);
+    pattern.chars().all(|c| {
+        let was_plain = std::mem::take(&mut is_plain);
+        match c {
+            '\\' if !was_plain => is_plain = true,
+            ']' if in_class => in_class = false,
+            '[' if !was_plain => in_class = true,
+            '*' | '?' | '{' | '}' | ',' if !was_plain => {}
+            _ if in_class => {}
+            c => return c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || besides.contains(&c),
+        }
+        true
+    })
+}
+
+/// What a policy asks for that nothing can be called.
+fn impossible(policy: &Policy) -> Option<String> {
+    let capitals: Vec<char> = ('A'..='Z').chain(['_', '.']).collect();
+    let of = |patterns: &[String], besides: &[char], what: &str| {
+        let pattern = patterns.iter().find(|pattern| !can_fit(pattern, besides))?;
+        Some(format!("no {what} can be called {pattern:?}"))
+    };
+    // Labels of an engine's own containers may be anything.
+    of(&policy.namespaces, &[], "namespace").or_else(|| of(&policy.containers, &capitals, "container"))
+}
+
 /// Labels that records do not have are none that a policy could go by.
 fn policies(config: &Config) -> Vec<Finding> {
     let allowed = taffrail_pods::AllowList::new(&config.kubernetes.metadata.labels);
     let mut findings = Vec::new();
     for (number, policy) in config.audit.policies.iter().enumerate() {
+        if let Some(why) = impossible(policy) {
+            let remedy = "write it as `kubectl get` or `docker ps` has it; `*` stands for any text";
+            findings.push(Finding::warning(SUBJECT, format!("audit.policies[{number}]: {why}"), remedy));
+        }
         if let Some(label) = policy.labels.keys().find(|label| !allowed.allows(label)) {
             findings.push(Finding::warning(
                 SUBJECT,
@@ -176,6 +208,25 @@ mod tests {
         assert_eq!(said.status, Status::Warning);
         assert!(said.detail.ends_with("no such tracepoint"), "{}", said.detail);
         assert_eq!(recording(&permits(&[Tier::Connector])).status, Status::Warning);
+    }
+
+    #[test]
+    fn what_nothing_can_be_called_is_told() {
+        let of = |text: &str| impossible(&serde_json::from_str(text).expect("a policy"));
+        for (policy, said) in [
+            (r#"{"namespaces":["kube-*","Shop"]}"#, "no namespace can be called \"Shop\""),
+            (r#"{"namespaces":["shop_1"]}"#, "no namespace"),
+            (r#"{"containers":["a b"]}"#, "no container"),
+        ] {
+            assert!(of(policy).is_some_and(|why| why.contains(said)), "{policy}");
+        }
+        for policy in [
+            "{}",
+            r#"{"namespaces":["kube-*","shop-?","{a,b}-1","[A-Z]x"]}"#,
+            r#"{"containers":["My_app.1"],"labels":{"app":"any thing/at all"}}"#,
+        ] {
+            assert_eq!(of(policy), None, "{policy}");
+        }
     }
 
     #[test]

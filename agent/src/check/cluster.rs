@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use taffrail_api::{ApiError, Counters, ErrorKind, Server, Wanted};
+use taffrail_exec::Whose;
 use tokio::time::timeout;
 
 use super::{Finding, policies};
@@ -18,9 +19,10 @@ const KUBELET: &str = "kubelet";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) fn cluster(config: &Config) -> Vec<Finding> {
+    let here = policies::of_engine(config);
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(async {
-            let mut findings = api_server(config).await;
+            let mut findings = api_server(config, here).await;
             findings.extend(kubelet(config).await);
             findings
         }),
@@ -30,7 +32,8 @@ pub(super) fn cluster(config: &Config) -> Vec<Finding> {
     }
 }
 
-async fn api_server(config: &Config) -> Vec<Finding> {
+/// `here` are containers that are known without it.
+async fn api_server(config: &Config, here: Vec<Whose>) -> Vec<Finding> {
     let api = &config.kubernetes.api;
     if !api.is_wanted() {
         let why = match api.enabled {
@@ -48,13 +51,15 @@ async fn api_server(config: &Config) -> Vec<Finding> {
                 remedy,
             )];
         }
-        return vec![Finding::note(SUBJECT, why)];
+        let mut findings = vec![Finding::note(SUBJECT, why)];
+        findings.extend(policies::alone(config, &here));
+        return findings;
     }
-    ask(config).await
+    ask(config, here).await
 }
 
 /// Whether the server answers, and grants each thing that the agent does.
-async fn ask(config: &Config) -> Vec<Finding> {
+async fn ask(config: &Config, here: Vec<Whose>) -> Vec<Finding> {
     let server = match Server::open(&config.kubernetes.api, Counters::new()).await {
         Ok(server) => server,
         Err(error) => return vec![bad(&error)],
@@ -81,7 +86,7 @@ async fn ask(config: &Config) -> Vec<Finding> {
         |permission: &Permission| Finding::bad(SUBJECT, format!("the agent may not {permission}"), remedy);
     findings.extend(missing.into_iter().map(finding));
     findings.extend(node(&server, &config.node_name()).await);
-    if let Ok(told) = timeout(PATIENCE, policies::all(&server, config)).await {
+    if let Ok(told) = timeout(PATIENCE, policies::all(&server, config, here)).await {
         findings.extend(told);
     }
     if events::are_wanted(config) {

@@ -161,7 +161,7 @@ pub(super) fn counted(count: usize, what: &str) -> String {
 }
 
 /// The engine's containers now.
-fn first_snapshot(config: &DockerConfig) -> Result<Snapshot, String> {
+pub(super) fn first_snapshot(config: &DockerConfig) -> Result<Snapshot, String> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
     let (sender, receiver) = oneshot::channel();

@@ -130,7 +130,7 @@ mod tests {
 
         /// An event, or a statement, of these bytes.
         fn send(&self, payload: Payload, span: Span) {
-            let account = self.ledger.account(["", "", "events"]);
+            let account = self.ledger.account(Ledger::EVENTS);
             let record = Record {
                 body: 0..span.len() as u32,
                 span,

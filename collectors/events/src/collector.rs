@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use serde_json::Value;
 use taffrail_api::{ApiConfig, ApiError, Counters, ErrorKind, Health, Pause, Server};
-use taffrail_record::{Ask, Collector, Context, Input, Node, Origin, Payload, Stop};
+use taffrail_record::{Ask, Collector, Context, Input, Ledger, Node, Origin, Payload, Stop};
 use taffrail_spool::{Contents, Sender, Spool};
 use tokio::sync::watch::{Receiver, Sender as Flag, channel};
 use tokio::time::sleep;
@@ -159,7 +159,7 @@ impl EventsCollector {
         Contents {
             origin: Arc::new(Origin { node, input: Input::Events, pod: None, container: None }),
             payload: Payload::Event,
-            account: ["", "", "events"],
+            account: Ledger::EVENTS,
             name: "events",
         }
     }

@@ -121,16 +121,15 @@ INLINE struct cgroup *whole_cgroup_of(struct task_struct *task)
 {
 	struct css_set *set = GET(task, cgroups);
 	struct cgroup *unified = GET(set, dfl_cgrp);
-	struct cgroup_subsys_state *state = 0;
 	if (__builtin_preserve_enum_value(*(typeof(enum cgroup_subsys_id) *)pids_cgrp_id, 0)) {
 		__u64 index = __builtin_preserve_enum_value(*(typeof(enum cgroup_subsys_id) *)pids_cgrp_id, 1);
 		const char *each = (const char *)set + OFFSET(struct css_set, subsys);
-		probe_read_kernel(&state, sizeof(state), each + index * sizeof(state));
-	}
-	if (state) {
-		struct cgroup *own = READ(state, cgroup);
-		if (READ(own, root) != GET(unified, root))
-			return own;
+		struct cgroup_subsys_state *state = *(struct cgroup_subsys_state **)(each + index * sizeof(state));
+		if (state) {
+			struct cgroup *own = GET(state, cgroup);
+			if (GET(own, root) != GET(unified, root))
+				return own;
+		}
 	}
 	return unified;
 }
@@ -187,7 +186,7 @@ struct surroundings {
 	struct net *network;
 	struct ipc_namespace *ipc;
 	struct uts_namespace *uts;
-	struct kernfs_node *cgroup;
+	__u64 cgroup; /* kernfs id */
 	__u32 number; /* in the pid namespace */
 	__u32 level;
 };
@@ -200,7 +199,7 @@ INLINE void look(struct task_struct *task, struct surroundings *at)
 	at->network = GET(proxy, net_ns);
 	at->ipc = GET(proxy, ipc_ns);
 	at->uts = GET(proxy, uts_ns);
-	at->cgroup = cgroup_of(task);
+	at->cgroup = GET(GET(whole_cgroup_of(task), kn), id);
 }
 
 INLINE __u32 differences(struct surroundings *one, struct surroundings *other)
@@ -239,19 +238,18 @@ INLINE void name(struct surroundings *at, __u32 *inodes)
 /* The container that a process of no session has come into, other than its parent. A cgroup in which nobody has begun a program is
  * a new container's, whatever the inodes of its namespaces were before. Containers of a pod share namespaces: so a mount
  * namespace says most, then the cgroup, then the others. */
-INLINE __u64 entered(struct surroundings *at, __u32 by)
+INLINE __u64 entered(struct task_struct *leader, struct surroundings *at, __u32 by)
 {
 	__u64 container = 0;
 	if (by & IN_CGROUP) {
-		__u64 cgroup = READ(at->cgroup, id);
-		struct container *known = map_lookup(&containers, &cgroup);
+		struct container *known = map_lookup(&containers, &at->cgroup);
 		if (known && known->is_new)
-			return cgroup;
+			return at->cgroup;
 	}
 	if (by & IN_MOUNT_NAMESPACE)
 		container = owner_of(GET(at->mount, ns.inum));
-	if (!container && (by & IN_CGROUP) && is_container((__u64)at->cgroup))
-		container = READ(at->cgroup, id);
+	if (!container && (by & IN_CGROUP) && is_container((__u64)cgroup_of(leader)))
+		container = at->cgroup;
 	if (!container && (by & IN_PID_NAMESPACE))
 		container = owner_of(READ(at->pid, ns.inum));
 	if (!container && (by & IN_NETWORK_NAMESPACE))
@@ -282,19 +280,19 @@ INLINE int descends(struct task_struct *task, __u32 first)
 INLINE __u64 found_inside(struct task_struct *leader, struct surroundings *at, __u32 *by)
 {
 	__u32 own[NAMESPACES];
-	__u64 container = 0, cgroup = READ(at->cgroup, id);
+	__u64 container = 0;
 	name(at, own);
 	for (int number = 0; number < NAMESPACES; number++)
 		if (!container && own[number] != machine[number])
 			container = owner_of(own[number]);
-	if (!container && map_lookup(&containers, &cgroup))
-		container = cgroup;
+	if (!container && map_lookup(&containers, &at->cgroup))
+		container = at->cgroup;
 	struct container *known = container ? map_lookup(&containers, &container) : 0;
 	if (!known || known->is_new)
 		return 0;
 	if (!known->init && (!known->first || descends(leader, known->first)))
 		return 0;
-	*by = cgroup == container ? IN_CGROUP : 0;
+	*by = at->cgroup == container ? IN_CGROUP : 0;
 	for (int number = 0; number < NAMESPACES; number++)
 		if (owner_of(own[number]) == container)
 			*by |= number == 0 ? IN_MOUNT_NAMESPACE : number == 1 ? IN_PID_NAMESPACE : 1 << number;
@@ -302,7 +300,7 @@ INLINE __u64 found_inside(struct task_struct *leader, struct surroundings *at, _
 }
 
 /* The other container that a member of a session has gone over into; 0 for none. What it makes for itself is nobody's. */
-INLINE __u64 gone_over(struct surroundings *at, struct session *session, __u32 by)
+INLINE __u64 gone_over(struct task_struct *leader, struct surroundings *at, struct session *session, __u32 by)
 {
 	__u32 now[NAMESPACES];
 	name(at, now);
@@ -313,10 +311,9 @@ INLINE __u64 gone_over(struct surroundings *at, struct session *session, __u32 b
 		if (container && container != session->container)
 			return container;
 	}
-	if (!(by & IN_CGROUP) || READ(at->cgroup, id) == session->cgroup || !is_container((__u64)at->cgroup))
+	if (!(by & IN_CGROUP) || at->cgroup == session->cgroup || !is_container((__u64)cgroup_of(leader)))
 		return 0;
-	__u64 container = READ(at->cgroup, id);
-	return container == session->container ? 0 : container;
+	return at->cgroup == session->container ? 0 : at->cgroup;
 }
 
 /* A container's first process: the namespaces that it did not take over from who started it are the container's. */
@@ -396,7 +393,7 @@ INLINE struct session *begin(struct task_struct *task, struct surroundings *at, 
 	struct session *session = (void *)draft->texts;
 	*session = (struct session){
 		.container = container, .begun = ktime_get_boot_ns(), .root = GET(task, tgid), .members = 1, .kind = kind,
-		.arriving = !(by & IN_MOUNT_NAMESPACE), .cgroup = READ(at->cgroup, id),
+		.arriving = !(by & IN_MOUNT_NAMESPACE), .cgroup = at->cgroup,
 	};
 	name(at, session->namespaces);
 	/* Two may begin in the same nanosecond. */
@@ -765,7 +762,7 @@ INLINE void tell_exec(__u64 *arguments)
 	look(leader, &at);
 	look(GET(leader, real_parent), &from);
 	by = differences(&at, &from);
-	__u64 container = session ? gone_over(&at, session, by) : by ? entered(&at, by) : 0;
+	__u64 container = session ? gone_over(leader, &at, session, by) : by ? entered(leader, &at, by) : 0;
 	if (!session && !container)
 		container = found_inside(leader, &at, &by);
 	if (container) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use taffrail_kernfs::{Page, Roots, read_text};
-use taffrail_record::{Ask, Collector, Context, Input, Node, Origin, Payload, Stop};
+use taffrail_record::{Ask, Collector, Context, Input, Ledger, Node, Origin, Payload, Stop};
 use taffrail_spool::{Contents, Sender, Spool, now};
 
 use crate::asked::AskedFor;
@@ -216,7 +216,7 @@ impl Collector for AuditCollector {
                 container: None,
             }),
             payload: Payload::Audit,
-            account: ["", "", "audit"],
+            account: Ledger::AUDIT,
             name: "documents of the audit",
         };
         let status = Arc::clone(&self.handle.status);

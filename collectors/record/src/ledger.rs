@@ -237,6 +237,12 @@ impl Ledger {
     /// The account into which [`Ledger::close`] folds those that are closed.
     pub const CLOSED: [&'static str; 3] = ["", "", "(closed)"];
 
+    /// The account of the audit's documents: no container can be called so.
+    pub const AUDIT: [&'static str; 3] = ["", "", "(audit)"];
+
+    /// The account of events of the cluster.
+    pub const EVENTS: [&'static str; 3] = ["", "", "(events)"];
+
     /// Folds the accounts of containers that are gone, drained and settled into one, so that the ledger stays as
     /// small as the node. Returns how many were closed. `gone` says whether nothing will be read for it again.
     pub fn close(&self, gone: impl Fn(&Account) -> bool) -> usize {

@@ -278,7 +278,7 @@ impl Agent {
 
     /// Whether every byte that was read is accounted for, and nothing is under way.
     pub(crate) fn adds_up(&self) -> bool {
-        let balance = self.ledger.account(["", "", "events"]).balance();
+        let balance = self.ledger.account(Ledger::EVENTS).balance();
         balance.difference() == 0 && balance.pending.records == 0 && balance.lost_bytes() == 0
     }
 }

@@ -58,6 +58,11 @@ pub fn events(bytes: &[u8]) -> Result<Vec<Request>, serde_json::Error> {
         Sent::List { items } => items,
         Sent::One(event) => vec![*event],
     };
+    if events.iter().any(|event| event.id.is_empty() || event.stage.is_empty()) {
+        return Err(serde::de::Error::custom(
+            "what has no auditID, or no stage, is no event of an audit log",
+        ));
+    }
     Ok(events.into_iter().flat_map(Event::requests).map(Request::bounded).collect())
 }
 
@@ -198,6 +203,21 @@ mod tests {
         let one = line("ResponseStarted", "exec", EXEC, 101);
         let list = json!({"kind": "EventList", "apiVersion": "audit.k8s.io/v1", "metadata": {}, "items": [one, one]});
         assert_eq!(read(&list).len(), 2);
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_also_in_a_list() {
+        let one = line("ResponseStarted", "exec", EXEC, 101);
+        for missing in ["auditID", "stage"] {
+            let mut other = one.clone();
+            other.as_object_mut().expect("an object").remove(missing);
+            let list = json!({"items": [one, other]});
+            for sent in [&other, &list, &json!({}), &json!({"items": [{}]})] {
+                let error = events(sent.to_string().as_bytes()).expect_err("no event");
+                assert!(error.to_string().contains("auditID"), "{error}");
+            }
+        }
+        assert!(events(br#"{"items": []}"#).is_ok_and(|requests| requests.is_empty()));
     }
 
     #[test]

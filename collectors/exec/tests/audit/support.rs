@@ -366,7 +366,7 @@ impl Auditor {
     pub(crate) fn stop(self) -> Result<()> {
         let ledger = Arc::clone(&self.ledger);
         self.abandon();
-        let balance = ledger.account(["", "", "audit"]).balance();
+        let balance = ledger.account(Ledger::AUDIT).balance();
         ensure!(
             balance.difference() == 0 && balance.lost_bytes() == 0 && balance.confirmed.records > 0,
             "{balance:?}"
