@@ -120,7 +120,7 @@ mod tests {
                 on,
                 aside,
                 budget: Arc::clone(&budget),
-                account: ledger.account(["", "", "copies"]),
+                account: ledger.account(Ledger::EVENTS_COPIED),
                 stop: stop.clone(),
             };
             let thread = copier.start().unwrap();
@@ -184,9 +184,9 @@ mod tests {
         second.receipt.confirm();
         assert_eq!(bench.tracker.position(), 30);
         let ledger = bench.end();
-        for name in ["events", "copies"] {
-            let balance = ledger.account(["", "", name]).balance();
-            assert_eq!((balance.confirmed.bytes, balance.difference()), (30, 0), "{name}");
+        for names in [Ledger::EVENTS, Ledger::EVENTS_COPIED] {
+            let balance = ledger.account(names).balance();
+            assert_eq!((balance.confirmed.bytes, balance.difference()), (30, 0), "{names:?}");
         }
     }
 

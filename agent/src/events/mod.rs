@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use taffrail_api::{ApiConfig, ApiError, Counters, Server};
 use taffrail_events::{Enabled, Entry, Events, EventsCollector, Selector, from_server, merged, with_pods};
-use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Node, Outlet};
+use taffrail_record::{Ask, Beat, Budget, BufferPool, Context, Ledger, Node, Outlet};
 
 use self::copy::Copier;
 use crate::config::Config;
@@ -133,7 +133,7 @@ impl OwnPipeline {
                 on,
                 aside: context.outlet.clone(),
                 budget: Arc::clone(&context.budget),
-                account: context.ledger.account(["", "", "events-copy"]),
+                account: context.ledger.account(Ledger::EVENTS_COPIED),
                 stop: context.stop.clone(),
             };
             threads.push(copier.start()?);

@@ -5,7 +5,7 @@
 mod support;
 
 use std::io::Write as _;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,49 +13,17 @@ use base64::Engine as _;
 use serde_json::Value;
 use support::{Auditor, POD, Shop, Told};
 use taffrail_exec::{AuditConfig, Policy, Recording, RecordingConfig};
+use taffrail_parts::Terminal;
 use taffrail_parts::docker::IMAGE;
-use taffrail_parts::packages;
 
 fn full() -> AuditConfig {
     let full = Policy { record: Recording::Full, ..Policy::default() };
     AuditConfig { policies: vec![full], ..AuditConfig::default() }
 }
 
-/// Somebody at a terminal.
-struct Typist {
-    terminal: Child,
-    keys: Option<ChildStdin>,
-}
-
-impl Typist {
-    fn sit_down(shop: &Shop, arguments: &[&str]) -> Result<Typist> {
-        packages::ensure(&[("script", "bsdutils")])?;
-        let quoted = arguments.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''")));
-        let line = format!(
-            "stty rows 30 cols 100; docker -H {} {}",
-            shop.docker.host(),
-            quoted.collect::<Vec<_>>().join(" ")
-        );
-        let mut script = Command::new("script");
-        script.args(["-qec", &line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::null());
-        let mut terminal = script.spawn()?;
-        let keys = terminal.stdin.take();
-        Ok(Typist { terminal, keys })
-    }
-
-    /// Types, when something has had the time to be shown.
-    fn types(&mut self, what: &str) -> Result<()> {
-        std::thread::sleep(Duration::from_millis(700));
-        let keys = self.keys.as_mut().context("no keyboard")?;
-        keys.write_all(what.as_bytes())?;
-        Ok(keys.flush()?)
-    }
-
-    fn gets_up(mut self) -> Result<()> {
-        self.terminal.wait()?;
-        drop(self.keys.take());
-        Ok(())
-    }
+/// Runs the engine's client on a terminal.
+fn terminal(shop: &Shop, arguments: &[&str]) -> Result<Terminal> {
+    Terminal::open(&shop.client(arguments), &[])
 }
 
 /// What a recording says, in its order.
@@ -104,10 +72,10 @@ fn a_terminal_is_recorded_as_it_was_and_what_it_does_not_echo_is_a_length() -> R
     shop.container("counter", &[])?;
     is_attached(&shop, &auditor, "counter")?;
     let script = "printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; echo; echo \"hello $name\"; exit 4";
-    let mut typist = Typist::sit_down(&shop, &["exec", "-it", "counter", "sh", "-c", script])?;
-    typist.types("ana\n")?;
-    typist.types("sesame-56\n")?;
-    typist.gets_up()?;
+    let mut terminal = terminal(&shop, &["exec", "-it", "counter", "sh", "-c", script])?;
+    terminal.answers("name? ", "ana\n")?;
+    terminal.answers("word? ", "sesame-56\n")?;
+    terminal.ends()?;
     let told = auditor.session(&["sh", "-c", script])?;
     let shown = text(&told, "o");
     ensure!(shown == "name? ana\r\nword? \r\nhello ana\r\n", "{shown:?} {:#?}", told.end["audit"]);
@@ -373,23 +341,23 @@ fn who_looks_into_a_pod_by_a_container_of_his_own_is_recorded_and_what_the_pod_d
     shop.container("counter", &[])?;
     is_attached(&shop, &auditor, "counter")?;
     // A container with a terminal of its own, of which it becomes known late what it is.
-    let container = |name: &str, script: &str, typed: &[&str]| -> Result<()> {
+    let container = |name: &str, script: &str, typed: &[(&str, &str)]| -> Result<()> {
         let run = ["run", "-it", "--name", name, "--cgroup-parent", POD, IMAGE, "sh", "-c", script];
-        let mut typist = Typist::sit_down(&shop, &run)?;
-        typed.iter().try_for_each(|text| typist.types(text))?;
-        typist.gets_up()?;
+        let mut terminal = terminal(&shop, &run)?;
+        typed.iter().try_for_each(|(prompt, text)| terminal.answers(prompt, text))?;
+        terminal.ends()?;
         let id = shop.docker.output(&["ps", "-aq", "--no-trunc", "--filter", &format!("name={name}")])?;
         shop.known_as(&id, name);
         Ok(())
     };
-    let script = "echo looking for; read word; stty -echo; read other; stty echo; echo $word; exit 3";
-    container("looker", script, &["ana\n", "sesame-57\n"])?;
+    let script = "printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; echo hello $name; exit 3";
+    container("looker", script, &[("name? ", "ana\n"), ("word? ", "sesame-57\n")])?;
     std::thread::sleep(Duration::from_secs(2));
     shop.they_are_ephemeral(Some(true));
     let told = auditor.session(&["sh", "-c", script])?;
     ensure!(told.end["audit"]["session"]["origin"] == "debug", "{:#}", told.end["audit"]);
     let (shown, typed) = (text(&told, "o"), text(&told, "i"));
-    ensure!(shown == "looking for\r\nana\r\nana\r\n" && typed == "ana\n", "{shown:?} {typed:?}");
+    ensure!(shown == "name? ana\r\nword? hello ana\r\n" && typed == "ana\n", "{shown:?} {typed:?}");
     ensure!(told.end["audit"]["recording"]["redacted_bytes"] == 10, "{}", told.end["audit"]["recording"]);
     is_recorded_whole(&told)?;
 

@@ -243,6 +243,9 @@ impl Ledger {
     /// The account of events of the cluster.
     pub const EVENTS: [&'static str; 3] = ["", "", "(events)"];
 
+    /// The account of their copies, where they go to `output` besides.
+    pub const EVENTS_COPIED: [&'static str; 3] = ["", "", "(events copied)"];
+
     /// Folds the accounts of containers that are gone, drained and settled into one, so that the ledger stays as
     /// small as the node. Returns how many were closed. `gone` says whether nothing will be read for it again.
     pub fn close(&self, gone: impl Fn(&Account) -> bool) -> usize {

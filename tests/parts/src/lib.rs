@@ -45,6 +45,7 @@ mod process;
 pub mod prometheus;
 pub mod prometheus_operator;
 pub mod search;
+pub mod terminal;
 mod tools;
 pub mod vm;
 
@@ -58,6 +59,7 @@ pub use node::{Node, NodeOptions};
 pub use node_exporter::{KUBE_PROMETHEUS, NodeExporter};
 pub use prometheus::{Prometheus, Target};
 pub use search::{Product, SearchEngine, SearchOptions};
+pub use terminal::Terminal;
 pub use vm::{Kernel, Vm};
 
 /// A part as `parts list` shows it.

@@ -3,20 +3,17 @@
 
 mod support;
 
-use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use support::{Agent, Bpffs, put, until_within};
 use taffrail_parts::docker::{Docker, IMAGE};
-use taffrail_parts::{Kafka, KafkaOptions, packages};
+use taffrail_parts::{Kafka, KafkaOptions, Terminal, packages, terminal};
 
 /// Other tests on this machine have containers, too, and agents here tell of them.
 const SHOP: &str = "galley-of-the-audit";
@@ -235,56 +232,11 @@ fn what_is_done_in_a_container_arrives_whole_also_what_is_done_while_the_agent_i
     agent.stop()
 }
 
-/// A session on a terminal of its own, in which somebody types each text when what comes before it is shown.
-fn typed(
-    docker: &Docker,
-    script: &str,
-    begin: impl FnOnce() -> Result<()>,
-    texts: &[(&str, &str)],
-    between: impl Fn(usize) -> Result<()>,
-) -> Result<()> {
-    packages::ensure(&[("script", "bsdutils")])?;
-    let line =
-        format!("stty rows 30 cols 100; docker -H {} exec -it {SHOP} sh -c \"$SCRIPT\"", docker.host());
-    let mut terminal = Command::new("script");
-    terminal
-        .args(["-qec", &line, "/dev/null"])
-        .env("SCRIPT", script)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
-    let mut terminal = terminal.spawn()?;
-    let mut keys = terminal.stdin.take().context("no keyboard")?;
-    let mut screen = terminal.stdout.take().context("no screen")?;
-    let (send, pieces) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = [0; 4096];
-        while let Ok(length @ 1..) = screen.read(&mut bytes) {
-            let _ = send.send(text(&bytes[..length]));
-        }
-    });
-    let mut shown = String::new();
-    begin()?;
-    for (number, (awaited, typed)) in texts.iter().enumerate() {
-        until_within(PATIENCE, awaited, || {
-            shown.extend(pieces.try_iter());
-            Ok(shown.contains(awaited))
-        })?;
-        between(number)?;
-        keys.write_all(typed.as_bytes())?;
-        keys.flush()?;
-    }
-    terminal.wait()?;
-    Ok(())
-}
-
 /// What asciinema shows of a recording, on a terminal of its own.
 fn cat(cast: &Path) -> Result<String> {
-    packages::ensure(&[("asciinema", "asciinema"), ("script", "bsdutils")])?;
-    let mut script = Command::new("script");
-    script.args(["-qec", "asciinema cat \"$CAST\"", "/dev/null"]).env("CAST", cast).env("LC_ALL", "C.UTF-8");
-    let output = script.stdin(Stdio::null()).output()?;
-    ensure!(output.status.success(), "asciinema cannot read it: {}", text(&output.stdout));
-    Ok(text(&output.stdout))
+    packages::ensure(&[("asciinema", "asciinema")])?;
+    let cast = cast.to_str().context("a path")?;
+    terminal::shown("asciinema cat \"$CAST\"", &[("CAST", cast), ("LC_ALL", "C.UTF-8")])
 }
 
 #[test]
@@ -297,23 +249,21 @@ fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()>
     let shop = container(&docker, SHOP)?;
     let records = tempfile::tempdir()?;
     let output = format!("output: {{file: {{directory: {}}}}}\n", records.path().display());
-    let agent = agent_by(&docker, &bpffs, "[{record: full}]", &output)?;
-    let agent = RefCell::new(agent);
-    start(&mut agent.borrow_mut())?;
+    let mut agent = agent_by(&docker, &bpffs, "[{record: full}]", &output)?;
+    start(&mut agent)?;
+    let client = format!("docker -H {} exec -it {SHOP} sh -c \"$SCRIPT\"", docker.host());
+    let mut terminal = Terminal::open(&client, &[("SCRIPT", SCRIPT)])?;
+    until_within(PATIENCE, "the programs that record", || {
+        Ok(agent.metric("taffrail_audit_recording")? == Some(1.0))
+    })?;
+    let first = docker.output(&["inspect", "-f", "{{.State.Pid}}", &shop])?;
+    put(Path::new(&format!("/proc/{}/root/tmp/go", first.trim())), b"")?;
+    terminal.answers("name? ", "ana\n")?;
     // Killed while a word is typed that nobody is to see, and there again before it is over.
-    let kill = |number: usize| match number {
-        1 => agent.borrow_mut().kill(),
-        _ => Ok(()),
-    };
-    let begin = || {
-        until_within(PATIENCE, "the programs that record", || {
-            Ok(agent.borrow().metric("taffrail_audit_recording")? == Some(1.0))
-        })?;
-        let first = docker.output(&["inspect", "-f", "{{.State.Pid}}", &shop])?;
-        put(Path::new(&format!("/proc/{}/root/tmp/go", first.trim())), b"")
-    };
-    typed(&docker, SCRIPT, begin, &[("name? ", "ana\n"), ("word? ", "sesame-56\n")], kill)?;
-    let mut agent = agent.into_inner();
+    terminal.awaits("word? ")?;
+    agent.kill()?;
+    terminal.types("sesame-56\n")?;
+    terminal.ends()?;
     start(&mut agent)?;
     let all = || in_files(records.path());
     until_within(PATIENCE, "the end in the files", || {
@@ -356,8 +306,7 @@ fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()>
         program.display(),
         agent.directory().join("taffrail.yaml").display()
     );
-    let played = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
-    let played = text(&played.stdout);
+    let played = terminal::shown(&line, &[])?;
     ensure!(played.contains("\u{1b}[1mhello") && !played.contains("\u{1b}]52"), "{played:?}");
     ensure!(played.trim_end().ends_with("\u{1b}[?1049l\u{1b}[?25h\u{1b}[?7h\u{1b}[r\u{1b}[m"), "{played:?}");
 

@@ -6,13 +6,14 @@ mod support;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use support::{Agent, Bpffs, put, until_within};
 use taffrail_parts::node::{IMAGE, NAME, Node, NodeOptions};
+use taffrail_parts::terminal;
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -135,8 +136,7 @@ fn people_are_told_from_what_kubelet_does_by_itself() -> Result<()> {
     is_of(&sessions(&agent, "cat /etc/hosts", 1)?[0], "exec", "app")?;
     let (kubectl, config) = (node.kubectl_line(), node.kubeconfig());
     let line = format!("{kubectl} --kubeconfig={} exec -it shop -- cat /etc/hostname", config.display());
-    let shown = Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
-    ensure!(shown.status.success(), "{}", String::from_utf8_lossy(&shown.stdout));
+    terminal::shown(&line, &[])?;
     until_within(PATIENCE, "the session with a terminal", || {
         let all = ended(&documents(&agent)?, "cat /etc/hostname");
         Ok(all.iter().any(|session| {

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use support::{Agent, put, until_within};
 use taffrail_parts::node::{IMAGE, NAME, Node, NodeOptions, pod};
-use taffrail_parts::packages;
+use taffrail_parts::{packages, terminal};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// In the namespace `default`, by the service accounts of these names.
@@ -272,10 +272,7 @@ impl World {
             "{kubeconfig} {} --token {token} exec -it shop -- sh -c '{script}'",
             self.node.kubectl_line()
         );
-        let output =
-            Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stdout));
-        Ok(())
+        terminal::shown(&line, &[]).map(drop)
     }
 
     /// Asks kubelet itself, as its administrator.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -20,7 +20,7 @@ use taffrail_exec::chain::{Link, hash};
 use taffrail_exec::{AskedFor, Audit, AuditCollector, AuditConfig, Engines, Namer, Tier, Whose};
 use taffrail_kernfs::Roots;
 use taffrail_parts::docker::{Docker, IMAGE};
-use taffrail_parts::packages;
+use taffrail_parts::terminal;
 use taffrail_record::{
     Beat, Budget, BufferPool, Collector as _, Context, Ledger, Node, Outlet, Payload, Stop,
 };
@@ -140,13 +140,13 @@ impl Shop {
 
     /// Runs the engine's client on a terminal of its own.
     pub(crate) fn with_terminal(&self, arguments: &[&str]) -> Result<()> {
-        packages::ensure(&[("script", "bsdutils")])?;
+        terminal::shown(&self.client(arguments), &[]).map(drop)
+    }
+
+    /// The engine's client, as a line for a shell.
+    pub(crate) fn client(&self, arguments: &[&str]) -> String {
         let quoted = arguments.iter().map(|word| format!("'{}'", word.replace('\'', "'\\''")));
-        let line = format!("docker -H {} {}", self.docker.host(), quoted.collect::<Vec<_>>().join(" "));
-        let output =
-            Command::new("script").args(["-qec", &line, "/dev/null"]).stdin(Stdio::null()).output()?;
-        ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stdout));
-        Ok(())
+        format!("docker -H {} {}", self.docker.host(), quoted.collect::<Vec<_>>().join(" "))
     }
 
     /// Makes `audit/doer.c` and puts it into a container.
