@@ -204,7 +204,8 @@ mod tests {
             let (context, components) = (context(), Components::new());
             let stop = context.stop.clone();
             let patience = Patience {
-                hang: Duration::from_secs(1),
+                // Writing a panic down takes its time, too.
+                hang: Duration::from_secs(if cause == Cause::Hang { 1 } else { 60 }),
                 first_backoff: Duration::from_millis(1),
                 ..Patience::default()
             };

@@ -110,7 +110,7 @@ impl NotFound {
         match self {
             NotFound::Unknown => format!(
                 "no document of a session `{wanted}` is in {place}; `taffrail sessions` lists those that the agent remembers, and its \
-                 documents arrive some moments after it began"
+                 documents arrive some moments after it began, unless a policy says `record: off`"
             ),
             NotFound::Ambiguous(ids) => {
                 let ids: Vec<String> = ids.iter().map(|id| taffrail_exec::plain(id)).collect();

@@ -187,7 +187,25 @@ fn way(entry: Option<&Value>, about: &Value) -> String {
     if !names.is_empty() {
         let _ = write!(text, " ({})", names.join(", "));
     }
+    if let Some(from) = entry.and_then(came_from) {
+        let _ = write!(text, ", {from}");
+    }
     plain(&text)
+}
+
+/// From where somebody came past the runtime.
+fn came_from(entry: &Value) -> Option<String> {
+    let names = ["kubernetes/namespace", "kubernetes/pod/name", "container/name"];
+    let names = names.map(|name| text_at(entry, &format!("/audit/came_from/{name}")));
+    let known: Vec<&str> = names.into_iter().filter(|name| !name.is_empty()).collect();
+    let (id, cgroup) =
+        (text_at(entry, "/audit/came_from/container/id"), text_at(entry, "/audit/came_from/cgroup"));
+    match (known.is_empty(), id, cgroup) {
+        (false, ..) => Some(format!("from the container {}", known.join("/"))),
+        (_, "", "") => None,
+        (_, "", cgroup) => Some(format!("from the cgroup {cgroup}")),
+        (_, id, _) => Some(format!("from the container {}", id.get(..12).unwrap_or(id))),
+    }
 }
 
 fn open(about: &Value) -> String {

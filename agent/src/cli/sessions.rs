@@ -12,7 +12,7 @@ use clap::Subcommand;
 use clap::builder::PossibleValuesParser;
 use taffrail_exec::request::Known as Attributed;
 use taffrail_exec::wire::NOBODY;
-use taffrail_exec::{Origin, Summary, execs, line};
+use taffrail_exec::{Origin, Recording, Summary, execs, line};
 
 use super::console::{Table, for_people, plain, plain_json, width};
 use super::{ConfigArg, SocketArg};
@@ -299,6 +299,7 @@ fn asked(session: &Summary) -> String {
 fn command(session: &Summary) -> String {
     let entry = &session.entry;
     match entry.arguments.as_slice() {
+        _ if session.recording == Recording::Off => "(a policy says: off)".to_owned(),
         _ if session.origin == Origin::Attach => "-".to_owned(),
         _ if entry.lost => "-".to_owned(),
         [] => line(std::slice::from_ref(&entry.executable)),

@@ -82,6 +82,10 @@ pub struct Args {
     /// Compare the content of repeats, not only their place (about 40 bytes of memory a record)
     #[arg(long)]
     pub deep: bool,
+    /// A document of the audit that was the last of its chain once, as `audit.chains[].head` in --json had it then: it must be there,
+    /// and the same; may be given more than once
+    #[arg(long, value_name = "CHAIN:NUMBER:HASH")]
+    pub audit_head: Vec<audit::Head>,
     /// Write every record once, in order of arrival, to this file; `-` is standard output
     #[arg(long, value_name = "OUT")]
     pub dedup: Option<PathBuf>,
@@ -130,7 +134,7 @@ fn verify(args: &Args) -> Result<Report> {
     let known = source.topics.as_ref().map(|topics| topics::read(topics, &mut session)).transpose()?;
     let verifier = session.finish().context("cannot write the records")?;
     output.map(Output::finish).transpose()?;
-    let audit = audited(&source, &mut unreadable)?;
+    let audit = audited(&source, &args.audit_head, &mut unreadable)?;
     let is_audit_there = audit.as_ref().is_some_and(|(_, _, is_there)| *is_there);
     if let Some(known) = known.as_ref().filter(|known| !known.any && !is_audit_there && files.is_empty()) {
         bail!(
@@ -154,14 +158,16 @@ fn verify(args: &Args) -> Result<Report> {
 /// What is said of the audit, notes on where it lies, and whether that place exists; nothing where there is none and none should be.
 fn audited(
     source: &Source,
+    heads: &[audit::Head],
     unreadable: &mut Vec<String>,
 ) -> Result<Option<(audit::Report, Vec<String>, bool)>> {
     let files = ndjson::audit_files(&source.paths)?;
     let topic = source.topics.as_ref().and_then(|topics| Some((topics, topics.audit.as_ref()?)));
-    if files.is_empty() && topic.is_none() && !source.audits {
+    if files.is_empty() && topic.is_none() && !source.audits && heads.is_empty() {
         return Ok(None);
     }
     let mut verifier = audit::Verifier::default();
+    heads.iter().cloned().for_each(|head| verifier.expect(head));
     let mut notes = ndjson::read_audit(&files, &mut verifier, unreadable)?;
     let mut is_there = !files.is_empty();
     if let Some((topics, topic)) = topic {

@@ -144,11 +144,10 @@ impl Book {
     }
 
     fn settle_home(&mut self, cgroup: u64, names: &[Vec<u8>]) {
-        let Some(id) = names.first().and_then(|name| id_in(std::str::from_utf8(name).ok()?)) else { return };
-        let uid = names.iter().find_map(|name| pod_uid(&text(name))).unwrap_or_default();
+        let Some((id, uid)) = container_of(names) else { return };
         let since =
             self.homes.get(&cgroup).filter(|home| home.id == id).map_or_else(Instant::now, |home| home.since);
-        self.homes.insert(cgroup, Home { id: id.to_owned(), uid, since });
+        self.homes.insert(cgroup, Home { id, uid, since });
     }
 
     /// Whether a container was added to a running pod, to look into that; none while it is not known.
@@ -164,8 +163,7 @@ impl Book {
         self.mark(record);
         if let What::Exec(_, exec) = &record.what
             && record.flags.is_entry()
-            && exec.entered_by & differences::CGROUP != 0
-            && !exec.cgroup.is_empty()
+            && self.is_brought(record, exec)
         {
             self.settle_home(record.container, &exec.cgroup);
         }
@@ -225,6 +223,9 @@ impl Book {
         match &record.what {
             What::Exec(process, exec) => {
                 self.writer.process(&mut document, process, found, clock);
+                if let Some((cgroup, whose)) = self.came_from(record, exec) {
+                    self.writer.came_from(&mut document, exec.entered_by, &cgroup, whose.as_ref());
+                }
                 self.writer.program(&mut document, record.flags, exec);
             }
             What::Fork(process) => {
@@ -249,6 +250,28 @@ impl Book {
             Some(open) => self.writer.about(document, Some(open), &open.whose),
             None => self.writer.about(document, None, &self.whose(record.container, &*self.namer)),
         })
+    }
+
+    /// Whether the runtime has brought whoever comes: it puts him into the cgroup of the container. Who comes from another container
+    /// has been brought into that one.
+    fn is_brought(&self, record: &Record, exec: &Exec) -> bool {
+        let of_another = || {
+            let home = self.homes.get(&record.container);
+            home.zip(container_of(&exec.cgroup)).is_some_and(|(home, (id, _))| home.id != id)
+        };
+        exec.entered_by & differences::CGROUP != 0 && !of_another()
+    }
+
+    /// The cgroup from which somebody came past the runtime, and whose container that is, if it is one's.
+    fn came_from(&self, record: &Record, exec: &Exec) -> Option<(String, Option<Whose>)> {
+        let is_entry = record.flags.is_entry() && !record.flags.is_of_init();
+        if !is_entry || exec.cgroup.is_empty() || self.is_brought(record, exec) {
+            return None;
+        }
+        let names: Vec<String> = exec.cgroup.iter().rev().map(|name| text(name)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).filter(|name| !name.is_empty()).collect();
+        let cgroup = if names.is_empty() { "/".to_owned() } else { names.join("/") };
+        Some((cgroup, container_of(&exec.cgroup).map(|(id, uid)| self.namer.whose(&id, &uid).0)))
     }
 
     fn whose(&self, cgroup: u64, namer: &dyn Namer) -> Whose {
@@ -285,8 +308,7 @@ impl Book {
         if record.flags.is_of_init() {
             return Origin::Debug;
         }
-        // The runtime puts a process into the container's cgroup.
-        if exec.entered_by & differences::CGROUP == 0 {
+        if !self.is_brought(record, exec) {
             return Origin::OutOfBand;
         }
         let home = self.homes.get(&record.container);
@@ -463,6 +485,13 @@ fn entry(process: &Process, exec: &Exec) -> Entry {
         entered_by: exec.entered_by,
         lost: false,
     }
+}
+
+/// The container whose cgroup has these names, or is around it, its own first; and the uid of its pod, empty: it is in none.
+fn container_of(names: &[Vec<u8>]) -> Option<(String, String)> {
+    let id = names.iter().find_map(|name| id_in(std::str::from_utf8(name).ok()?))?;
+    let uid = names.iter().find_map(|name| pod_uid(&text(name))).unwrap_or_default();
+    Some((id.to_owned(), uid))
 }
 
 /// The uid that a pod's cgroup is named by: `pod<uid>`, or `kubepods-burstable-pod<uid with underscores>.slice`.

@@ -2,6 +2,8 @@
 //!
 //! It numbers what it tells by processor, so that what it could not tell is counted, if not whose it was. It says pids and
 //! nothing else: what they are is read in `/proc`, and a process that is gone by then is not known.
+//!
+//! Guarantee: who has one is told: the kernel has said that it will. To processes in a pid namespace of their own it says nothing.
 
 use std::collections::HashMap;
 use std::io;
@@ -9,6 +11,7 @@ use std::io;
 use nix::libc;
 
 use crate::netlink::{HEADER, Netlink, Read};
+use crate::watch::since_start;
 
 /// `CN_IDX_PROC` and `CN_VAL_PROC`, and what is asked for.
 const PROCESSES: u32 = 1;
@@ -18,6 +21,8 @@ const NETLINK_CONNECTOR: i32 = 11;
 const BUFFER: libc::c_int = 8 << 20;
 const CONNECTOR_HEADER: usize = 20;
 const DONE: u16 = 3;
+/// Of answers, in kernels before 4.10; in later ones they are numbered with the rest.
+const NO_PROCESSOR: u32 = u32::MAX;
 
 /// Something that happened to a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,21 +52,45 @@ pub(crate) struct Connector {
 
 impl Connector {
     /// # Errors
-    /// When the kernel has none, or this process may not (it takes `CAP_NET_ADMIN`, in the machine's own network namespace).
+    /// When the kernel has none, or this process may not (it takes `CAP_NET_ADMIN`, in the machine's own network and pid namespaces).
     pub(crate) fn open() -> io::Result<Connector> {
         let socket = Netlink::open(NETLINK_CONNECTOR, PROCESSES, BUFFER)?;
-        let connector = Connector { socket, next: HashMap::new(), lost: 0 };
-        connector.listen()?;
+        let mut connector = Connector { socket, next: HashMap::new(), lost: 0 };
+        // Answers to others are heard here, too.
+        let question = std::process::id() ^ since_start() as u32;
+        connector.listen(question)?;
+        connector.is_answered(question)?;
         Ok(connector)
     }
 
-    fn listen(&self) -> io::Result<()> {
+    /// The answer is there when the question has been sent, if there is one.
+    fn is_answered(&mut self, question: u32) -> io::Result<()> {
+        loop {
+            let answer = match self.socket.read() {
+                Read::Message(bytes) => Message::read(bytes).map(|message| message.told),
+                Read::Overrun => None,
+                Read::Nothing => {
+                    let why = "the kernel tells nothing to a process in a pid namespace of its own";
+                    return Err(io::Error::other(why));
+                }
+            };
+            match answer {
+                Some(What::Answer(to, 0)) if to == question => return Ok(()),
+                Some(What::Answer(to, why)) if to == question => {
+                    return Err(io::Error::from_raw_os_error(why));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn listen(&self, question: u32) -> io::Result<()> {
         let mut message = Vec::new();
         let length = (HEADER + CONNECTOR_HEADER + 4) as u32;
         message.extend(length.to_ne_bytes());
         message.extend(DONE.to_ne_bytes());
         message.extend([0; 10]);
-        [PROCESSES, PROCESSES, 0, 0].iter().for_each(|field| message.extend(field.to_ne_bytes()));
+        [PROCESSES, PROCESSES, 0, question].iter().for_each(|field| message.extend(field.to_ne_bytes()));
         message.extend(4_u16.to_ne_bytes());
         message.extend([0; 2]);
         message.extend(LISTEN.to_ne_bytes());
@@ -88,11 +117,17 @@ impl Connector {
                 Read::Nothing => return,
             };
             let Some(message) = Message::read(bytes) else { continue };
-            // A processor's first message begins its count.
-            let next = self.next.insert(message.processor, message.number.wrapping_add(1));
-            let skipped = next.map_or(0, |next| message.number.wrapping_sub(next));
-            self.lost += u64::from(skipped);
-            if let Some(event) = message.event {
+            let event = match message.told {
+                What::Answer(..) => None,
+                What::Happened(event) => event,
+            };
+            if message.processor != NO_PROCESSOR {
+                // A processor's first message begins its count.
+                let next = self.next.insert(message.processor, message.number.wrapping_add(1));
+                let skipped = next.map_or(0, |next| message.number.wrapping_sub(next));
+                self.lost += u64::from(skipped);
+            }
+            if let Some(event) = event {
                 each(Told { time: message.time, event });
             }
         }
@@ -105,7 +140,16 @@ struct Message {
     processor: u32,
     number: u32,
     time: u64,
-    event: Option<Event>,
+    told: What,
+}
+
+/// What a message says.
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    /// To this question of somebody who wants to be told, with an error number.
+    Answer(u32, i32),
+    /// None: something of no interest.
+    Happened(Option<Event>),
 }
 
 impl Message {
@@ -116,6 +160,12 @@ impl Message {
         let (what, processor) = (u32_at(event)?, u32_at(event + 4)?);
         let time = u64::from_ne_bytes(bytes.get(event + 8..event + 16)?.try_into().ok()?);
         let field = |index: usize| u32_at(event + 16 + 4 * index);
+        if what == 0 {
+            // One more than the question was.
+            let question = u32_at(HEADER + 12)?.wrapping_sub(1);
+            let told = What::Answer(question, field(0)? as i32);
+            return Some(Message { processor, number, time, told });
+        }
         let event = match what {
             // Fields are thread and process, twice for who made and who was made.
             1 if field(2)? == field(3)? => Some(Event::Fork { parent: field(1)?, child: field(3)? }),
@@ -125,7 +175,7 @@ impl Message {
             }
             _ => None,
         };
-        Some(Message { processor, number, time, event })
+        Some(Message { processor, number, time, told: What::Happened(event) })
     }
 }
 
@@ -138,7 +188,8 @@ mod tests {
     fn message(number: u32, what: u32, fields: [u32; 4]) -> Vec<u8> {
         let mut bytes = vec![0; HEADER + 8];
         bytes.extend(number.to_ne_bytes());
-        bytes.extend([0; 8]);
+        bytes.extend(7_u32.to_ne_bytes());
+        bytes.extend([0; 4]);
         [what, 3].iter().for_each(|field| bytes.extend(field.to_ne_bytes()));
         bytes.extend(77_u64.to_ne_bytes());
         fields.iter().for_each(|field| bytes.extend(field.to_ne_bytes()));
@@ -156,8 +207,11 @@ mod tests {
             (0x200, [8, 8, 0, 0], None),
         ] {
             let read = Message::read(&message(42, what, fields)).expect("a message");
-            assert_eq!(read, Message { processor: 3, number: 42, time: 77, event: expected }, "{what}");
+            let told = What::Happened(expected);
+            assert_eq!(read, Message { processor: 3, number: 42, time: 77, told }, "{what}");
         }
+        let answer = Message::read(&message(42, 0, [1, 0, 0, 0])).expect("a message");
+        assert_eq!(answer, Message { processor: 3, number: 42, time: 77, told: What::Answer(6, 1) });
     }
 
     proptest! {

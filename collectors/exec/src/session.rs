@@ -132,6 +132,13 @@ pub struct Entry {
     pub lost: bool,
 }
 
+impl Entry {
+    /// Who it is, without what was begun.
+    fn outside(&self) -> Entry {
+        Entry { executable: String::new(), arguments: Vec::new(), directory: String::new(), ..self.clone() }
+    }
+}
+
 /// A process by its pid and its start, which /proc tells to a hundredth of a second.
 pub(crate) type Found = (u32, u64);
 
@@ -223,6 +230,8 @@ pub struct Summary {
     pub gaps: Vec<String>,
     /// At whose request it came about.
     pub attribution: Attribution,
+    /// What is written down of it. Of one that a policy keeps nothing of, it is not told either what was done in it.
+    pub recording: Recording,
 }
 
 /// 128 and the signal, or the code.
@@ -245,13 +254,14 @@ impl Open {
             ended,
             origin: self.origin,
             whose: self.whose.clone(),
-            entry: self.entry.clone(),
+            entry: if self.recording == Recording::Off { self.entry.outside() } else { self.entry.clone() },
             exit_code: counted.and_then(Session::exit).map(shell_code),
             execs: counted.map_or(0, |session| session.execs),
             members: counted.map_or(0, held),
             records: counted.map_or(0, |session| session.records),
             gaps: counted.map_or_else(Vec::new, |session| self.gaps(session)),
             attribution: self.attribution.clone(),
+            recording: self.recording,
         }
     }
 
@@ -304,6 +314,16 @@ mod tests {
         open.adopted = true;
         open.entry.lost = true;
         assert_eq!(open.gaps(&Session::default()), ["its beginning was before the probe"]);
+    }
+
+    #[test]
+    fn of_one_that_a_policy_keeps_nothing_of_it_is_told_who_came_and_not_what_was_done() {
+        let entry = Entry { arguments: vec!["secret".to_owned()], user: 7, ..Entry::default() };
+        let told =
+            |recording| Open { recording, entry: entry.clone(), ..Open::default() }.summary(None, None);
+        assert_eq!(told(Recording::Commands).entry, entry);
+        let off = told(Recording::Off);
+        assert_eq!((off.entry.user, off.entry.arguments.len(), off.recording), (7, 0, Recording::Off));
     }
 
     #[test]

@@ -276,6 +276,6 @@ impl Watch {
 
 fn connector() -> Result<Connector, String> {
     Connector::open().map_err(|error| {
-        format!("the process connector: {error}; it takes CAP_NET_ADMIN in the machine's own network (hostNetwork)")
+        format!("the process connector: {error}; it takes CAP_NET_ADMIN in the machine's own network and processes (hostNetwork, hostPID)")
     })
 }

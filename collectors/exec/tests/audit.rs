@@ -353,7 +353,18 @@ fn who_goes_past_the_runtime_is_out_of_band() -> Result<()> {
         told.is_whole()?;
         ensure!(told.end["audit"]["session"]["origin"] == "out-of-band", "{}", told.end["audit"]);
         ensure!(told.end["container"]["id"] == id.as_str() && told.end["container"]["name"] == "counter");
+        let from = &told.execs()[0]["audit"]["came_from"];
+        ensure!(from["cgroup"].is_string() && from["container"].is_null(), "{from}");
     }
+    // From another container, which is named.
+    let options = "--cap-add SYS_ADMIN --cap-add SYS_PTRACE --cap-add SYS_CHROOT --pid host";
+    let other = shop.container("visitor", &options.split(' ').collect::<Vec<_>>())?;
+    shop.docker.output(&["exec", "visitor", "nsenter", "-t", &pid, "-m", "sh", "-c", "exit 0", "visit"])?;
+    let told = auditor.session(&["sh", "-c", "exit 0", "visit"])?;
+    ensure!(told.end["audit"]["session"]["origin"] == "out-of-band", "{}", told.end["audit"]);
+    ensure!(told.end["container"]["id"] == id.as_str(), "{}", told.end["container"]);
+    let from = &told.execs()[0]["audit"]["came_from"];
+    ensure!(from["container"]["id"] == other.as_str() && from["container"]["name"] == "visitor", "{from}");
     auditor.stop()
 }
 

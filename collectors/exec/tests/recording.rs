@@ -71,7 +71,9 @@ fn a_terminal_is_recorded_as_it_was_and_what_it_does_not_echo_is_a_length() -> R
     let auditor = Auditor::start(&shop, full())?;
     shop.container("counter", &[])?;
     is_attached(&shop, &auditor, "counter")?;
-    let script = "printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; echo; echo \"hello $name\"; exit 4";
+    // The client says how large the terminal is when the program runs already.
+    let script = "until stty size 2>/dev/null | grep -q '30 100'; do sleep 0.1; done; \
+                  printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; echo; echo \"hello $name\"; exit 4";
     let mut terminal = terminal(&shop, &["exec", "-it", "counter", "sh", "-c", script])?;
     terminal.answers("name? ", "ana\n")?;
     terminal.answers("word? ", "sesame-56\n")?;

@@ -14,7 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::json;
 use support::{Auditor, Shop, drop_capabilities};
-use taffrail_exec::{AuditConfig, Tier, TierChoice};
+use taffrail_exec::{AuditConfig, Engines, Permits, Tier, TierChoice};
+use taffrail_kernfs::Roots;
 use taffrail_parts::packages;
 
 fn of(tier: TierChoice) -> AuditConfig {
@@ -162,6 +163,30 @@ fn what_is_not_permitted_is_said_and_the_next_best_is_gone_by() -> Result<()> {
         })?;
     }
     before.is_now()
+}
+
+#[test]
+#[ignore = "it is a part of another test"]
+fn asks_what_it_may() {
+    let permits = Permits::of(&AuditConfig::default(), &Roots::default(), &Engines::none());
+    println!("the connector: {:?}", permits.connector);
+}
+
+#[test]
+fn the_connector_is_not_gone_by_where_it_tells_nothing() -> Result<()> {
+    packages::ensure(&[("unshare", "util-linux")])?;
+    let myself = std::env::current_exe()?;
+    let asked = |command: &mut Command| -> Result<String> {
+        command.arg(&myself).args(["--exact", "asks_what_it_may", "--ignored", "--nocapture"]);
+        let output = command.output()?;
+        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let own = asked(Command::new("unshare").args(["--pid", "--fork", "--mount-proc"]))?;
+    ensure!(own.contains("the connector: Err(") && own.contains("pid namespace"), "{own}");
+    let all = asked(&mut Command::new("env"))?;
+    ensure!(all.contains("the connector: Ok(())"), "{all}");
+    Ok(())
 }
 
 #[test]

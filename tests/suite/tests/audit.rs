@@ -241,7 +241,7 @@ fn cat(cast: &Path) -> Result<String> {
 
 #[test]
 fn what_was_typed_and_shown_is_played_and_takes_over_no_terminal() -> Result<()> {
-    const SCRIPT: &str = "until [ -e /tmp/go ]; do sleep 0.1; done; \
+    const SCRIPT: &str = "until [ -e /tmp/go ] && stty size 2>/dev/null | grep -q '30 100'; do sleep 0.1; done; \
                           printf 'name? '; read name; stty -echo; printf 'word? '; read word; stty echo; \
                           printf '\\n\\033]52;c;eA==\\007\\033[1mhello\\033[0m %s\\n' $name; exit 4";
     let docker = Docker::start()?;

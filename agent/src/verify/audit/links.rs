@@ -119,6 +119,11 @@ impl Links {
         self.runs.last_key_value().map_or(0, |(start, run)| start + run.len())
     }
 
+    /// The hash of the last document.
+    pub(super) fn last(&self) -> Option<Hash> {
+        self.runs.values().next_back()?.hashes.back().copied()
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> u64 {
         self.runs.values().map(Run::len).sum()
@@ -197,6 +202,7 @@ mod tests {
             prop_assert_eq!(links.len(), there.len() as u64);
             prop_assert_eq!(links.first(), there.first().copied());
             prop_assert_eq!(links.end(), there.last().map_or(0, |last| last + 1));
+            prop_assert_eq!(links.last(), there.last().copied().map(hash));
             let holes: Vec<u64> = links.holes().flat_map(|hole| hole.start..hole.end).collect();
             let expected: Vec<u64> = (links.first().unwrap_or(0)..links.end()).filter(|n| !there.contains(n)).collect();
             prop_assert_eq!(holes, expected);

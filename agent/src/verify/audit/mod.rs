@@ -1,7 +1,7 @@
 //! Is anything missing of the audit, and was anything changed? Answered from its documents alone.
 //!
 //! Each document names the one before it in the chain of its node by hash and has a number in it. So of a chain nothing can be
-//! changed, taken out or put in unseen, but for its last documents, as long as no later chain names them. What is missing at the
+//! changed, taken out or put in unseen, but for its last documents, as long as no later chain and no [`Head`] names them. What is missing at the
 //! beginning of a chain was removed by retention when the place in which the chain lies begins later than it once did; else it is
 //! missing.
 //!
@@ -10,6 +10,7 @@
 //!
 //! Memory is 32 bytes a document, and some hundreds a session.
 
+mod head;
 mod links;
 mod report;
 mod table;
@@ -25,6 +26,7 @@ use taffrail_record::Span;
 use self::links::{Hash, Links, Novelty, hash_of};
 use super::intervals::Intervals;
 
+pub use self::head::Head;
 pub use self::report::{ChainReport, Report, SessionReport, SessionState};
 pub(super) use self::table::render;
 
@@ -44,6 +46,8 @@ pub struct Verifier {
     sessions: BTreeMap<String, Session>,
     /// Whether the beginning of each place was removed.
     places: Vec<bool>,
+    /// Documents that were there once.
+    heads: Vec<Head>,
     repeated: u64,
     foreign: u64,
 }
@@ -84,7 +88,7 @@ struct Session {
 /// What is looked at of a document besides its link.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct Head {
+struct Looked {
     #[serde(rename = "@timestamp")]
     time: String,
     host: Named,
@@ -147,7 +151,7 @@ struct Kubernetes {
     pod: Named,
 }
 
-impl Head {
+impl Looked {
     /// Namespace, pod and container, as far as there are any.
     fn container(&self) -> String {
         let names = [&self.kubernetes.namespace, &self.kubernetes.pod.name, &self.container.name];
@@ -156,6 +160,11 @@ impl Head {
 }
 
 impl Verifier {
+    /// A document that was the last of its chain once: it is to be there, and the same.
+    pub fn expect(&mut self, head: Head) {
+        self.heads.push(head);
+    }
+
     /// Another place in which documents lie.
     pub fn place(&mut self) -> Place {
         self.places.push(false);
@@ -183,22 +192,22 @@ impl Verifier {
             self.foreign += 1;
             return;
         };
-        let head = Head::deserialize(value).unwrap_or_default();
-        let novelty = self.link(&link, &head, bytes, place);
+        let looked = Looked::deserialize(value).unwrap_or_default();
+        let novelty = self.link(&link, &looked, bytes, place);
         match novelty {
             Novelty::Repeat => self.repeated += 1,
-            Novelty::New => self.of_session(head, link.id),
+            Novelty::New => self.of_session(looked, link.id),
             Novelty::Other => {}
         }
     }
 
-    fn link(&mut self, link: &Link, head: &Head, bytes: &[u8], place: Place) -> Novelty {
+    fn link(&mut self, link: &Link, looked: &Looked, bytes: &[u8], place: Place) -> Novelty {
         let chain = self.chains.entry(link.id.clone()).or_default();
         chain.places.insert(place);
         if chain.host.is_empty() {
-            chain.host.clone_from(&head.host.name);
+            chain.host.clone_from(&looked.host.name);
         }
-        if let Ok(time) = head.time.parse::<jiff::Timestamp>() {
+        if let Ok(time) = looked.time.parse::<jiff::Timestamp>() {
             let time = time.as_nanosecond();
             chain.begun = Some(chain.begun.map_or(time, |begun| begun.min(time)));
         }
@@ -209,17 +218,17 @@ impl Verifier {
         novelty
     }
 
-    fn of_session(&mut self, head: Head, chain: String) {
-        if head.audit.session.id.is_empty() {
+    fn of_session(&mut self, looked: Looked, chain: String) {
+        if looked.audit.session.id.is_empty() {
             return;
         }
-        let container = head.container();
-        let session = self.sessions.entry(head.audit.session.id).or_default();
+        let container = looked.container();
+        let session = self.sessions.entry(looked.audit.session.id).or_default();
         session.chains.insert(chain);
-        if let Some(sequence) = head.event.sequence.filter(|sequence| *sequence < HIGHEST) {
+        if let Some(sequence) = looked.event.sequence.filter(|sequence| *sequence < HIGHEST) {
             session.found += session.sequences.insert(Span { start: sequence, end: sequence + 1 });
         }
-        let recorded = head.audit.recording.unwrap_or_default();
+        let recorded = looked.audit.recording.unwrap_or_default();
         let end =
             recorded.first.checked_add(recorded.count).filter(|end| *end < HIGHEST && recorded.count > 0);
         if let Some(end) = end {
@@ -228,17 +237,17 @@ impl Verifier {
         if session.container.is_empty() {
             session.container = container;
         }
-        if head.event.action == "session-attributed" {
+        if looked.event.action == "session-attributed" {
             let number =
-                head.event.id.rsplit_once(".who.").and_then(|(_, number)| number.parse::<u64>().ok());
+                looked.event.id.rsplit_once(".who.").and_then(|(_, number)| number.parse::<u64>().ok());
             session.attributions.extend(number.filter(|number| *number < MOST_ATTRIBUTIONS));
         }
-        if head.event.action == "session-ended" {
+        if looked.event.action == "session-ended" {
             // A life of the agent that ended too early may have told the end before; the last word is the larger one.
-            session.told = session.told.max(Some(head.audit.session.documents));
-            let attributions = head.audit.attribution.documents.min(MOST_ATTRIBUTIONS);
+            session.told = session.told.max(Some(looked.audit.session.documents));
+            let attributions = looked.audit.attribution.documents.min(MOST_ATTRIBUTIONS);
             session.told_attributions = session.told_attributions.max(attributions);
-            session.gaps.extend(head.audit.session.gaps);
+            session.gaps.extend(looked.audit.session.gaps);
             session.pieces_told =
                 session.pieces_told.max(Some(recorded.pieces.saturating_sub(recorded.lost)));
         }
@@ -282,8 +291,14 @@ impl Verifier {
         for (next, after) in self.next(id) {
             found.hold(&chain.links, &next.links, after);
         }
+        for head in self.heads.iter().filter(|head| head.chain == id) {
+            found.hold_to(links, head);
+        }
         found.notes.extend(self.beginning(id, chain));
-        ChainReport::new(id, &chain.host, first..links.end(), links.len(), found)
+        let mut report = ChainReport::new(id, &chain.host, first..links.end(), links.len(), found);
+        let head = links.last().map(|hash| Head { chain: id.to_owned(), number: links.end() - 1, hash });
+        report.head = head.map(|head| head.to_string());
+        report
     }
 
     /// Chains that begin after this one, and after which of its documents.
@@ -312,15 +327,18 @@ impl Verifier {
     fn absent(&self) -> Vec<ChainReport> {
         let is_truncated = self.places.contains(&true);
         let mut absent: BTreeMap<&str, (u64, &str)> = BTreeMap::new();
-        for next in self.chains.values() {
-            let Some((id, after)) = next.after.as_ref().filter(|(_, after)| *after < HIGHEST) else {
-                continue;
-            };
+        let mut look = |id, number: u64, host| {
             if !self.chains.contains_key(id) {
-                let (last, _) = absent.entry(id).or_insert((*after, &next.host));
-                *last = (*last).max(*after);
+                let (last, _) = absent.entry(id).or_insert((number, host));
+                *last = (*last).max(number);
+            }
+        };
+        for next in self.chains.values() {
+            if let Some((id, after)) = next.after.as_ref().filter(|(_, after)| *after < HIGHEST) {
+                look(id.as_str(), *after, next.host.as_str());
             }
         }
+        self.heads.iter().for_each(|head| look(&head.chain, head.number, ""));
         let report = |(id, (last, host)): (&str, (u64, &str))| {
             let all = Span { start: 0, end: last + 1 };
             let (missing, note) = if is_truncated {
@@ -385,8 +403,25 @@ impl Findings {
                  been delivered already",
                 end - 1
             )),
-            None if after >= end => self.missing.push(Span { start: end, end: after + 1 }),
+            None => self.reach(end, after),
             _ => {}
+        }
+    }
+
+    /// Holds a chain against what was its last document once.
+    fn hold_to(&mut self, links: &Links, head: &Head) {
+        match links.hash(head.number) {
+            Some(hash) if hash != head.hash => drop(self.changed.insert(head.number)),
+            Some(_) => {}
+            None => self.reach(links.end(), head.number),
+        }
+    }
+
+    /// A chain that ends at `end` was once as long as this document.
+    fn reach(&mut self, end: u64, number: u64) {
+        let known = self.missing.last().map_or(end, |span| span.end.max(end));
+        if number >= known {
+            self.missing.push(Span { start: known, end: number + 1 });
         }
     }
 }

@@ -77,6 +77,10 @@ pub struct ChainReport {
     pub end: u64,
     /// Documents, without repeats.
     pub documents: u64,
+    /// Its last document as `chain:number:hash`: kept elsewhere and given to `--audit-head`, it shows later on whether that is still
+    /// the one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
     /// How many are missing.
     pub missing: u64,
     /// The first ranges of these: `[first number, one past the last]`.
@@ -101,6 +105,7 @@ impl ChainReport {
             first: numbers.start,
             end: numbers.end,
             documents,
+            head: None,
             missing: missing.iter().fold(0, |sum: u64, span| sum.saturating_add(span.len())),
             missing_ranges: missing.iter().take(LISTED).map(|span| [span.start, span.end]).collect(),
             changed: changed.len() as u64,

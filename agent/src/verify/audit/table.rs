@@ -53,7 +53,8 @@ fn more(text: &mut String, count: usize, shown: usize, what: &str) {
 fn chain(text: &mut String, chain: &ChainReport) {
     let ChainReport { first, end, .. } = chain;
     let (id, host) = (visible(&chain.id), visible(&chain.host));
-    let _ = writeln!(text, "chain {id} of {host}: {} documents, {first}..{end}", grouped(chain.documents));
+    let of = if host.is_empty() { String::new() } else { format!(" of {host}") };
+    let _ = writeln!(text, "chain {id}{of}: {} documents, {first}..{end}", grouped(chain.documents));
     if chain.missing > 0 {
         let ranges = chain.missing_ranges.iter().map(|[start, end]| format!("{start}..{end}"));
         let _ = writeln!(
@@ -67,7 +68,7 @@ fn chain(text: &mut String, chain: &ChainReport) {
         let numbers = chain.changed_documents.iter().map(u64::to_string);
         let _ = writeln!(
             text,
-            "    changed: {} is not what was written, or the document behind it is not",
+            "    changed: {} is not what was written, or what names it is not",
             some(numbers, chain.changed_documents.len())
         );
     }

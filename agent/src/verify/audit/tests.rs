@@ -265,6 +265,42 @@ fn pieces_of_a_recording_that_are_not_there_are_missing_and_lost_ones_are_not() 
 }
 
 #[test]
+fn what_was_the_last_document_once_is_held_against_what_is_there() {
+    let mut node = Node::new("n1");
+    node.session("s1", 3);
+    let head = report(&node.documents).chains[0].head.clone().expect("there is one");
+    node.session("s2", 2);
+    let held_to = |documents: &[String], head: &str| {
+        let mut verifier = Verifier::default();
+        verifier.expect(head.parse().expect("as it was said"));
+        let place = verifier.place();
+        documents.iter().for_each(|document| verifier.document(document.as_bytes(), place));
+        verifier.report()
+    };
+    assert!(held_to(&node.documents, &head).passes(true));
+    // Whoever can write all of it anew makes another chain that is sound by itself.
+    let mut other = Node::new("n1");
+    other.session("s1", 2);
+    other.session("s2", 3);
+    assert!(report(&other.documents).passes(true));
+    assert_eq!(held_to(&other.documents, &head).chains[0].changed_documents, [2]);
+    let cut = held_to(&node.documents[..2], &head);
+    assert_eq!((cut.missing, cut.passes(false)), (1, false));
+    let gone = held_to(&[], &head);
+    assert_eq!((gone.missing, gone.passes(false), gone.is_empty()), (3, false, false));
+    assert!(render(&gone, false).starts_with("chain n1a-1: 0 documents"), "{}", render(&gone, false));
+    for wrong in [
+        "",
+        "a:1",
+        "a:b:c",
+        &format!("a:-1:{}", "0".repeat(64)),
+        &format!("a:{}:{}", u64::MAX, "0".repeat(64)),
+    ] {
+        assert!(wrong.parse::<Head>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
 fn a_chain_goes_on_in_the_next_one_after_a_boot() {
     let mut node = Node::new("n1");
     node.session("s1", 3);

@@ -259,3 +259,47 @@ fn a_name_that_comes_late_decides_what_is_recorded_and_one_that_never_comes_is_n
         assert_eq!(open.missing.is_empty(), is_told, "{:?}", open.missing);
     }
 }
+
+#[test]
+fn of_who_came_past_the_runtime_it_is_told_from_where() {
+    let come = |entered_by, names: Vec<Vec<u8>>, flags| {
+        let mut book = book(&[], true);
+        let exec = Exec { entered_by, cgroup: names, ..exec(b"sh\0") };
+        let page = book.take(&record(0, flags, What::Exec(Box::new(process(100)), Box::new(exec))), CLOCK);
+        only(&page)["audit"]["came_from"].clone()
+    };
+    let past = differences::MOUNT_NAMESPACE;
+    let shell = || [&b"session-3.scope"[..], b"user-0.slice", b"user.slice"].map(<[u8]>::to_vec).to_vec();
+    assert_eq!(
+        come(past, shell(), Flags::ENTRY),
+        json!({"cgroup": "user.slice/user-0.slice/session-3.scope"})
+    );
+    assert_eq!(come(past, vec![Vec::new()], Flags::ENTRY), json!({"cgroup": "/"}), "of none");
+    let from = come(past, cgroup(), Flags::ENTRY);
+    assert_eq!(
+        (&from["container"]["name"], &from["kubernetes"]["pod"]["name"]),
+        (&json!("app"), &json!("web-0"))
+    );
+    assert_eq!(
+        come(past | differences::CGROUP, cgroup(), Flags::ENTRY),
+        Value::Null,
+        "the runtime put it there"
+    );
+    assert_eq!(come(past, Vec::new(), Flags::ENTRY), Value::Null);
+}
+
+#[test]
+fn who_was_brought_into_another_container_and_went_on_from_there_came_past_the_runtime() {
+    let mut book = book(&[], false);
+    enter(&mut book);
+    let names = [b"fedcba9876543210".repeat(4), b"docker".to_vec()].to_vec();
+    let exec = Exec { cgroup: names, ..exec(b"sh\0") };
+    let what = What::Exec(Box::new(process(101)), Box::new(exec));
+    let page = book.take(&Record { session: 6, ..record(0, Flags::ENTRY, what) }, CLOCK);
+    let entry = only(&page);
+    assert_eq!(entry["audit"]["session"]["origin"], "out-of-band");
+    assert_eq!(entry["audit"]["entered_by"], json!(["mount"]));
+    assert_eq!(entry["audit"]["came_from"]["container"]["id"], "fedcba9876543210".repeat(4));
+    assert_eq!(entry["container"]["id"], "0123456789abcdef".repeat(4), "and it is this one still");
+    assert_eq!(only(&enter(&mut book))["container"]["id"], "0123456789abcdef".repeat(4));
+}

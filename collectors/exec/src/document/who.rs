@@ -9,10 +9,32 @@ use taffrail_spool::{now, stamp};
 
 use super::{Document, Writer, line, plain};
 use crate::request::{Attribution, Known};
-use crate::session::{Open, Origin};
+use crate::session::{Open, Origin, Whose};
 use crate::tree::Tree;
+use crate::wire::differences;
 
 impl Writer {
+    /// From where on the machine somebody came who was not brought by the runtime.
+    pub(crate) fn came_from(
+        &self,
+        document: &mut Document,
+        entered_by: u32,
+        cgroup: &str,
+        whose: Option<&Whose>,
+    ) {
+        let tree = &mut document.tree;
+        // Where his cgroup is another one than his parent's, it is not by that that he came in.
+        let entered_by = entered_by & !differences::CGROUP;
+        tree.put("audit.entered_by", json!(differences::names(entered_by).collect::<Vec<_>>()));
+        tree.put("audit.came_from.cgroup", cgroup);
+        if let Some(whose) = whose {
+            tree.put("audit.came_from.container.id", whose.id.as_str());
+            tree.put("audit.came_from.container.name", whose.container.as_str());
+            tree.put("audit.came_from.kubernetes.namespace", whose.namespace.as_str());
+            tree.put("audit.came_from.kubernetes.pod.name", whose.pod.as_str());
+        }
+    }
+
     /// That it became known at whose request a session came about, or that it will not.
     pub(crate) fn attributed(&self, open: &Open) -> Document {
         let (attribution, time) = (&open.attribution, now());

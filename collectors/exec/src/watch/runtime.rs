@@ -4,7 +4,7 @@
 //! remembers it, and sessions that were open then say so.
 
 use std::collections::HashMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use taffrail_docker::{Exec as Asked, ExecEvent};
 use taffrail_spool::Observer as _;
@@ -19,6 +19,9 @@ use crate::wire::{Exec, Exit, Flags, NOBODY, Process, Record, Session, SessionKi
 const UNSEEN: &str = "only its first program is known: by the engine's word, which tells of no others";
 const UNREAD: &str = "its program is not known: it had ended when it was looked at, or the agent does not see the machine's processes";
 const AWAY: &str = "the engine could not be heard for a while";
+
+/// How long a process that was said to have begun may be the runtime's own program still.
+const BECOMES: Duration = Duration::from_secs(1);
 
 /// Sessions by the engines' ids of their programs.
 type Lives = HashMap<(Engine, String), Live>;
@@ -135,8 +138,19 @@ impl Watch {
     /// What is to be seen of a program of which the engine says no more than its process.
     fn seen(&self, asked: &Asked, kind: SessionKind) -> Option<(Process, Exec)> {
         let pid = asked.pid.filter(|_| !asked.is_known)?;
-        let seen = Seen::of(&self.roots, pid, &Cgroups::default()).ok()?;
-        let texts = seen.texts(&self.roots);
+        let look = || {
+            let seen = Seen::of(&self.roots, pid, &Cgroups::default()).ok()?;
+            let texts = seen.texts(&self.roots);
+            Some((seen, texts))
+        };
+        let deadline = Instant::now() + BECOMES;
+        let (seen, texts) = loop {
+            match look()? {
+                (seen, texts) if !is_runtimes(&seen.process.name, &texts.arguments) => break (seen, texts),
+                _ if Instant::now() > deadline => return None,
+                _ => std::thread::sleep(Duration::from_millis(2)),
+            }
+        };
         // By now it may be another's number.
         let cgroup = std::fs::read_to_string(self.roots.proc(&pid.to_string()).join("cgroup")).ok()?;
         if texts.arguments.is_empty() || !cgroup.contains(&asked.container) {
@@ -176,6 +190,13 @@ impl Watch {
         self.desk.page(page);
         self.wait_for_disk();
     }
+}
+
+/// Whether a process is to become what was asked for, and runs what runtimes (runc, crun, youki) prepare it by until then.
+fn is_runtimes(name: &[u8], arguments: &[u8]) -> bool {
+    name.starts_with(b"runc:[")
+        || [&b"crun"[..], b"youki"].contains(&name)
+        || [&b"runc\0init\0"[..], b"/proc/self/exe\0init\0"].contains(&arguments)
 }
 
 /// What an engine's absence is called among the troubles.
@@ -225,6 +246,20 @@ fn program(asked: &Asked, kind: SessionKind) -> Exec {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_runtimes_own_program_is_not_what_was_asked_for() {
+        for (name, arguments, expected) in [
+            ("runc:[2:INIT]", "/usr/sbin/runc\0init\0", true),
+            ("exe", "/proc/self/exe\0init\0", true),
+            ("3", "runc\0init\0", true),
+            ("crun", "crun\0exec\0", true),
+            ("sh", "sh\0-c\0runc init\0", false),
+            ("init", "/sbin/init\0", false),
+        ] {
+            assert_eq!(is_runtimes(name.as_bytes(), arguments.as_bytes()), expected, "{name}");
+        }
+    }
 
     #[test]
     fn who_is_to_run_it_is_said_as_far_as_that_is_known() {
